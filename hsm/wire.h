@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HSM_WIRE_H
+#define HSM_WIRE_H
+
+/*
+ * The wire between a daemon (or the administrator's command) and its token process.
+ *
+ * The token process inherits one stream socket a channel, descriptors 3, 4, … 2 + N with N from "--channels N", and
+ * serves each with a thread of its own; a channel carries one call at a time.  Channel 0 (descriptor 3) gets
+ * WIRE_SETUP first, answered when the settings are understood (the token is opened in the background), and then
+ * WIRE_ADD_KEY for each key in the order of their numbers; only then do the other channels carry calls.
+ * End of file on channel 0 ends the process.
+ *
+ * A frame is a 32-bit length, and that many bytes.  A call is an 8-bit operation and its fields; a reply is an 8-bit
+ * enum wire_status and, for WIRE_OK, the results, else 8-bit enum cc_err_domain, 64-bit code, string text.
+ * All integers are big-endian.  "bytes" is a 32-bit length and the bytes; a "string" is bytes without NUL.
+ * Nothing may follow the last field.  A malformed frame ends the channel, and with it the process: the peer is ours.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+
+#define WIRE_VERSION 1
+#define WIRE_FRAME_MAX (512 * 1024)
+#define WIRE_CHANNELS_MAX 64
+#define WIRE_KEYS_MAX 256
+#define WIRE_FIRST_FD 3
+
+enum wire_status { WIRE_OK = 0, WIRE_ERROR = 1 };
+
+enum wire_op {
+    /* u32 version, string module, string init_args, string token uri, string pin reference, string profile,
+       string state_dir, u8 allow_raw_rsa, u64 open_timeout_ms  ->  nothing */
+    WIRE_SETUP = 1,
+    /* u8 role, string uri, bytes expected SPKI or empty  ->  u16 key number (0, 1, …) */
+    WIRE_ADD_KEY,
+    /* u64 timeout_ms  ->  u8 enum hsm_state after waiting until it is no longer STARTING, string label,
+       string manufacturer, string model, string serial, string profile, string last error */
+    WIRE_STATE,
+    /* u16 key  ->  bytes SPKI; from then on this key is pinned in the token process */
+    WIRE_PUBLIC,
+    /* u16 key, u8 enum wire_sign, u16 digest nid, u16 MGF1 digest nid, u16 salt length, bytes digest
+       ->  bytes signature (ECDSA: DER) ; for PKCS1 with digest nid 0 the bytes are signed as they are */
+    WIRE_SIGN,
+    /* u16 key, u8 enum wire_decrypt, u16 digest nid, u16 MGF1 digest nid, bytes OAEP label, bytes ciphertext
+       ->  bytes plaintext */
+    WIRE_DECRYPT,
+    /* u16 key, u8 mode, u8 padding, bytes ciphertext, bytes recipient, u8 form, u8 cipher, bytes pfx, string
+       thumbprint  ->  u8 on_token, bytes out */
+    WIRE_REENCRYPT,
+    /* u16 key, bytes context, bytes plain  ->  bytes sealed */
+    WIRE_SEAL,
+    /* u16 key, bytes context, bytes sealed  ->  bytes plain */
+    WIRE_UNSEAL,
+    /* u32 length  ->  bytes */
+    WIRE_RANDOM,
+
+    /* One-shot administration (channel 0, instead of WIRE_SETUP; hsm/provision.c defines the fields). */
+    WIRE_ADMIN_LIST_TOKENS = 64,
+    WIRE_ADMIN_INIT_TOKEN,
+    WIRE_ADMIN_LIST_KEYS,
+    WIRE_ADMIN_GENERATE_KEY,
+    WIRE_ADMIN_EXPORT_PUBLIC
+};
+
+enum wire_sign { WIRE_SIGN_RSA_PKCS1 = 1, WIRE_SIGN_RSA_PSS, WIRE_SIGN_RSA_RAW, WIRE_SIGN_ECDSA };
+enum wire_decrypt { WIRE_DECRYPT_RSA_PKCS1 = 1, WIRE_DECRYPT_RSA_OAEP, WIRE_DECRYPT_RSA_RAW };
+
+/* Writing fields: each appends, -1 at the frame's ceiling. */
+CC_MUST int wire_put_u8(struct cc_buf *frame, uint8_t value, struct cc_err *err);
+CC_MUST int wire_put_u16(struct cc_buf *frame, uint16_t value, struct cc_err *err);
+CC_MUST int wire_put_u32(struct cc_buf *frame, uint32_t value, struct cc_err *err);
+CC_MUST int wire_put_u64(struct cc_buf *frame, uint64_t value, struct cc_err *err);
+CC_MUST int wire_put_bytes(struct cc_buf *frame, const void *data, size_t len, struct cc_err *err);
+CC_MUST int wire_put_str(struct cc_buf *frame, const char *text,
+        struct cc_err *err); /* NULL: empty */
+
+/* Reading fields off the front; bytes are borrowed from what is read. */
+CC_MUST int wire_get_u8(struct cc_bytes *rest, uint8_t *ret, struct cc_err *err);
+CC_MUST int wire_get_u16(struct cc_bytes *rest, uint16_t *ret, struct cc_err *err);
+CC_MUST int wire_get_u32(struct cc_bytes *rest, uint32_t *ret, struct cc_err *err);
+CC_MUST int wire_get_u64(struct cc_bytes *rest, uint64_t *ret, struct cc_err *err);
+CC_MUST int wire_get_bytes(struct cc_bytes *rest, struct cc_bytes *ret, struct cc_err *err);
+/* Into an array of size bytes, terminated; -1 when longer or with a NUL inside. */
+CC_MUST int wire_get_str(struct cc_bytes *rest, char *ret, size_t size, struct cc_err *err);
+CC_MUST int wire_get_end(const struct cc_bytes *rest, struct cc_err *err);
+
+/*
+ * One frame over a socket.  Receiving replaces the contents of frame; deadline in cc_clock_mono_ms(), or
+ * WIRE_NO_DEADLINE.  -1 with CC_DOM_TOKEN/HSM_FAULT_UNAVAILABLE at end of file and at the deadline (*ret_deadline is
+ * then true; may be NULL).  Frames may hold secrets: wipe the buffer after use.
+ */
+#define WIRE_NO_DEADLINE INT64_MAX
+CC_MUST int wire_send(int fd, const struct cc_buf *frame, int64_t deadline, struct cc_err *err);
+CC_MUST int wire_recv(int fd, struct cc_buf *frame, int64_t deadline, bool *ret_deadline,
+        struct cc_err *err);
+
+/* A whole reply frame of an error. */
+CC_MUST int wire_put_error(struct cc_buf *frame, const struct cc_err *failure, struct cc_err *err);
+
+/* Reads status off the front of a reply; for WIRE_ERROR sets err from it and returns -1. */
+CC_MUST int wire_get_status(struct cc_bytes *rest, struct cc_err *err);
+
+#endif

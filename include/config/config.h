@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+/*
+ * The configuration: one file, its drop-ins and the command line, checked and turned into one constant struct.
+ *
+ * INI read with inih: PATH, then PATH's sibling folder "<name>.d/" with *.conf in order of name (for
+ * /etc/certconnector/certconnector.conf: /etc/certconnector/certconnector.conf.d/), later files setting keys that
+ * earlier ones left unset or set (a drop-in overrides), then "section.key=value" overrides.  Within one file a
+ * duplicate key, and anywhere an unknown section or key or a bad value, is an error: "FILE:LINE: [section] key: what is
+ * wrong and what to do", with the nearest known name.  Secrets are references only.
+ *
+ * A struct config never changes once loaded, and may be read by any thread; the owner frees it.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+
+enum config_feature {
+    CONFIG_PKCS = 1,
+    CONFIG_PFX_IMPORT = 2,
+    CONFIG_SCEP = 4,
+    CONFIG_REVOCATION = 8
+}; /* bits */
+enum config_cloud {
+    CONFIG_CLOUD_PUBLIC,
+    CONFIG_CLOUD_USGOV,
+    CONFIG_CLOUD_DOD,
+    CONFIG_CLOUD_CHINA,
+    CONFIG_CLOUD_CUSTOM
+};
+enum config_reencrypt { CONFIG_REENCRYPT_AUTO, CONFIG_REENCRYPT_TOKEN, CONFIG_REENCRYPT_HOST };
+enum config_debug {
+    CONFIG_DEBUG_NONE,
+    CONFIG_DEBUG_ADMIN,
+    CONFIG_DEBUG_OPERATIONAL,
+    CONFIG_DEBUG_ALL
+};
+
+/* A line of a section whose keys are names: [keys], [key-alias]. */
+struct config_pair {
+    const char *name;
+    const char *value;
+};
+
+struct config {
+    struct {
+        const char *name; /* default: the host's name */
+        unsigned features;
+        const char *state; /* default sqlite:/var/lib/certconnector/state.db */
+        const char *
+                state_directory; /* default /var/lib/certconnector: what must last beside the store */
+        const char *control_socket; /* default /run/certconnector/control.sock */
+        unsigned workers;           /* 0: as many as the token has sessions, and one */
+    } connector;
+    struct {
+        const char *module;    /* default /usr/lib/softhsm/libsofthsm2.so */
+        const char *init_args; /* or NULL */
+        const char *uri;
+        const char *pin;
+        const char *profile; /* default "auto" */
+        unsigned sessions;   /* 0: auto */
+        int64_t deadline_ms; /* default 10 s */
+        bool allow_raw_rsa;  /* default yes */
+        const char *helper;  /* or NULL */
+    } token;
+    struct {
+        const char *tenant;
+        const char *client_id;
+        const char *client_secret; /* reference */
+        enum config_cloud cloud;
+        const char *authority, *graph, *resource; /* effective, with trailing slash */
+        const char *intune_app_id;
+        const char *graph_version; /* default "v1.0": discovery */
+        const char *proxy;         /* or NULL */
+        const char *no_proxy;      /* or NULL */
+        const char *ca_file;       /* or NULL: the system's */
+        bool allow_http;           /* default no; for tests */
+        int64_t poll_wait_ms;      /* long poll, default 30 s */
+        int64_t timeout_ms;        /* of one call, long poll not counted; default 30 s */
+        int64_t heartbeat_ms;      /* default 60 s */
+        unsigned max_attempts;     /* of one request before it is failed for good; default 5 */
+    } service;
+    struct config_pair *keys; /* role = PKCS#11 URI */
+    size_t key_count;
+    struct config_pair *key_aliases; /* "provider/key" = PKCS#11 URI */
+    size_t key_alias_count;
+    struct {
+        enum config_reencrypt reencrypt; /* default auto */
+        bool check_pfx; /* default yes: in host mode open the PFX with the password */
+        unsigned batch; /* requests asked for at once, 1..100; default 50 */
+    } pfx_import;
+    struct {
+        const char *directory; /* default /var/log/certconnector */
+        uint64_t max_size;     /* default 50 MiB */
+        enum config_debug debug;
+        bool journald; /* default yes */
+    } log;
+};
+
+/* overrides: "section.key=value", may be NULL when count is 0. */
+CC_MUST int config_load(const char *path, const char *const *overrides, size_t override_count,
+        struct config **ret_config, struct cc_err *err);
+void config_free(struct config *config); /* accepts NULL */
+
+/* URI of a role in [keys], or NULL. */
+const char *config_key(const struct config *config, const char *role);
+
+/* Each effective setting as text, secrets (values of references) as "***"; old may be NULL: then every one is shown,
+   else those that differ, with both values (NULL: not set). */
+typedef void (*config_change_fn)(void *arg, const char *section, const char *key,
+        const char *old_value, const char *new_value);
+void config_compare(const struct config *old, const struct config *new_config, config_change_fn fn,
+        void *arg);
+
+#define CONFIG_DEFAULT_PATH "/etc/certconnector/certconnector.conf"
+
+#endif

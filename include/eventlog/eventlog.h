@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVENTLOG_EVENTLOG_H
+#define EVENTLOG_EVENTLOG_H
+
+/*
+ * The event log: the product's record of what it did, for administrators and their tools.
+ *
+ * Two channels, admin.log and operational.log, one JSON object a line.  Ids, names, channels, categories and levels
+ * come from the one table in eventlog/catalogue.h.  A file that reaches its size is archived under a name with its
+ * time span, compressed; no line is ever lost, torn or written twice.  Where journald runs, each event goes there too.
+ * Peer text cannot forge a line or a terminal sequence.
+ *
+ * Any thread.  Writing blocks for a write(2); an admin event is on disk (fdatasync) when the call returns.  A failure
+ * to write is reported through cc_log() and by the return value, and the line is tried again with the next event.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "eventlog/catalogue.h"
+
+struct eventlog;
+
+enum eventlog_debug {
+    EVENTLOG_DEBUG_NONE,
+    EVENTLOG_DEBUG_ADMIN,
+    EVENTLOG_DEBUG_OPERATIONAL,
+    EVENTLOG_DEBUG_ALL
+};
+
+/* Everything is copied. */
+struct eventlog_settings {
+    const char *directory;
+    const char *connector; /* the instance's name, in each event */
+    uint64_t max_size;     /* bytes of one file before it is archived */
+    enum eventlog_debug debug;
+    bool journald; /* send there too, where it runs */
+};
+
+CC_MUST int eventlog_open(const struct eventlog_settings *settings, struct eventlog **ret_log,
+        struct cc_err *err);
+void eventlog_close(struct eventlog *log); /* accepts NULL */
+
+/* New settings for a running log (size, debug level, name); the directory stays. */
+CC_MUST int eventlog_reconfigure(struct eventlog *log, const struct eventlog_settings *settings,
+        struct cc_err *err);
+
+/* What an event may say besides its message; NULL or 0: not said.  Borrowed during the call. */
+struct event_fields {
+    const char *request_id;
+    const char *transaction_id;
+    const char *serial_number;
+    const char *thumbprint;
+    const char *user;
+    const char *device;
+    const char *ca;
+    int64_t duration_ms; /* said when > 0 */
+    const struct cc_err *error;
+};
+
+/* Writes one event; log NULL writes nothing.  fields may be NULL.  The message is one line; control bytes are escaped. */
+int eventlog_write(struct eventlog *log, enum event_id id, const struct event_fields *fields,
+        const char *fmt, ...) CC_PRINTF(4, 5);
+
+/* A debug line into a channel, written only when the debug level asks for that channel. */
+void eventlog_debug(struct eventlog *log, enum event_channel channel, enum event_category category,
+        const char *fmt, ...) CC_PRINTF(4, 5);
+
+/* ---- reading ---- */
+
+struct event_filter {
+    int channel;            /* enum event_channel, or -1: both */
+    int id;                 /* 0: any */
+    int category;           /* enum event_category, or -1: any */
+    int64_t since_ms;       /* 0: from the beginning */
+    const char *request_id; /* or transaction id; NULL: any */
+};
+
+/* line: the JSON text as written, without its line end.  Non-zero ends the reading. */
+typedef int (*event_fn)(void *arg, const char *line, size_t len);
+
+/*
+ * Calls fn for each event of a directory that matches, in order of time, archives included.  With follow it goes on
+ * with what is written from then on (across archiving), until fn returns non-zero or stop (may be NULL) becomes true.
+ */
+CC_MUST int eventlog_read(const char *directory, const struct event_filter *filter, bool follow,
+        const volatile bool *stop, event_fn fn, void *arg, struct cc_err *err);
+
+/* Whether the admin channel has an event of this request since that time; for recovery after a crash. */
+CC_MUST int eventlog_has_admin_event(const char *directory, const char *request_id,
+        int64_t since_ms, bool *ret_found, struct cc_err *err);
+
+#endif

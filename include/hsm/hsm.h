@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HSM_HSM_H
+#define HSM_HSM_H
+
+/*
+ * The token: private-key operations for the other rooms.
+ *
+ * struct hsm owns one token process (certconnector-token), which alone loads the PKCS#11 module and knows the PIN,
+ * and the channels to it.  The process is started by hsm_open(), watched, ended when it misses a deadline, and
+ * started anew when it is gone; keys stay usable throughout.  An operation that was under way when the process was
+ * lost is repeated once on the new one.  What comes back from here is an answer, or an error of domain CC_DOM_TOKEN
+ * (code: enum hsm_fault) or CC_DOM_PKCS11 (code: CKR_*).
+ *
+ * Threads: any, all calls; a call blocks up to the deadline of the settings.  At most as many operations run at once
+ * as there are sessions; further callers wait their turn within their deadline.  Not after fork().
+ * Secret: nothing here holds a PIN; plaintexts come back only as struct cc_secret.
+ */
+
+#include <openssl/types.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/secret.h"
+#include "pki/password.h"
+
+struct hsm;
+
+/* Borrowed from its struct hsm: lives until hsm_close(). */
+struct hsm_key;
+
+/* What a key is for; it answers only the operations of its role. */
+enum hsm_role {
+    HSM_ROLE_PFX_IMPORT,      /* RSA: decrypt, re-encrypt */
+    HSM_ROLE_SCEP_RA_SIGN,    /* RSA or EC: sign */
+    HSM_ROLE_SCEP_RA_ENCRYPT, /* RSA: decrypt (and sign, where one key serves both) */
+    HSM_ROLE_CA,              /* RSA or EC: sign */
+    HSM_ROLE_OCSP,            /* RSA or EC: sign */
+    HSM_ROLE_IDENTITY,        /* RSA or EC: sign */
+    HSM_ROLE_SEAL,            /* AES: seal, unseal */
+    HSM_ROLE_AUDIT,           /* RSA or EC: sign */
+    HSM_ROLE_COUNT
+};
+
+/* "pfx-import", "scep-ra-sign" …: the names of the configuration; -1 for another text. */
+const char *hsm_role_name(enum hsm_role role);
+int hsm_role_parse(const char *name);
+
+/* Codes of CC_DOM_TOKEN.  Each says by itself what a caller does about it. */
+enum hsm_fault {
+    HSM_FAULT_UNAVAILABLE =
+            1,             /* token or token process away, or deadline missed: later it may work */
+    HSM_FAULT_PIN_REFUSED, /* never tried again until the PIN in the configuration changes */
+    HSM_FAULT_KEY_NOT_FOUND, /* no key, or more than one, has this URI */
+    HSM_FAULT_KEY_REPLACED,  /* the key under this URI is not the one that was there before */
+    HSM_FAULT_ROLE,          /* the key's role does not allow this operation */
+    HSM_FAULT_UNSUPPORTED,   /* the token cannot do it, or settings forbid the way that it could */
+    HSM_FAULT_DECRYPT,       /* the ciphertext does not decrypt with this key */
+    HSM_FAULT_RECIPIENT,     /* the recipient's certificate cannot be encrypted to */
+    HSM_FAULT_PFX_PASSWORD,  /* what was decrypted does not open the PFX */
+    HSM_FAULT_PFX_CONTENT, /* the PFX is malformed, beyond its limits, or holds another certificate */
+    HSM_FAULT_INPUT        /* anything else wrong with the arguments */
+};
+
+enum hsm_state {
+    HSM_STATE_STARTING,    /* the token has not answered yet */
+    HSM_STATE_OPEN,        /* logged in and working */
+    HSM_STATE_LOST,        /* was open or could not be opened; being tried again */
+    HSM_STATE_PIN_REFUSED, /* not tried again until the PIN changes */
+    HSM_STATE_CLOSED
+};
+
+const char *hsm_state_name(enum hsm_state state);
+
+/* How the password of an imported PFX may be re-encrypted. */
+enum hsm_reencrypt_mode {
+    HSM_REENCRYPT_AUTO,  /* on the token where it can, else in the token process */
+    HSM_REENCRYPT_TOKEN, /* on the token, or refused */
+    HSM_REENCRYPT_HOST   /* in the token process */
+};
+
+/* Everything is copied. */
+struct hsm_settings {
+    const char *helper;    /* path of certconnector-token; NULL: beside the running program */
+    const char *module;    /* path of the PKCS#11 module */
+    const char *init_args; /* string for CK_C_INITIALIZE_ARGS.pReserved, or NULL (NSS wants one) */
+    const char *uri;       /* RFC 7512, names the token: "pkcs11:token=certconnector" */
+    const char *pin;       /* reference for cc_secret_load(), read by the token process alone */
+    const char *profile;   /* name of a token profile, or "auto" */
+    unsigned sessions;     /* operations at once; 0: the number of processors, at least 4 */
+    int64_t deadline_ms;   /* of one operation, waiting and repeating included; 0: 10 s */
+    bool allow_raw_rsa; /* OAEP decoded outside the token after raw RSA inside, where the token lacks the hash */
+    const char *state_dir; /* where a refused PIN is remembered; NULL: it is not */
+    OSSL_LIB_CTX *libctx;  /* where the keys' EVP_PKEY live; NULL: the default one */
+
+    /* Called on each change of state, from a thread of hsm's own; err says why on LOST and PIN_REFUSED, else NULL. */
+    void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
+    void *on_state_arg;
+};
+
+/*
+ * Starts the token process and returns; the token itself is opened in the background, so that a daemon can start
+ * while its token is away.  Fails only for settings that can never work (no such program or module, bad URI).
+ */
+CC_MUST int hsm_open(const struct hsm_settings *settings, struct hsm **ret_hsm, struct cc_err *err);
+
+/* Ends the token process (SIGTERM, then SIGKILL) and frees.  No call may be under way; every EVP_PKEY got from here
+   must have been freed by who took a reference.  Accepts NULL. */
+void hsm_close(struct hsm *hsm);
+
+/* Waits until the token is open; an error at the deadline, and at once when the PIN is refused. */
+CC_MUST int hsm_wait_open(struct hsm *hsm, int64_t timeout_ms, struct cc_err *err);
+
+/*
+ * Registers the key that uri names (relative to the token's URI) for a role, or finds it registered.  The key is
+ * looked for when it is first used.  Borrowed.
+ */
+CC_MUST int hsm_key_get0(struct hsm *hsm, enum hsm_role role, const char *uri,
+        struct hsm_key **ret_key, struct cc_err *err);
+
+enum hsm_role hsm_key_role(const struct hsm_key *key);
+const char *hsm_key_uri(const struct hsm_key *key);
+
+/*
+ * The key as OpenSSL sees it, private operations going to the token: works in CMS_*, X509_sign, X509_CRL_sign,
+ * OCSP_basic_sign, TLS.  Borrowed; EVP_PKEY_up_ref() to keep it, at the longest until hsm_close().  The public half
+ * is read from the token on the first call and remembered: from then on another key under the same URI is refused.
+ */
+CC_MUST int hsm_key_get0_evp(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err);
+
+/* The public half as an ordinary software key; yours to free. */
+CC_MUST int hsm_key_get1_public(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err);
+
+/*
+ * Re-encryption of a password: decrypted with the token's key, encrypted for a recipient, never seen here.
+ * On the token: C_UnwrapKey and C_WrapKey.  In the token process: memory that is locked and wiped; there the password
+ * is also tried on the PFX, when one is given, and the PFX's certificate must have the thumbprint.
+ */
+struct hsm_reencrypt {
+    enum hsm_reencrypt_mode mode;
+    enum pki_padding padding;       /* of the ciphertext */
+    struct cc_bytes ciphertext;     /* exactly the key's length */
+    struct cc_bytes recipient;      /* certificate, DER */
+    enum pki_password_form form;    /* of the output */
+    enum pki_content_cipher cipher; /* for PKI_PASSWORD_CMS */
+    struct cc_bytes pfx;            /* DER, or empty: not checked */
+    const char *thumbprint;         /* SHA-1 in hexadecimal any case, or NULL: not compared */
+};
+
+/* ret_out is appended to.  *ret_on_token tells which way it went. */
+CC_MUST int hsm_key_reencrypt(struct hsm_key *key, const struct hsm_reencrypt *request,
+        struct cc_buf *ret_out, bool *ret_on_token, struct cc_err *err);
+
+/*
+ * Small secrets sealed under a token-resident AES key (AES-256-GCM, 96-bit random IV; key of role HSM_ROLE_SEAL), to
+ * be stored where others may read.  context (the request's id) is authenticated, not stored: unsealing needs the same
+ * one.  The sealed form is versioned and self-contained.  At most 64 KiB.
+ */
+CC_MUST int hsm_seal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes plain,
+        struct cc_buf *ret_sealed, struct cc_err *err);
+CC_MUST int hsm_unseal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes sealed,
+        struct cc_secret **ret_plain, struct cc_err *err);
+
+/* Random bytes of the token's generator; at most 4096. */
+CC_MUST int hsm_random(struct hsm *hsm, void *ret_data, size_t len, struct cc_err *err);
+
+/* A real operation with the key, its result verified outside the token: the proof that it works now. */
+CC_MUST int hsm_key_health(struct hsm_key *key, struct cc_err *err);
+
+/* What status shows.  The strings are copies. */
+struct hsm_status {
+    enum hsm_state state;
+    int64_t since_ms; /* wall time of the last change of state */
+    char label[33];
+    char manufacturer[33];
+    char model[17];
+    char serial[17];
+    char profile[32];
+    unsigned sessions;
+    uint64_t operations; /* answered since hsm_open() */
+    uint64_t failures;   /* of them with an error */
+    uint64_t restarts;   /* token processes started after the first */
+    long pid;            /* of the token process; 0: none */
+    char last_error[256];
+};
+
+void hsm_get_status(struct hsm *hsm, struct hsm_status *ret);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HTTP_CLIENT_H
+#define HTTP_CLIENT_H
+
+/*
+ * An HTTPS client: bytes out, bytes in, within a deadline and a ceiling.
+ *
+ * TLS 1.2 at least, certificates verified, no redirects, no cookies, no netrc, no environment proxies.  Connections
+ * are kept and shared.  Any thread may send; each call blocks until its deadline.  Memory that held a request or an
+ * answer is wiped when freed, as both may carry secrets.
+ *
+ * Errors: CC_DOM_NETWORK (code: CURLcode) when there is no answer; CC_DOM_CANCELLED after http_client_cancel();
+ * CC_DOM_INPUT for an answer beyond its ceiling or a URL that is not allowed.  An answer of any status is no error.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/secret.h"
+
+struct http_client;
+
+/* Everything is copied. */
+struct http_client_settings {
+    const char *user_agent;
+    const char *proxy;          /* http://host:port, or NULL */
+    const char *no_proxy;       /* curl's list form, or NULL */
+    const char *ca_file;        /* PEM, or NULL: the system's */
+    const char *unix_socket;    /* connect here whatever the URL's host says, or NULL */
+    bool allow_http;            /* else only https:// (a unix socket may always speak http://) */
+    int64_t connect_timeout_ms; /* 0: 10 s */
+};
+
+CC_MUST int http_client_open(const struct http_client_settings *settings,
+        struct http_client **ret_client, struct cc_err *err);
+void http_client_close(struct http_client *client); /* no call may be under way; accepts NULL */
+
+/* Ends all calls under way at once, and refuses later ones. */
+void http_client_cancel(struct http_client *client);
+
+struct http_header {
+    const char *name;
+    const char *value;
+};
+
+struct http_request {
+    const char *method; /* "GET", "POST" … */
+    const char *url;
+    const struct http_header *headers;
+    size_t header_count;
+    const struct cc_secret *bearer; /* Authorization: Bearer …; NULL: none */
+    const char *content_type;       /* NULL: no body */
+    struct cc_bytes body;
+    int64_t timeout_ms;  /* of the whole call */
+    size_t max_response; /* bytes of the answer's body */
+};
+
+struct http_response {
+    long status;
+    struct cc_buf body;
+    char content_type[128];
+    int64_t retry_after_ms; /* from Retry-After, seconds or a date; -1: none; at most an hour */
+    int64_t date_ms;        /* from Date; 0: none */
+    char request_id[128];   /* from request-id or x-ms-request-id, escaped; "" when none */
+    int64_t ms_retry_after; /* from x-ms-retry-after-ms as it is; -1: none */
+};
+
+/* Fills ret on success; http_response_free() in every case. */
+CC_MUST int http_client_send(struct http_client *client, const struct http_request *request,
+        struct http_response *ret, struct cc_err *err);
+void http_response_init(struct http_response *response);
+void http_response_free(struct http_response *response); /* wipes */
+
+/* Appends text as a form value or query part (RFC 3986 unreserved characters stay). */
+CC_MUST int http_url_escape(const char *text, struct cc_buf *ret, struct cc_err *err);
+
+#endif

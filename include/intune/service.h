@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef INTUNE_SERVICE_H
+#define INTUNE_SERVICE_H
+
+/*
+ * What every conversation with the service stands on: sign-in (OAuth 2.0 client credentials), discovery of its
+ * endpoints with a cache, and one way of calling that retries what may be retried.
+ *
+ * Any thread.  A call blocks up to the settings' timeout times its attempts; intune_cancel() ends it.
+ * Retried, with backoff, full jitter and the service's Retry-After: no answer, 429, 503, other 5xx.  401: a new token
+ * once.  Connection failures, 404, 410 and 5xx: the endpoints are discovered anew, once a call.  400, 403 and 409 are final.
+ * Errors: CC_DOM_HTTP (code: status), CC_DOM_NETWORK, CC_DOM_CANCELLED, CC_DOM_INPUT for an answer that is not what it
+ * should be.  The text carries the service's error code and message, escaped, and the client-request-id.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+
+struct intune;
+
+enum intune_contact {
+    INTUNE_CONTACT_NONE,
+    INTUNE_CONTACT_OK,
+    INTUNE_CONTACT_LOST,
+    INTUNE_SIGN_IN_REFUSED,
+    INTUNE_MOVED
+};
+
+/* Everything is copied.  URLs end with a slash. */
+struct intune_settings {
+    const char *authority;     /* https://login.microsoftonline.com/ */
+    const char *graph;         /* https://graph.microsoft.com/ */
+    const char *graph_version; /* "v1.0": of the discovery call */
+    const char *resource;      /* https://api.manage.microsoft.com/ */
+    const char *app_id;        /* of the service in discovery */
+    const char *tenant;
+    const char *client_id;
+    const char *client_secret; /* reference (base/secret.h), read at each sign-in */
+    const char *caller_info;   /* "certconnector/1.2.3" */
+    const char *proxy, *no_proxy, *ca_file;
+    bool allow_http;
+    int64_t timeout_ms; /* of one HTTP call; 0: 30 s */
+    unsigned attempts;  /* of one call; 0: 4 */
+
+    /* Told of each change of contact, from the calling thread; err says why on LOST and REFUSED, else NULL. */
+    void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
+    void *on_contact_arg;
+};
+
+/* Nothing is contacted yet. */
+CC_MUST int intune_open(const struct intune_settings *settings, struct intune **ret_intune,
+        struct cc_err *err);
+void intune_close(struct intune *intune); /* no call may be under way; accepts NULL */
+
+/* Ends calls under way and refuses later ones: the connector is stopping. */
+void intune_cancel(struct intune *intune);
+
+/* New settings for what follows; calls under way end with the old ones. */
+CC_MUST int intune_reconfigure(struct intune *intune, const struct intune_settings *settings,
+        struct cc_err *err);
+
+struct intune_status {
+    enum intune_contact contact;
+    int64_t last_contact_ms; /* wall time of the last good answer; 0: never */
+    int64_t clock_skew_ms;   /* service's Date minus ours, at the last answer */
+    char last_error[256];
+};
+void intune_get_status(struct intune *intune, struct intune_status *ret);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PKI_PFX_H
+#define PKI_PFX_H
+
+/*
+ * PFX files (PKCS#12, RFC 7292) of others.
+ *
+ * A PFX is hostile input: size, number of bags and iteration counts are capped before any work is done with it, and
+ * one without a MAC is refused.  Threads: any.  The password is borrowed and never kept.  Both password encodings of
+ * practice are tried: the bytes as ISO 8859-1 text (what Windows makes of them), and as UTF-8.
+ */
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "pki/cert.h"
+
+#define PKI_PFX_MAX (256 * 1024)
+#define PKI_PFX_ITERATIONS_MAX 2000000 /* of all key derivations together */
+#define PKI_PFX_BAGS_MAX 64
+
+/* Codes of CC_DOM_INPUT from here. */
+enum pki_pfx_fault {
+    PKI_PFX_MALFORMED = 1,
+    PKI_PFX_LIMIT,
+    PKI_PFX_NO_MAC,
+    PKI_PFX_PASSWORD,
+    PKI_PFX_CERTIFICATE
+};
+
+/* Of the certificate that belongs to the private key (localKeyID), or of the only one. */
+struct pki_pfx_info {
+    char thumbprint[PKI_THUMBPRINT_LEN]; /* lower-case hexadecimal */
+    int64_t not_before_ms, not_after_ms;
+    char subject[256]; /* RFC 2253, escaped, possibly cut */
+    char key_type[16]; /* "RSA-2048", "EC-P-256" … */
+};
+
+/* Verifies the MAC with the password and reads the certificate.  The private key is not decrypted. */
+CC_MUST int pki_pfx_check(struct cc_bytes pfx, struct cc_bytes password,
+        struct pki_pfx_info *ret_info, struct cc_err *err);
+
+#endif

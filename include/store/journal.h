@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STORE_JOURNAL_H
+#define STORE_JOURNAL_H
+
+/*
+ * The journal: requests under way, so that nothing is lost and nothing done twice.
+ *
+ *   received -> prepared -> issued -> reported -> closed
+ *                        \-> failed /
+ *
+ * received   downloaded from the service; nothing done yet
+ * prepared   something outside was begun that must be looked up after a crash (a CA's submission; not every workload)
+ * issued     the work is done and its result stands, word for word as it will be uploaded
+ * failed     the work ended in failure, and the result says so
+ * reported   the service has answered the upload; the admin event is still to be written
+ * closed     the admin event stands; kept until pruned, so that a request that comes again is recognised
+ *
+ * Each call is one durable step.  The key is (workload, request id).  What a row holds is nothing secret: passwords
+ * and PFX are not journaled in clear, a request that had only been received is downloaded again.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "store/store.h"
+
+enum journal_state {
+    JOURNAL_RECEIVED = 1,
+    JOURNAL_PREPARED,
+    JOURNAL_ISSUED,
+    JOURNAL_FAILED,
+    JOURNAL_REPORTED,
+    JOURNAL_CLOSED
+};
+
+/* How an attempt ended. */
+enum journal_outcome {
+    JOURNAL_NO_OUTCOME = 0,
+    JOURNAL_SUCCEEDED,
+    JOURNAL_FAILED_FINAL,
+    JOURNAL_FAILED_RETRYABLE
+};
+
+/* What the service said to the upload. */
+enum journal_verdict {
+    JOURNAL_NO_VERDICT = 0,
+    JOURNAL_ACCEPTED,
+    JOURNAL_ALREADY_COMPLETED,
+    JOURNAL_LEASE_LOST,
+    JOURNAL_UNKNOWN
+};
+
+/* A row.  In calls: borrowed strings, NULL where not known.  In callbacks: valid during the callback. */
+struct journal_entry {
+    const char *workload; /* "pfx-import" … */
+    const char *request_id;
+    const char *request_context;
+    int attempt;
+    enum journal_state state;
+    enum journal_outcome outcome;
+    enum journal_verdict verdict;
+    const char *user;
+    const char *device;
+    const char *thumbprint;
+    const char *result;     /* JSON as uploaded */
+    const char *error_code; /* of a failure, as on the wire */
+    const char *detail;     /* for the admin event: error text, or how it was done */
+    int64_t lease_until_ms;
+    int64_t received_ms;
+    int64_t updated_ms;
+};
+
+/* What to do with a request that was downloaded. */
+enum journal_todo {
+    JOURNAL_DO,       /* new, a new attempt, or one that was received and never worked: work it */
+    JOURNAL_UPLOAD,   /* issued or failed before: upload the stored result */
+    JOURNAL_REUPLOAD, /* reported or closed before: upload the stored result again, write no event */
+    JOURNAL_BUSY /* the same attempt is already known in state received or prepared: in work, or after a crash */
+};
+
+/* Records a batch of downloaded requests in one step; todo[i] for entries[i]. */
+CC_MUST int journal_receive(struct store *store, const struct journal_entry *entries, size_t count,
+        enum journal_todo *ret_todo, struct cc_err *err);
+
+/* received|prepared -> prepared, with the workload's own note of what was begun (may be sealed), replaced. */
+CC_MUST int journal_prepare(struct store *store, const char *workload, const char *request_id,
+        const char *note, struct cc_err *err);
+
+/* received|prepared -> issued or failed, by outcome.  -1 (CC_DOM_STORE, code 0) when the row is in another state. */
+CC_MUST int journal_finish(struct store *store, const char *workload, const char *request_id,
+        enum journal_outcome outcome, const char *result, const char *error_code,
+        const char *detail, struct cc_err *err);
+
+/* issued|failed -> reported, a batch in one step. */
+struct journal_report {
+    const char *request_id;
+    enum journal_verdict verdict;
+};
+CC_MUST int journal_report(struct store *store, const char *workload,
+        const struct journal_report *reports, size_t count, struct cc_err *err);
+
+/* reported -> closed, a batch in one step. */
+CC_MUST int journal_close(struct store *store, const char *workload, const char *const *request_ids,
+        size_t count, struct cc_err *err);
+
+/* received -> gone: the request was given back to the service unworked. */
+CC_MUST int journal_forget(struct store *store, const char *workload,
+        const char *const *request_ids, size_t count, struct cc_err *err);
+
+/* Calls fn for each row of a workload that is not closed, oldest first, until fn returns non-zero.  fn must not call the store. */
+typedef int (*journal_fn)(void *arg, const struct journal_entry *entry);
+CC_MUST int journal_walk(struct store *store, const char *workload, journal_fn fn, void *arg,
+        struct cc_err *err);
+
+/* One row; fn is called once or not at all. */
+CC_MUST int journal_find(struct store *store, const char *workload, const char *request_id,
+        journal_fn fn, void *arg, struct cc_err *err);
+
+struct journal_counts {
+    uint64_t by_state[JOURNAL_CLOSED +
+                      1];       /* rows in each state; closed ones are those not yet pruned */
+    uint64_t succeeded, failed; /* since the store was made: outcomes final for us */
+    int64_t oldest_open_ms;     /* received_ms of the oldest row not closed; 0: none */
+};
+CC_MUST int journal_count(struct store *store, const char *workload, struct journal_counts *ret,
+        struct cc_err *err);
+
+/* Removes rows closed before this time. */
+CC_MUST int journal_prune(struct store *store, int64_t before_ms, struct cc_err *err);
+
+#endif

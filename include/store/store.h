@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+/*
+ * The durable state, behind one interface: SQLite now, PostgreSQL later; the SQL is written for both.
+ *
+ * A struct store owns its connection(s).  Any thread may call anything here; writes of concurrent callers share a
+ * transaction (group commit), and a call that writes returns when its write is durable.  Errors are CC_DOM_STORE
+ * (code: the library's).  Closing waits for nobody: no call may be under way.
+ */
+
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+
+struct store;
+
+/*
+ * uri: "sqlite:PATH" or "sqlite::memory:".  Brings the schema up to date by numbered steps; a schema newer than this
+ * program knows is refused.
+ */
+CC_MUST int store_open(const char *uri, struct store **ret_store, struct cc_err *err);
+void store_close(struct store *store); /* accepts NULL */
+
+/* Whether uri has a form that store_open() knows; nothing is opened. */
+CC_MUST int store_check_uri(const char *uri, struct cc_err *err);
+
+/* Small named values of the instance ("connector-id" …).  *ret_value is yours to free, NULL when there is none. */
+CC_MUST int store_get_value(struct store *store, const char *name, char **ret_value,
+        struct cc_err *err);
+CC_MUST int store_put_value(struct store *store, const char *name, const char *value,
+        struct cc_err *err);
+
+#endif

@@ -1,0 +1,340 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Shows certconnector at work: real requests of every workload, each result verified with tools that are not ours.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/demo.sh [--keep]
+
+Installs what is needed, builds, makes a SoftHSM token, starts the stand-in
+service and a connector, and sends PFX files on their way: uploaded by the
+administrator's command, their passwords decrypted and re-encrypted by the
+connector's token, and opened again with openssl as the devices would.
+Ends with 0 only when every check held.
+
+  --keep   leave the service and the connector running, and say where
+USAGE
+}
+
+keep=no
+case "${1-}" in
+'') ;;
+--keep) keep=yes ;;
+-h | --help)
+    usage
+    exit 0
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
+
+bin=$PROJECT/build/bin
+tenant=contoso.example
+client_id=11111111-2222-3333-4444-555555555555
+service_pid=
+connector_pid=
+checks=0
+failures=0
+started=$SECONDS
+
+# shellcheck disable=SC2317 # called by the trap
+cleanup() {
+    local status=$?
+    trap - EXIT INT TERM
+    if [ "$keep" = yes ] && [ "$status" = 0 ]; then
+        exit 0
+    fi
+    local pid
+    for pid in $connector_pid $service_pid; do
+        as_root kill -TERM "$pid" 2>/dev/null || continue
+        wait "$pid" 2>/dev/null || true
+    done
+    if [ "$status" != 0 ] && [ -d "${work-}" ]; then
+        say "what the connector and the service said last:" >&2
+        as_root tail -n 15 "$work/connector.err" "$work/service.err" >&2 || true
+    fi
+    [ -z "${work-}" ] || as_root rm -rf "$work"
+    exit "$status"
+}
+trap cleanup EXIT INT TERM
+
+held() {
+    checks=$((checks + 1))
+}
+
+failed() {
+    checks=$((checks + 1))
+    failures=$((failures + 1))
+    say "    FAILED: $*"
+}
+
+admin() {
+    local method=$1 path=$2
+    shift 2
+    curl --silent --show-error --fail-with-body --cacert "$work/service-ca.pem" --request "$method" \
+        --header @"$work/admin.header" "$@" "$service_url/admin/api/$path"
+}
+
+# ---- the machine ---------------------------------------------------------------------------------------------------
+
+step "installing packages"
+"$PROJECT/scripts/install-deps.sh"
+ensure_service_user
+
+step "building (a minute or two the first time)"
+build "$PROJECT/build" -DCC_TESTS=OFF
+say "$("$bin/certconnectord" --version) is in $bin"
+
+# The service user must reach the programs wherever the project was cloned to, so they are installed into the demo's folder.
+work=$(mktemp -d /tmp/certconnector-demo.XXXXXX)
+chmod 0755 "$work"
+DESTDIR='' cmake --install "$PROJECT/build" --prefix "$work/usr" >/dev/null
+bin=$work/usr/bin
+as_root install -d -o "$SERVICE_USER" -g "$SERVICE_USER" -m 0750 "$work/service" "$work/state" "$work/log" "$work/run"
+mkdir "$work/pfx" "$work/devices" "$work/results"
+
+# ---- the token -----------------------------------------------------------------------------------------------------
+
+step "making a SoftHSM token with a key for every role"
+"$PROJECT/scripts/token-init.sh" --token-dir "$work/token/tokens" --pin-file "$work/token/pin" --bin-dir "$bin"
+export SOFTHSM2_CONF=$work/token/softhsm2.conf
+
+# ---- the stand-in service ------------------------------------------------------------------------------------------
+
+step "starting the stand-in service"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=stand-in service" \
+    -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" -keyout "$work/service.key" -out "$work/service-ca.pem" 2>/dev/null
+(umask 077 && openssl rand -hex 24 >"$work/client.secret.tmp")
+as_root install -o root -g "$SERVICE_USER" -m 0640 "$work/service.key" "$work/service/tls.key"
+as_root install -o root -g "$SERVICE_USER" -m 0640 "$work/client.secret.tmp" "$work/client.secret"
+rm -f "$work/client.secret.tmp" "$work/service.key"
+as_service "$bin/certconnector-tenant" --listen 127.0.0.1:0 --tenant "$tenant" --state "sqlite:$work/service/state.db" \
+    --tls-certificate "$work/service-ca.pem" --tls-key "$work/service/tls.key" --client-id "$client_id" \
+    --client-secret-file "$work/client.secret" --admin-token-file "$work/service/admin.token" \
+    --ready-file "$work/service/port" >"$work/service.out" 2>"$work/service.err" &
+service_pid=$!
+wait_until 20 "the service is ready" as_root test -s "$work/service/port"
+service_url=https://localhost:$(as_root cat "$work/service/port")
+(umask 077 && printf 'Authorization: Bearer %s\n' "$(as_root cat "$work/service/admin.token")" >"$work/admin.header")
+say "it listens on $service_url"
+
+# ---- the connector -------------------------------------------------------------------------------------------------
+
+step "starting a connector"
+cat >"$work/certconnector.conf" <<CONF
+[connector]
+name = demo-connector
+features = pfx-import
+state = sqlite:$work/state/state.db
+state-directory = $work/state
+control-socket = $work/run/control.sock
+
+[token]
+module = /usr/lib/softhsm/libsofthsm2.so
+uri = pkcs11:token=certconnector
+pin = file:$work/token/pin
+
+[service]
+tenant = $tenant
+client-id = $client_id
+client-secret = file:$work/client.secret
+cloud = custom
+authority = $service_url/
+graph = $service_url/
+resource = $service_url/
+ca-file = $work/service-ca.pem
+
+[keys]
+pfx-import = pkcs11:object=pfx-import
+seal = pkcs11:object=seal
+
+[key-alias]
+Contoso HSM/PFXEncryptionKey = pkcs11:object=pfx-import
+
+[log]
+directory = $work/log
+CONF
+as_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnectord" --config "$work/certconnector.conf" \
+    >"$work/connector.out" 2>"$work/connector.err" &
+connector_pid=$!
+cli() {
+    as_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnector" "$@"
+}
+connector_ready() {
+    cli status --config "$work/certconnector.conf" --json | jq -e '.token.state == "open" and .service.contact == "ok"'
+}
+wait_until 30 "the connector is ready" connector_ready
+cli status --config "$work/certconnector.conf"
+
+# ---- the administrator's side: PFX files ---------------------------------------------------------------------------
+
+# make_pfx NAME KEY FORM PASSWORD: a PFX file by openssl, its password beside it (bytes as given, ISO 8859-1).
+make_pfx() {
+    local name=$1 key=$2 form=$3 password=$4
+    local request=(openssl req -x509 -nodes -days 365 -subj "/CN=$name/emailAddress=$name@$tenant"
+        -keyout "$work/pfx/$name.key" -out "$work/pfx/$name.pem")
+    case $key in
+    rsa*) request+=(-newkey "rsa:${key#rsa}") ;;
+    ec*) request+=(-newkey ec -pkeyopt "ec_paramgen_curve:${key#ec}") ;;
+    esac
+    "${request[@]}" 2>/dev/null
+    printf '%s' "$password" | iconv -f UTF-8 -t ISO-8859-1 >"$work/pfx/$name.password"
+    # OpenSSL takes passwords as UTF-8 and writes them as the BMPString that Windows writes.
+    local options=(-export -inkey "$work/pfx/$name.key" -in "$work/pfx/$name.pem" -out "$work/pfx/$name.pfx")
+    [ "$form" = aes ] || options+=(-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1)
+    printf '%s' "$password" | LC_ALL=C.UTF-8 openssl pkcs12 "${options[@]}" -passout stdin
+    rm -f "$work/pfx/$name.key"
+}
+
+step "making PFX files with openssl: RSA and EC, AES and legacy 3DES, passwords of 1 to 126 bytes and with accents"
+long=$(printf 'a%.0s' {1..126})
+make_pfx user1 rsa2048 aes 'correct horse battery staple'
+make_pfx user2 rsa2048 3des 'x'
+make_pfx user3 ecP-256 aes "$long"
+make_pfx user4 ecP-384 3des 'Crème Brûlée für 2 £'
+make_pfx user5 rsa3072 aes '12345678 ÄÖÜß'
+make_pfx user6 ecP-256 3des 'legacy'
+users=(user1 user2 user3 user4 user5 user6)
+say "made ${#users[@]} files in $work/pfx"
+
+step "exporting the public key that uploads are encrypted for (the private half stays in the token)"
+cli key export-public --config "$work/certconnector.conf" --role pfx-import --format pem >"$work/import-key.pem"
+openssl pkey -pubin -in "$work/import-key.pem" -noout -text | head -n 1
+
+step "uploading them, passwords encrypted with OAEP and SHA-512, SHA-256 and SHA-384"
+(umask 027 && {
+    printf 'file,user,password\n'
+    for user in "${users[@]}"; do
+        printf '%s,%s,%s\n' "$work/pfx/$user.pfx" "$user@$tenant" "file:$work/pfx/$user.password"
+    done
+} >"$work/upload.csv")
+upload() {
+    "$bin/certconnector" pfx import --config "$work/certconnector.conf" --public-key "$work/import-key.pem" \
+        --provider "Contoso HSM" --key-name PFXEncryptionKey "$@"
+}
+chmod 0600 "$work"/pfx/*.password
+as_root chgrp "$SERVICE_USER" "$work/upload.csv"
+paddings=(oaepSha512 oaepSha256 oaepSha384)
+
+# ---- the devices' side ---------------------------------------------------------------------------------------------
+
+# open_as_device BITS FORM FILE: decrypts a delivered password with the device's private key, by openssl alone.
+open_as_device() {
+    local key=$work/devices/$1.key certificate=$work/devices/$1.pem
+    case $2 in
+    cms) openssl cms -decrypt -inform DER -in "$3" -inkey "$key" -recip "$certificate" -binary ;;
+    rsaOaepSha256) openssl pkeyutl -decrypt -inkey "$key" -in "$3" -pkeyopt rsa_padding_mode:oaep \
+        -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256 ;;
+    rsaOaepSha1) openssl pkeyutl -decrypt -inkey "$key" -in "$3" -pkeyopt rsa_padding_mode:oaep ;;
+    rsaPkcs1) openssl pkeyutl -decrypt -inkey "$key" -in "$3" -pkeyopt rsa_padding_mode:pkcs1 ;;
+    esac
+}
+
+for bits in 2048 3072 4096; do
+    openssl req -x509 -newkey "rsa:$bits" -nodes -days 30 -subj "/CN=device $bits" \
+        -keyout "$work/devices/$bits.key" -out "$work/devices/$bits.pem" 2>/dev/null
+    openssl x509 -in "$work/devices/$bits.pem" -outform DER -out "$work/devices/$bits.der"
+done
+
+# deliver USER BITS FORM CIPHER: a device asks for the user's PFX; what comes back is opened and compared.
+deliver() {
+    local user=$1 bits=$2 form=$3 cipher=$4 what id thumbprint result=$work/results/password.bin
+    what="$user for a device with RSA-$bits, $form${cipher:+ $cipher}"
+    thumbprint=$(openssl x509 -in "$work/pfx/$user.pem" -noout -fingerprint -sha1 | sed 's/.*=//; s/://g' | tr A-F a-f)
+    jq -n --arg user "$user@$tenant" --arg thumbprint "$thumbprint" --arg form "$form" --arg cipher "$cipher" \
+        --arg recipient "$(base64 -w0 "$work/devices/$bits.der")" \
+        '{userPrincipalName: $user, thumbprint: $thumbprint, recipientCertificate: $recipient, passwordEncryption: $form}
+            + (if $cipher == "" then {} else {contentCipher: $cipher} end)' >"$work/results/request.json"
+    id=$(admin POST pfxImportRequests --json @"$work/results/request.json" | jq -r .requestId)
+    request_done() {
+        admin GET "requests/$id" >"$work/results/answer.json" &&
+            jq -e '.state == "completed" or .state == "failed"' "$work/results/answer.json"
+    }
+    wait_until 30 "request $id is done" request_done
+    if ! jq -e '.state == "completed" and .result.succeeded' "$work/results/answer.json" >/dev/null; then
+        failed "$what: $(jq -c .result "$work/results/answer.json")"
+        return
+    fi
+    jq -r .result.encryptedPfxPassword "$work/results/answer.json" | base64 -d >"$result.encrypted"
+    if ! open_as_device "$bits" "$form" "$result.encrypted" >"$result"; then
+        failed "$what: openssl does not decrypt the password"
+    elif ! cmp -s "$result" "$work/pfx/$user.password"; then
+        failed "$what: another password came out"
+    elif ! iconv -f ISO-8859-1 -t UTF-8 "$result" |
+        LC_ALL=C.UTF-8 openssl pkcs12 -in "$work/pfx/$user.pfx" -passin stdin -nokeys -out /dev/null 2>/dev/null; then
+        failed "$what: the password does not open the PFX"
+    elif open_as_device "$((bits == 2048 ? 3072 : 2048))" "$form" "$result.encrypted" 2>/dev/null | cmp -s - "$work/pfx/$user.password"; then
+        failed "$what: another device can read it too"
+    else
+        held
+        say "    $what: re-encrypted in the $(jq -r .result.reencryptedIn "$work/results/answer.json"), decrypted by openssl, opens the PFX"
+    fi
+    rm -f "$result" "$result.encrypted"
+}
+
+forms=('cms aes256' 'cms des-ede3' 'rsaOaepSha256 ' 'rsaOaepSha1 ' 'rsaPkcs1 ')
+for padding in "${paddings[@]}"; do
+    step "upload with $padding, delivery to devices"
+    update=()
+    [ "$padding" = oaepSha512 ] || update=(--update)
+    upload --padding "$padding" "${update[@]}" --csv "$work/upload.csv"
+    turn=0
+    for user in "${users[@]}"; do
+        for bits in 2048 3072 4096; do
+            read -r form cipher <<<"${forms[turn % ${#forms[@]}]}"
+            deliver "$user" "$bits" "$form" "$cipher"
+            turn=$((turn + 1))
+        done
+    done
+done
+
+step "a request that cannot be done fails with its reason, and the next one goes on"
+openssl req -x509 -newkey rsa:1024 -nodes -days 30 -subj "/CN=weak device" -keyout /dev/null \
+    -out "$work/devices/weak.pem" 2>/dev/null
+openssl x509 -in "$work/devices/weak.pem" -outform DER -out "$work/devices/weak.der"
+thumbprint=$(openssl x509 -in "$work/pfx/user1.pem" -noout -fingerprint -sha1 | sed 's/.*=//; s/://g' | tr A-F a-f)
+id=$(jq -n --arg user "user1@$tenant" --arg thumbprint "$thumbprint" --arg recipient "$(base64 -w0 "$work/devices/weak.der")" \
+    '{userPrincipalName: $user, thumbprint: $thumbprint, recipientCertificate: $recipient}' |
+    admin POST pfxImportRequests --json @- | jq -r .requestId)
+weak_failed() {
+    admin GET "requests/$id" | jq -e '.state == "failed" and .result.errorCode == "RecipientNotAccepted"'
+}
+wait_until 30 "the weak device is refused" weak_failed
+held
+say "    a device with RSA-1024: RecipientNotAccepted"
+deliver user1 2048 cms aes256
+
+step "what the connector says of it"
+cli status --config "$work/certconnector.conf"
+admin_events=$(cli events --config "$work/certconnector.conf" --channel admin --category "PKCS Import" --json | wc -l)
+say "admin events of imported PFX: $admin_events"
+if [ "$admin_events" = "$checks" ]; then
+    held
+else
+    failed "$admin_events admin events for $checks requests"
+fi
+if as_root grep -rqF -e 'correct horse' -e 'legacy"' "$work/log" "$work/state"; then
+    failed "a password stands in the log or the state"
+else
+    held
+fi
+
+step "result"
+if ((failures)); then
+    say "$failures of $checks checks failed"
+    exit 1
+fi
+say "all $checks checks held, in $((SECONDS - started)) seconds"
+if [ "$keep" = yes ]; then
+    say "still running: the service at $service_url/ (process $service_pid), the connector (process $connector_pid)"
+    say "look around: sudo -u $SERVICE_USER env SOFTHSM2_CONF=$SOFTHSM2_CONF $bin/certconnector status --config $work/certconnector.conf"
+    say "the event log is in $work/log; stop with: sudo kill $connector_pid $service_pid"
+    disown -a
+else
+    say "everything that was started is stopped and removed"
+fi

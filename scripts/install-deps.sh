@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Installs the Debian packages that certconnector is built with and runs on; with --test also those of its tests.
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/install-deps.sh [--test]
+
+Installs Debian 12 packages with apt-get: what is needed to build and run
+certconnector, and with --test also what its tests use.  Packages that are
+there already are left as they are.
+USAGE
+}
+
+build_packages=(
+    gcc cmake ninja-build pkg-config libc6-dev
+    libssl-dev libcurl4-openssl-dev libjson-c-dev libmicrohttpd-dev libgnutls28-dev libinih-dev
+    libsqlite3-dev libzstd-dev libsystemd-dev libp11-dev libp11-kit-dev
+)
+run_packages=(softhsm2 openssl ca-certificates curl jq util-linux)
+test_packages=(
+    ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
+    libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
+    opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd procps
+)
+
+packages=("${build_packages[@]}" "${run_packages[@]}")
+case "${1-}" in
+'') ;;
+--test) packages+=("${test_packages[@]}") ;;
+-h | --help)
+    usage
+    exit 0
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
+
+[ -x /usr/bin/apt-get ] || die "this is not a Debian system: install by hand: ${packages[*]}"
+
+missing=()
+for package in "${packages[@]}"; do
+    # shellcheck disable=SC2016 # dpkg-query's own format
+    status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) || status=
+    [ "$status" = 'install ok installed' ] || missing+=("$package")
+done
+if ((${#missing[@]} == 0)); then
+    say "all ${#packages[@]} packages are installed"
+    exit 0
+fi
+
+say "installing ${#missing[@]} of ${#packages[@]} packages: ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+{
+    as_root apt-get update -q &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+} >"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    die "apt-get failed"
+}
