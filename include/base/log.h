@@ -5,8 +5,8 @@
 /*
  * Diagnostic lines on standard error, for who looks into a running program.  The product's own record is the event
  * log (room eventlog); this is not it.  One line a call: "<4>hsm: text" under systemd (sd-daemon(3) levels), with a
- * time in front elsewhere.  Control bytes in the text are escaped.  Any thread.  The level is the one process-wide
- * variable of this project.
+ * time in front elsewhere.  Control bytes in the text are escaped.  Any thread.  Beside the clock that tests set, the
+ * level is the one process-wide variable of this project.
  */
 
 #include "base/compiler.h"
