@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: MIT */
+#include "config/config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "config_int.h"
+
+/* A configuration under construction. */
+struct loader {
+    struct config *config;
+    struct config_trace trace;
+    struct config_origin
+            *pairs[CONFIG_NAMES_COUNT]; /* per entry of config_names, one per line of it */
+    char **files;                       /* names that origins borrow */
+    size_t file_count;
+};
+
+int
+config_fail(const struct config_origin *at, const char *section, const char *key,
+        struct cc_err *err, const char *fmt, ...)
+{
+    char text[384];
+    char shown_section[64], shown_key[64], place[280];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (at->line > 0)
+        (void)snprintf(place, sizeof(place), "%s:%d", at->file, at->line);
+    else
+        (void)snprintf(place, sizeof(place), "%s", at->file);
+    if (section == NULL)
+        return cc_err_set(err, CC_DOM_CONFIG, at->line, "%s: %s", place, text);
+    cc_escape_into(shown_section, sizeof(shown_section), section);
+    if (key == NULL)
+        return cc_err_set(err, CC_DOM_CONFIG, at->line, "%s: [%s]: %s", place, shown_section, text);
+    return cc_err_set(err, CC_DOM_CONFIG, at->line, "%s: [%s] %s: %s", place, shown_section,
+            cc_escape_into(shown_key, sizeof(shown_key), key), text);
+}
+
+/* ---- entries ---- */
+
+/* A text that readers see as constant and we own. */
+static void
+free_text(const char *text)
+{
+    free((void *)(uintptr_t)text);
+}
+
+static bool
+same_file(const struct config_origin *a, const struct config_origin *b)
+{
+    return a->file == b->file && a->line > 0;
+}
+
+static int
+fail_twice(const struct config_origin *at, const struct config_origin *first, const char *section,
+        const char *key, struct cc_err *err)
+{
+    return config_fail(at, section, key, err, "is set a second time; line %d has it, remove one",
+            first->line);
+}
+
+static int
+set_value(struct loader *l, const struct config_origin *at, const struct config_setting *setting,
+        const char *value, struct cc_err *err)
+{
+    struct config_origin *origin = &l->trace.settings[setting - config_settings];
+    struct cc_err why = { .domain = CC_DOM_NONE };
+
+    if (origin->file != NULL && same_file(origin, at))
+        return fail_twice(at, origin, setting->section, setting->key, err);
+    if (config_value_check(value, &why) != 0 ||
+            config_value_read(setting, value, l->config, &why) != 0)
+        return config_fail(at, setting->section, setting->key, err, "%s", why.text);
+    *origin = *at;
+    return 0;
+}
+
+static struct config_pair **
+pairs_of(struct config *config, const struct config_names *names)
+{
+    return (struct config_pair **)(void *)((char *)config + names->pairs_offset);
+}
+
+static size_t *
+count_of(struct config *config, const struct config_names *names)
+{
+    return (size_t *)(void *)((char *)config + names->count_offset);
+}
+
+static size_t
+pair_index(const struct config_pair *pairs, size_t count, const char *name)
+{
+    size_t i = 0;
+
+    while (i < count && strcmp(pairs[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+/* Makes room for one more pair and where it was said. */
+static int
+grow_pairs(struct loader *l, const struct config_names *names, struct cc_err *err)
+{
+    struct config_pair **pairs = pairs_of(l->config, names);
+    struct config_origin **origins = &l->pairs[names - config_names];
+    size_t count = *count_of(l->config, names) + 1;
+    void *grown;
+
+    if ((grown = realloc(*pairs, count * sizeof(**pairs))) == NULL)
+        return cc_err_nomem(err);
+    *pairs = grown;
+    if ((grown = realloc(*origins, count * sizeof(**origins))) == NULL)
+        return cc_err_nomem(err);
+    *origins = grown;
+    return 0;
+}
+
+static int
+store_pair(struct loader *l, const struct config_origin *at, const struct config_names *names,
+        const char *name, const char *value, struct cc_err *err)
+{
+    size_t *count = count_of(l->config, names);
+    struct config_pair **pairs = pairs_of(l->config, names);
+    size_t i = pair_index(*pairs, *count, name);
+    char *new_name = NULL;
+    char *new_value = NULL;
+    int rc = -1;
+
+    if (i < *count && same_file(&l->pairs[names - config_names][i], at))
+        return fail_twice(at, &l->pairs[names - config_names][i], names->section, name, err);
+    if (i == CONFIG_PAIRS_MAX)
+        return config_fail(at, names->section, name, err,
+                "there are more than %d names in this section", CONFIG_PAIRS_MAX);
+    if ((new_value = cc_strdup(value, err)) == NULL)
+        goto out;
+    if (i == *count) {
+        if ((new_name = cc_strdup(name, err)) == NULL || grow_pairs(l, names, err) != 0)
+            goto out;
+        (*pairs)[i] = (struct config_pair){ .name = new_name };
+        new_name = NULL;
+        (*count)++;
+    }
+    free_text((*pairs)[i].value);
+    (*pairs)[i].value = new_value;
+    new_value = NULL;
+    l->pairs[names - config_names][i] = *at;
+    rc = 0;
+out:
+    free(new_name);
+    free(new_value);
+    return rc;
+}
+
+static bool
+name_listed(const struct config_names *names, const char *name)
+{
+    for (size_t i = 0; names->names[i] != NULL; i++) {
+        if (strcmp(names->names[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int
+set_pair(struct loader *l, const struct config_origin *at, const struct config_names *names,
+        const char *name, const char *value, struct cc_err *err)
+{
+    struct cc_err why = { .domain = CC_DOM_NONE };
+    char hint[256];
+
+    if (names->names != NULL && !name_listed(names, name))
+        return config_fail(at, names->section, name, err, "there is no such key; %s",
+                config_hint_key(names->section, name, hint, sizeof(hint)));
+    if ((names->check_name != NULL &&
+                (config_value_check(name, &why) != 0 || names->check_name(name, &why) != 0)) ||
+            config_value_check(value, &why) != 0 || names->check(value, &why) != 0)
+        return config_fail(at, names->section, name, err, "%s", why.text);
+    return store_pair(l, at, names, name, value, err);
+}
+
+static bool
+section_known(const char *section)
+{
+    for (size_t i = 0; i < config_setting_count; i++) {
+        if (strcmp(config_settings[i].section, section) == 0)
+            return true;
+    }
+    return config_names_find(section) != NULL;
+}
+
+/* config_reader's section: known or not, and for what is missing later, where it begins. */
+static int
+on_section(void *arg, const struct config_origin *at, const char *section, struct cc_err *err)
+{
+    struct loader *l = arg;
+    char hint[256];
+    size_t n = l->trace.section_count;
+
+    if (!section_known(section))
+        return config_fail(at, section, NULL, err, "there is no such section; %s",
+                config_hint_section(section, hint, sizeof(hint)));
+    if (at->file != l->trace.main.file || n == CC_COUNT(l->trace.sections))
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(l->trace.sections[i].name, section) == 0)
+            return 0;
+    }
+    for (size_t i = 0; i < config_setting_count; i++) {
+        if (strcmp(config_settings[i].section, section) == 0) {
+            l->trace.sections[n].name = config_settings[i].section;
+            l->trace.sections[n].origin = *at;
+            l->trace.section_count++;
+            break;
+        }
+    }
+    return 0;
+}
+
+/* config_reader's entry, and what an override comes to. */
+static int
+on_entry(void *arg, const struct config_origin *at, const char *section, const char *key,
+        const char *value, struct cc_err *err)
+{
+    struct loader *l = arg;
+    const struct config_setting *setting = config_setting_find(section, key);
+    const struct config_names *names = config_names_find(section);
+    char hint[256];
+
+    if (setting != NULL)
+        return set_value(l, at, setting, value, err);
+    if (names != NULL)
+        return set_pair(l, at, names, key, value, err);
+    if (on_section(l, at, section, err) != 0)
+        return -1;
+    return config_fail(at, section, key, err, "there is no such key; %s",
+            config_hint_key(section, key, hint, sizeof(hint)));
+}
+
+/* ---- files and overrides ---- */
+
+/* A copy of a file's name that lives as long as the loader; origins are compared by its address. */
+static const char *
+keep_name(struct loader *l, const char *path, struct cc_err *err)
+{
+    char **grown = realloc(l->files, (l->file_count + 1) * sizeof(*grown));
+    char *copy;
+
+    if (grown == NULL) {
+        (void)cc_err_nomem(err);
+        return NULL;
+    }
+    l->files = grown;
+    if ((copy = cc_strdup(path, err)) == NULL)
+        return NULL;
+    l->files[l->file_count++] = copy;
+    return copy;
+}
+
+static int
+load_file(struct loader *l, const char *path, bool is_main, struct cc_err *err)
+{
+    struct cc_buf text = CC_BUF_INIT(CONFIG_FILE_MAX);
+    struct config_reader reader = { .section = on_section, .entry = on_entry, .arg = l };
+    int lines = 0;
+    int rc = -1;
+
+    if ((reader.file = keep_name(l, path, err)) == NULL)
+        goto out;
+    if (is_main)
+        l->trace.main = (struct config_origin){ .file = reader.file, .line = 1 };
+    if (cc_file_read(path, &text, err) != 0) {
+        cc_err_in(err, "configuration");
+        goto out;
+    }
+    if (config_read_text(&reader, (const char *)text.data, text.len, &lines, err) != 0)
+        goto out;
+    if (is_main && lines > 0)
+        l->trace.main.line = lines;
+    rc = 0;
+out:
+    cc_buf_free(&text);
+    return rc;
+}
+
+static int
+is_drop_in(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+
+    return entry->d_name[0] != '.' && len > 5 && strcmp(entry->d_name + len - 5, ".conf") == 0;
+}
+
+static int
+by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int
+load_drop_ins(struct loader *l, const char *path, struct cc_err *err)
+{
+    struct cc_buf name = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
+    struct dirent **entries = NULL;
+    size_t folder_len;
+    int count = 0;
+    int rc = -1;
+
+    if (cc_buf_printf(&name, err, "%s.d", path) != 0)
+        goto out;
+    folder_len = name.len;
+    if ((count = scandir(cc_buf_str(&name), &entries, is_drop_in, by_name)) < 0) {
+        if (errno == ENOENT)
+            rc = 0;
+        else
+            cc_err_set_errno(err, errno, "configuration: read folder %s", cc_buf_str(&name));
+        goto out;
+    }
+    if (count > CONFIG_FILES_MAX) {
+        cc_err_set(err, CC_DOM_CONFIG, 0, "%s: more than %d files; join some", cc_buf_str(&name),
+                CONFIG_FILES_MAX);
+        goto out;
+    }
+    for (int i = 0; i < count; i++) {
+        name.len = folder_len;
+        if (cc_buf_printf(&name, err, "/%s", entries[i]->d_name) != 0)
+            goto out;
+        if (load_file(l, cc_buf_str(&name), false, err) != 0)
+            goto out;
+    }
+    rc = 0;
+out:
+    for (int i = 0; i < count; i++)
+        free(entries[i]);
+    free(entries);
+    cc_buf_free(&name);
+    return rc;
+}
+
+/* "section.key=value" */
+static int
+load_override(struct loader *l, const char *text, struct cc_err *err)
+{
+    static const struct config_origin command_line = { .file = "command line", .line = 0 };
+    const char *dot = strchr(text, '.');
+    const char *equals = strchr(text, '=');
+    char *section = NULL;
+    char *key = NULL;
+    int rc = -1;
+
+    /* the value is not repeated: it may be a secret in the wrong place */
+    if (dot == NULL || equals == NULL || dot > equals || dot == text || equals == dot + 1)
+        return config_fail(&command_line, NULL, NULL, err, "a setting must be SECTION.KEY=VALUE");
+    section = strndup(text, (size_t)(dot - text));
+    key = strndup(dot + 1, (size_t)(equals - dot) - 1);
+    if (section == NULL || key == NULL)
+        (void)cc_err_nomem(err);
+    else
+        rc = on_entry(l, &command_line, section, key, equals + 1, err);
+    free(section);
+    free(key);
+    return rc;
+}
+
+static int
+load_defaults(struct loader *l, struct cc_err *err)
+{
+    const struct config_setting *name = config_setting_find("connector", "name");
+    char host[256] = "";
+
+    for (size_t i = 0; i < config_setting_count; i++) {
+        const struct config_setting *s = &config_settings[i];
+
+        if (config_value_read(s, s->fallback, l->config, err) != 0)
+            return -1;
+    }
+    if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0' ||
+            config_check_name(host, NULL) != 0)
+        (void)cc_strcpy(host, sizeof(host), "connector");
+    return config_text_set(l->config, name->offset, host, err);
+}
+
+static void
+loader_close(struct loader *l)
+{
+    config_free(l->config);
+    for (size_t i = 0; i < CC_COUNT(l->pairs); i++)
+        free(l->pairs[i]);
+    for (size_t i = 0; i < l->file_count; i++)
+        free(l->files[i]);
+    free(l->files);
+}
+
+int
+config_load(const char *path, const char *const *overrides, size_t override_count,
+        struct config **ret_config, struct cc_err *err)
+{
+    struct loader l = { .config = calloc(1, sizeof(*l.config)) };
+    int rc = -1;
+
+    if (l.config == NULL)
+        return cc_err_nomem(err);
+    if (load_defaults(&l, err) != 0)
+        goto out;
+    if (load_file(&l, path, true, err) != 0)
+        goto out;
+    if (load_drop_ins(&l, path, err) != 0)
+        goto out;
+    for (size_t i = 0; i < override_count; i++) {
+        if (load_override(&l, overrides[i], err) != 0)
+            goto out;
+    }
+    if (config_check_whole(l.config, &l.trace, err) != 0)
+        goto out;
+
+    *ret_config = l.config;
+    l.config = NULL;
+    rc = 0;
+out:
+    loader_close(&l);
+    return rc;
+}
+
+void
+config_free(struct config *config)
+{
+    if (config == NULL)
+        return;
+    for (size_t i = 0; i < config_setting_count; i++) {
+        if (config_settings[i].form == CONFIG_FORM_TEXT)
+            free_text(config_text_get(config, config_settings[i].offset));
+    }
+    for (size_t i = 0; i < CONFIG_NAMES_COUNT; i++) {
+        struct config_pair *pairs = *pairs_of(config, &config_names[i]);
+
+        for (size_t j = 0; j < *count_of(config, &config_names[i]); j++) {
+            free_text(pairs[j].name);
+            free_text(pairs[j].value);
+        }
+        free(pairs);
+    }
+    free(config);
+}
+
+const char *
+config_key(const struct config *config, const char *role)
+{
+    size_t i = pair_index(config->keys, config->key_count, role);
+
+    return i < config->key_count ? config->keys[i].value : NULL;
+}
+
+/* ---- comparing ---- */
+
+struct comparison {
+    bool all; /* not only what differs */
+    config_change_fn fn;
+    void *arg;
+};
+
+/* Empty text means "not set". */
+static void
+compare_texts(const struct comparison *c, const char *section, const char *key, bool secret,
+        const char *old_text, const char *new_text)
+{
+    bool same = strcmp(old_text, new_text) == 0;
+
+    if (same && (!c->all || new_text[0] == '\0'))
+        return;
+    if (secret && old_text[0] != '\0')
+        old_text = "***";
+    if (secret && new_text[0] != '\0')
+        new_text = "***";
+    c->fn(c->arg, section, key, old_text[0] == '\0' ? NULL : old_text,
+            new_text[0] == '\0' ? NULL : new_text);
+}
+
+static void
+compare_setting(const struct comparison *c, const struct config_setting *setting,
+        const struct config *old, const struct config *new_config)
+{
+    struct cc_buf old_text = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
+    struct cc_buf new_text = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
+
+    /* fails only without memory; a setting that cannot be shown is left out */
+    if ((old == NULL || config_value_write(setting, old, &old_text, NULL) == 0) &&
+            config_value_write(setting, new_config, &new_text, NULL) == 0)
+        compare_texts(c, setting->section, setting->key, setting->secret, cc_buf_str(&old_text),
+                cc_buf_str(&new_text));
+    cc_buf_free(&old_text);
+    cc_buf_free(&new_text);
+}
+
+static void
+compare_names(const struct comparison *c, const char *section, const struct config_pair *old,
+        size_t old_count, const struct config_pair *new_pairs, size_t new_count)
+{
+    for (size_t i = 0; i < old_count; i++) {
+        if (pair_index(new_pairs, new_count, old[i].name) == new_count)
+            compare_texts(c, section, old[i].name, false, old[i].value, "");
+    }
+    for (size_t i = 0; i < new_count; i++) {
+        size_t at = pair_index(old, old_count, new_pairs[i].name);
+
+        compare_texts(c, section, new_pairs[i].name, false, at < old_count ? old[at].value : "",
+                new_pairs[i].value);
+    }
+}
+
+void
+config_compare(const struct config *old, const struct config *new_config, config_change_fn fn,
+        void *arg)
+{
+    struct comparison c = { .all = old == NULL, .fn = fn, .arg = arg };
+
+    for (size_t i = 0; i < config_setting_count; i++)
+        compare_setting(&c, &config_settings[i], old, new_config);
+    compare_names(&c, "keys", old == NULL ? NULL : old->keys, old == NULL ? 0 : old->key_count,
+            new_config->keys, new_config->key_count);
+    compare_names(&c, "key-alias", old == NULL ? NULL : old->key_aliases,
+            old == NULL ? 0 : old->key_alias_count, new_config->key_aliases,
+            new_config->key_alias_count);
+}

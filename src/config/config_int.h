@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CONFIG_CONFIG_INT_H
+#define CONFIG_CONFIG_INT_H
+
+/*
+ * Between the files of this room: the table of settings, what a value may be, and where it came from.
+ *
+ * A setting is one entry of the table in table.c: its place in struct config, how its text is read and written, its
+ * default, and an example for the person who has to correct it.  A section whose keys are names ([keys],
+ * [key-alias]) is an entry of the table of sections.  Adding a setting is a field in config.h and a line there.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "config/config.h"
+
+#define CONFIG_LINE_MAX 2000       /* bytes of one line, its end included */
+#define CONFIG_FILE_MAX (1U << 20) /* bytes of one file */
+#define CONFIG_FILES_MAX 256       /* drop-ins */
+#define CONFIG_PAIRS_MAX 1000      /* lines of a section whose keys are names */
+#define CONFIG_SETTINGS_MAX 64
+#define CONFIG_NAMES_COUNT 2 /* sections whose keys are names */
+
+/* Where something stands; line 0: the command line. */
+struct config_origin {
+    const char *file; /* borrowed */
+    int line;
+};
+
+/* How a value lies in struct config. */
+enum config_form {
+    CONFIG_FORM_TEXT,     /* const char *, on the heap */
+    CONFIG_FORM_UNSIGNED, /* unsigned */
+    CONFIG_FORM_DURATION, /* int64_t, milliseconds */
+    CONFIG_FORM_SIZE,     /* uint64_t, bytes */
+    CONFIG_FORM_BOOL,     /* bool */
+    CONFIG_FORM_CHOICE,   /* an enum whose values count from 0 in the order of choices */
+    CONFIG_FORM_FEATURES  /* unsigned, bits of enum config_feature */
+};
+
+enum config_need {
+    CONFIG_NEED_NEVER,
+    CONFIG_NEED_ALWAYS,
+    CONFIG_NEED_SERVICE /* when a feature is on that talks to the service */
+};
+
+struct config_setting {
+    const char *section;
+    const char *key;
+    enum config_form form;
+    size_t offset; /* in struct config */
+    /* Of a text: whether its form is right.  The error text says what it has to be and never repeats the value. */
+    int (*check)(const char *value, struct cc_err *err);
+    const char *const *choices; /* NULL-terminated */
+    const char *zero;           /* the word for 0 of an unsigned: "auto" */
+    int64_t min, max;           /* of numbers, in their unit */
+    const char *fallback;       /* in the form of the file; NULL: nothing */
+    enum config_need need;
+    bool secret; /* a reference to a secret: never shown */
+    const char *example;
+};
+
+/* A section whose keys are names. */
+struct config_names {
+    const char *section;
+    const char *const *names; /* the only ones, NULL-terminated; NULL: what check_name takes */
+    int (*check_name)(const char *name, struct cc_err *err);
+    int (*check)(const char *value, struct cc_err *err);
+    size_t pairs_offset, count_offset; /* in struct config */
+    const char *example;
+};
+
+extern const struct config_setting config_settings[];
+extern const size_t config_setting_count;
+extern const struct config_names config_names[CONFIG_NAMES_COUNT];
+
+/* Features that this version has, and the word of each bit. */
+#define CONFIG_FEATURES_HERE ((unsigned)CONFIG_PFX_IMPORT)
+struct config_feature_name {
+    enum config_feature bit;
+    const char *name;
+};
+extern const struct config_feature_name config_feature_names[];
+extern const size_t config_feature_name_count;
+
+const struct config_setting *config_setting_find(const char *section, const char *key);
+const struct config_names *config_names_find(const char *section);
+
+/* "did you mean …", or what there is; appended to a message.  Both return text, which has size bytes. */
+const char *config_hint_section(const char *section, char *text, size_t size);
+const char *config_hint_key(const char *section, const char *key, char *text, size_t size);
+
+/* "FILE:LINE: [section] key: text"; section and key may be NULL.  Returns -1. */
+int config_fail(const struct config_origin *at, const char *section, const char *key,
+        struct cc_err *err, const char *fmt, ...) CC_PRINTF(5, 6);
+
+/* What holds for every value: not empty, UTF-8, no control bytes. */
+CC_MUST int config_value_check(const char *value, struct cc_err *err);
+
+/* Text to the setting's field and back.  Reading an absent text (NULL) as fallback gives NULL or 0. */
+CC_MUST int config_value_read(const struct config_setting *setting, const char *value,
+        struct config *config, struct cc_err *err);
+/* Appends nothing when there is no value. */
+CC_MUST int config_value_write(const struct config_setting *setting, const struct config *config,
+        struct cc_buf *ret, struct cc_err *err);
+
+/* A text field of config by its offset. */
+const char *config_text_get(const struct config *config, size_t offset);
+CC_MUST int config_text_set(struct config *config, size_t offset, const char *value,
+        struct cc_err *err);
+
+/* The forms of texts. */
+int config_check_text(const char *value, struct cc_err *err);
+int config_check_name(const char *value, struct cc_err *err);
+int config_check_path(const char *value, struct cc_err *err);
+int config_check_socket(const char *value, struct cc_err *err);
+int config_check_state(const char *value, struct cc_err *err);
+int config_check_token_uri(const char *value, struct cc_err *err);
+int config_check_key_uri(const char *value, struct cc_err *err);
+int config_check_reference(const char *value, struct cc_err *err);
+int config_check_url(const char *value, struct cc_err *err);
+int config_check_proxy(const char *value, struct cc_err *err);
+int config_check_uuid(const char *value, struct cc_err *err);
+int config_check_tenant(const char *value, struct cc_err *err);
+int config_check_alias(const char *value, struct cc_err *err);
+
+/* One file's text, read with inih.  Each callback returns 0, or -1 with err set, which ends the reading. */
+struct config_reader {
+    const char *file;
+    int (*section)(void *arg, const struct config_origin *at, const char *section,
+            struct cc_err *err);
+    int (*entry)(void *arg, const struct config_origin *at, const char *section, const char *key,
+            const char *value, struct cc_err *err);
+    void *arg;
+};
+CC_MUST int config_read_text(const struct config_reader *reader, const char *text, size_t len,
+        int *ret_lines, struct cc_err *err);
+
+/* Where each thing of a configuration under construction was said. */
+struct config_trace {
+    struct config_origin settings[CONFIG_SETTINGS_MAX]; /* file NULL: not said */
+    struct config_origin main;                          /* the main file and its last line */
+    struct {
+        const char *name;            /* one of the table's */
+        struct config_origin origin; /* where the section begins in the main file */
+    } sections[16];
+    size_t section_count;
+};
+
+/* What no single value shows: what is missing, what does not go together.  Fills in the service's addresses. */
+CC_MUST int config_check_whole(struct config *config, const struct config_trace *trace,
+        struct cc_err *err);
+
+#endif
