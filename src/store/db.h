@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STORE_DB_H
+#define STORE_DB_H
+
+/*
+ * The database behind the room's calls; private to src/store.
+ *
+ * What speaks SQL here (store.c, journal.c, tenant.c) speaks it through a struct db_conn, which it gets as the
+ * argument of a closure:
+ *
+ *   db_write()  hands the closure to the one writer thread.  That thread runs all closures that wait in one
+ *               transaction, each in a savepoint of its own, so that one's failure leaves the others as they are;
+ *               commits once; and wakes their callers (group commit).  It returns 0 when the commit is durable.
+ *   db_read()   runs the closure in the caller's thread, on a connection borrowed from a small pool, in one
+ *               transaction: all its queries see the same state.
+ *
+ *   static int
+ *   rename_it(struct db_conn *conn, void *arg, struct cc_err *err)
+ *   {
+ *       struct renaming *r = arg;
+ *
+ *       return db_exec(conn, "UPDATE thing SET name = $1 WHERE id = $2",
+ *               DB_PARAMS(DB_TEXT(r->name), DB_INT(r->id)), &r->changes, err);
+ *   }
+ *
+ * A closure must not call db_write() or db_read(), and must not wait for anything else.  What it writes through arg
+ * means something only when db_write() or db_read() returned 0.  It may be run again from its beginning (a database
+ * may refuse a transaction and want it repeated), so it must not change its input.
+ *
+ * SQL is written for SQLite and PostgreSQL alike: placeholders $1, $2 ... in the order of their first appearance
+ * (checked), BIGINT, TEXT, BLOB written as DB_BLOB_TYPE, ON CONFLICT ... DO UPDATE, no automatic row numbers.
+ *
+ * Errors are CC_DOM_STORE with the library's code.  Threads: any, for everything that takes a struct db; a struct
+ * db_conn and its rows belong to the closure.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+
+struct db;
+struct db_conn;
+struct db_rows;
+
+/* Schema: numbered steps 1, 2, 3 ... without a gap, never changed once released, only added to. */
+struct db_step {
+    int number;
+    const char *what; /* what changes and why, for people */
+    const char *sql;  /* one or more statements */
+};
+
+struct db_schema {
+    const char *name; /* one database may hold several: "connector", "tenant" */
+    const struct db_step *steps;
+    size_t count;
+};
+
+/*
+ * uri: "sqlite:PATH" or "sqlite::memory:".  Runs the steps that are missing, in one transaction.  A database with a
+ * newer schema is refused.  The schema is borrowed during the call only.
+ */
+CC_MUST int db_open(const char *uri, const struct db_schema *schema, struct db **ret_db,
+        struct cc_err *err);
+void db_close(struct db *db); /* accepts NULL; no call may be under way */
+
+/* Whether uri has a form that db_open() knows. */
+CC_MUST int db_check_uri(const char *uri, struct cc_err *err);
+
+typedef int (*db_fn)(struct db_conn *conn, void *arg, struct cc_err *err);
+
+CC_MUST int db_write(struct db *db, db_fn fn, void *arg, struct cc_err *err);
+CC_MUST int db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err);
+
+/* How group commit does, since db_open(). */
+struct db_stats {
+    uint64_t writes;  /* closures handed to db_write() and ended */
+    uint64_t commits; /* transactions they took */
+    uint64_t failed;  /* of the writes, those that ended in an error */
+};
+void db_stats(struct db *db, struct db_stats *ret);
+
+/* Parameters: borrowed until the call returns (db_query: until db_rows_free). */
+enum db_type { DB_TYPE_NULL, DB_TYPE_INT, DB_TYPE_TEXT, DB_TYPE_BLOB };
+
+struct db_value {
+    enum db_type type;
+    int64_t number;
+    struct cc_bytes bytes;
+};
+
+static inline struct db_value
+db_value_int(int64_t number)
+{
+    return (struct db_value){.type = DB_TYPE_INT, .number = number};
+}
+
+/* NULL becomes an SQL NULL. */
+static inline struct db_value
+db_value_text(const char *text)
+{
+    if (text == NULL)
+        return (struct db_value){.type = DB_TYPE_NULL};
+    return (struct db_value){.type = DB_TYPE_TEXT, .bytes = cc_bytes_of_str(text)};
+}
+
+/* Without data an SQL NULL. */
+static inline struct db_value
+db_value_blob(struct cc_bytes bytes)
+{
+    if (bytes.data == NULL)
+        return (struct db_value){.type = DB_TYPE_NULL};
+    return (struct db_value){.type = DB_TYPE_BLOB, .bytes = bytes};
+}
+
+#define DB_INT(number) db_value_int(number)
+#define DB_TEXT(text) db_value_text(text)
+#define DB_BLOB(bytes) db_value_blob(bytes)
+
+/* The two arguments "params, count" in one. */
+#define DB_PARAMS(...)                                                                             \
+    ((const struct db_value[]){__VA_ARGS__}),                                                      \
+            (sizeof((const struct db_value[]){__VA_ARGS__}) / sizeof(struct db_value))
+#define DB_NO_PARAMS ((const struct db_value *)NULL), ((size_t)0)
+
+/* One statement without rows to read.  *ret_changes: rows inserted, updated or deleted; may be NULL. */
+CC_MUST int db_exec(struct db_conn *conn, const char *sql, const struct db_value *params,
+        size_t count, int64_t *ret_changes, struct cc_err *err);
+
+/*
+ * One statement with rows, read by db_next(): 1 with a row, 0 after the last, -1.  Rows are freed before the closure
+ * returns.  sql must live as long as the database (a literal): prepared statements are kept by it.
+ */
+CC_MUST int db_query(struct db_conn *conn, const char *sql, const struct db_value *params,
+        size_t count, struct db_rows **ret_rows, struct cc_err *err);
+CC_MUST int db_next(struct db_rows *rows, struct cc_err *err);
+void db_rows_free(struct db_rows *rows); /* accepts NULL */
+
+/* Columns of the present row, counted from 0; borrowed until the next db_next().  A NULL is 0, NULL, no bytes. */
+bool db_is_null(struct db_rows *rows, int column);
+int64_t db_int(struct db_rows *rows, int column);
+const char *db_text(struct db_rows *rows, int column);
+struct cc_bytes db_blob(struct db_rows *rows, int column);
+
+#endif
