@@ -7,7 +7,7 @@
  * connection, used by one thread at a time.
  */
 
-#include "store/db.h"
+#include "db.h"
 
 struct db_backend {
     const char *scheme; /* of the URI: "sqlite" */

@@ -28,7 +28,7 @@
  * may refuse a transaction and want it repeated), so it must not change its input.
  *
  * SQL is written for SQLite and PostgreSQL alike: placeholders $1, $2 ... in the order of their first appearance
- * (checked), BIGINT, TEXT, BLOB written as DB_BLOB_TYPE, ON CONFLICT ... DO UPDATE, no automatic row numbers.
+ * (checked); columns BIGINT, TEXT and BYTEA; ON CONFLICT ... DO UPDATE; no automatic row numbers.
  *
  * Errors are CC_DOM_STORE with the library's code.  Threads: any, for everything that takes a struct db; a struct
  * db_conn and its rows belong to the closure.
@@ -95,7 +95,7 @@ struct db_value {
 static inline struct db_value
 db_value_int(int64_t number)
 {
-    return (struct db_value){.type = DB_TYPE_INT, .number = number};
+    return (struct db_value){ .type = DB_TYPE_INT, .number = number };
 }
 
 /* NULL becomes an SQL NULL. */
@@ -103,8 +103,8 @@ static inline struct db_value
 db_value_text(const char *text)
 {
     if (text == NULL)
-        return (struct db_value){.type = DB_TYPE_NULL};
-    return (struct db_value){.type = DB_TYPE_TEXT, .bytes = cc_bytes_of_str(text)};
+        return (struct db_value){ .type = DB_TYPE_NULL };
+    return (struct db_value){ .type = DB_TYPE_TEXT, .bytes = cc_bytes_of_str(text) };
 }
 
 /* Without data an SQL NULL. */
@@ -112,8 +112,8 @@ static inline struct db_value
 db_value_blob(struct cc_bytes bytes)
 {
     if (bytes.data == NULL)
-        return (struct db_value){.type = DB_TYPE_NULL};
-    return (struct db_value){.type = DB_TYPE_BLOB, .bytes = bytes};
+        return (struct db_value){ .type = DB_TYPE_NULL };
+    return (struct db_value){ .type = DB_TYPE_BLOB, .bytes = bytes };
 }
 
 #define DB_INT(number) db_value_int(number)
@@ -122,8 +122,8 @@ db_value_blob(struct cc_bytes bytes)
 
 /* The two arguments "params, count" in one. */
 #define DB_PARAMS(...)                                                                             \
-    ((const struct db_value[]){__VA_ARGS__}),                                                      \
-            (sizeof((const struct db_value[]){__VA_ARGS__}) / sizeof(struct db_value))
+    ((const struct db_value[]){ __VA_ARGS__ }),                                                    \
+            (sizeof((const struct db_value[]){ __VA_ARGS__ }) / sizeof(struct db_value))
 #define DB_NO_PARAMS ((const struct db_value *)NULL), ((size_t)0)
 
 /* One statement without rows to read.  *ret_changes: rows inserted, updated or deleted; may be NULL. */
@@ -132,7 +132,7 @@ CC_MUST int db_exec(struct db_conn *conn, const char *sql, const struct db_value
 
 /*
  * One statement with rows, read by db_next(): 1 with a row, 0 after the last, -1.  Rows are freed before the closure
- * returns.  sql must live as long as the database (a literal): prepared statements are kept by it.
+ * returns.  Statements are kept prepared, so their texts should be few.
  */
 CC_MUST int db_query(struct db_conn *conn, const char *sql, const struct db_value *params,
         size_t count, struct db_rows **ret_rows, struct cc_err *err);

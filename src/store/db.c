@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT */
+#include "db.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend.h"
+#include "base/text.h"
+
+#define READERS_MAX 4
+#define GROUP_MAX 256 /* closures in one transaction */
+
+/* One closure on its way through the writer thread; lives on its caller's stack. */
+struct job {
+    struct job *next;
+    db_fn fn;
+    void *arg;
+    struct cc_err err;
+    int rc;
+    bool reading;
+    bool done;             /* guarded by db->lock */
+    pthread_cond_t served; /* with db->lock */
+};
+
+struct db {
+    const struct db_backend *backend;
+    char *place; /* the URI behind its scheme */
+    bool shareable;
+
+    struct db_conn *writer; /* of the writer thread alone, once it runs */
+    pthread_t thread;
+    bool thread_runs;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t work;  /* first != NULL, or stopping */
+    struct job *first, *last;
+    bool stopping;
+    struct db_stats stats;
+    pthread_cond_t reader_back;
+    struct db_conn *idle[READERS_MAX];
+    unsigned idle_count, reader_count;
+};
+
+/* ---- URI ---- */
+
+static const struct db_backend *const backends[] = { &db_sqlite };
+
+static const struct db_backend *
+find_backend(const char *uri, const char **ret_place, struct cc_err *err)
+{
+    for (size_t i = 0; i < CC_COUNT(backends); i++) {
+        size_t len = strlen(backends[i]->scheme);
+
+        if (strncmp(uri, backends[i]->scheme, len) == 0 && uri[len] == ':') {
+            *ret_place = uri + len + 1;
+            return backends[i];
+        }
+    }
+    cc_err_set(err, CC_DOM_INPUT, 0, "a database is named as \"sqlite:PATH\"");
+    return NULL;
+}
+
+int
+db_check_uri(const char *uri, struct cc_err *err)
+{
+    const struct db_backend *backend;
+    const char *place;
+
+    if ((backend = find_backend(uri, &place, err)) == NULL)
+        return -1;
+    return backend->check(place, err);
+}
+
+/* ---- group commit ---- */
+
+/* One closure between savepoints.  -1: the transaction itself is lost, with everything in it. */
+static int
+run_job(struct db_conn *conn, struct job *job, struct cc_err *lost)
+{
+    const struct db_backend *backend = conn->backend;
+
+    cc_err_clear(&job->err);
+    if (backend->mark(conn, lost) != 0)
+        return -1;
+    job->rc = job->fn(conn, job->arg, &job->err);
+    if (!backend->in_transaction(conn))
+        return cc_err_set(lost, CC_DOM_STORE, 0, "the database gave up the transaction");
+    return job->rc == 0 ? backend->keep(conn, lost) : backend->undo(conn, lost);
+}
+
+/* All closures of the list in one transaction.  -1: nothing of it was done. */
+static int
+run_group(struct db *db, struct job *first, struct cc_err *err)
+{
+    struct db_conn *conn = db->writer;
+
+    if (db->backend->begin(conn, true, err) != 0)
+        return -1;
+    for (struct job *job = first; job != NULL; job = job->next)
+        if (run_job(conn, job, err) != 0)
+            goto fail;
+    if (db->backend->commit(conn, err) != 0)
+        goto fail;
+
+    pthread_mutex_lock(&db->lock);
+    db->stats.commits++;
+    pthread_mutex_unlock(&db->lock);
+    return 0;
+fail:
+    db->backend->rollback(conn);
+    return -1;
+}
+
+static void
+run_alone(struct db *db, struct job *job)
+{
+    struct cc_err err = { 0 };
+
+    if (run_group(db, job, &err) == 0)
+        return;
+    /* The closure's own error, if it had one, is why the transaction was lost. */
+    if (job->err.domain == CC_DOM_NONE)
+        job->err = err;
+    job->rc = -1;
+}
+
+/*
+ * When a group's transaction is lost, each closure is run again in one of its own: the one that the database cannot
+ * bear (a row too big for the disk) then fails by itself.
+ */
+static void
+run_jobs(struct db *db, struct job *first)
+{
+    struct cc_err err = { 0 };
+    struct job *next;
+
+    if (first->next != NULL && run_group(db, first, &err) == 0)
+        return;
+    for (struct job *job = first; job != NULL; job = next) {
+        next = job->next;
+        job->next = NULL;
+        run_alone(db, job);
+        job->next = next;
+    }
+}
+
+/* With db->lock held: takes the jobs of the next group off the queue. */
+static struct job *
+take_group(struct db *db)
+{
+    struct job *first = db->first;
+    struct job *last = first;
+
+    for (unsigned n = 1; n < GROUP_MAX && last->next != NULL; n++)
+        last = last->next;
+    db->first = last->next;
+    if (db->first == NULL)
+        db->last = NULL;
+    last->next = NULL;
+    return first;
+}
+
+/* With db->lock held.  A job is gone as soon as its caller saw done. */
+static void
+wake_group(struct db *db, struct job *first)
+{
+    struct job *next;
+
+    for (struct job *job = first; job != NULL; job = next) {
+        next = job->next;
+        if (!job->reading) {
+            db->stats.writes++;
+            db->stats.failed += job->rc != 0;
+        }
+        job->done = true;
+        pthread_cond_signal(&job->served);
+    }
+}
+
+static void *
+writer_main(void *arg)
+{
+    struct db *db = arg;
+    struct job *group;
+
+    pthread_mutex_lock(&db->lock);
+    for (;;) {
+        while (db->first == NULL && !db->stopping)
+            pthread_cond_wait(&db->work, &db->lock);
+        if (db->first == NULL)
+            break;
+        group = take_group(db);
+        pthread_mutex_unlock(&db->lock);
+        run_jobs(db, group);
+        pthread_mutex_lock(&db->lock);
+        wake_group(db, group);
+    }
+    pthread_mutex_unlock(&db->lock);
+    return NULL;
+}
+
+/* Signals are for the program's own threads. */
+static int
+start_writer(struct db *db, struct cc_err *err)
+{
+    sigset_t all, before;
+    int code;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    code = pthread_create(&db->thread, NULL, writer_main, db);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code != 0)
+        return cc_err_set_errno(err, code, "thread of the store");
+    (void)pthread_setname_np(db->thread, "store-writer");
+    db->thread_runs = true;
+    return 0;
+}
+
+static int
+run_on_writer(struct db *db, db_fn fn, void *arg, bool reading, struct cc_err *err)
+{
+    struct job job = { .fn = fn, .arg = arg, .reading = reading };
+
+    pthread_cond_init(&job.served, NULL);
+    pthread_mutex_lock(&db->lock);
+    if (db->last != NULL)
+        db->last->next = &job;
+    else
+        db->first = &job;
+    db->last = &job;
+    pthread_cond_signal(&db->work);
+    while (!job.done)
+        pthread_cond_wait(&job.served, &db->lock);
+    pthread_mutex_unlock(&db->lock);
+    pthread_cond_destroy(&job.served);
+
+    if (job.rc != 0 && err != NULL && err->domain == CC_DOM_NONE)
+        *err = job.err;
+    return job.rc == 0 ? 0 : -1;
+}
+
+int
+db_write(struct db *db, db_fn fn, void *arg, struct cc_err *err)
+{
+    return run_on_writer(db, fn, arg, false, err);
+}
+
+/* ---- readers ---- */
+
+static void
+put_reader(struct db *db, struct db_conn *conn)
+{
+    pthread_mutex_lock(&db->lock);
+    if (conn != NULL)
+        db->idle[db->idle_count++] = conn;
+    else
+        db->reader_count--;
+    pthread_cond_signal(&db->reader_back);
+    pthread_mutex_unlock(&db->lock);
+}
+
+/* Readers are connected when first needed: an idle program has none. */
+static struct db_conn *
+take_reader(struct db *db, struct cc_err *err)
+{
+    struct db_conn *conn = NULL;
+
+    pthread_mutex_lock(&db->lock);
+    while (db->idle_count == 0 && db->reader_count == READERS_MAX)
+        pthread_cond_wait(&db->reader_back, &db->lock);
+    if (db->idle_count > 0)
+        conn = db->idle[--db->idle_count];
+    else
+        db->reader_count++;
+    pthread_mutex_unlock(&db->lock);
+
+    if (conn == NULL && db->backend->connect(db->place, false, &conn, err) != 0)
+        put_reader(db, NULL);
+    return conn;
+}
+
+int
+db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err)
+{
+    struct db_conn *conn;
+    int rc = -1;
+
+    if (!db->shareable)
+        return run_on_writer(db, fn, arg, true, err);
+
+    if ((conn = take_reader(db, err)) == NULL)
+        return -1;
+    if (db->backend->begin(conn, false, err) == 0 && fn(conn, arg, err) == 0 &&
+            db->backend->commit(conn, err) == 0)
+        rc = 0;
+    if (rc != 0)
+        db->backend->rollback(conn);
+    put_reader(db, conn);
+    return rc;
+}
+
+void
+db_stats(struct db *db, struct db_stats *ret)
+{
+    pthread_mutex_lock(&db->lock);
+    *ret = db->stats;
+    pthread_mutex_unlock(&db->lock);
+}
+
+/* ---- statements ---- */
+
+int
+db_query(struct db_conn *conn, const char *sql, const struct db_value *params, size_t count,
+        struct db_rows **ret_rows, struct cc_err *err)
+{
+    return conn->backend->query(conn, sql, params, count, ret_rows, err);
+}
+
+int
+db_next(struct db_rows *rows, struct cc_err *err)
+{
+    return rows->backend->next(rows, err);
+}
+
+void
+db_rows_free(struct db_rows *rows)
+{
+    if (rows != NULL)
+        rows->backend->rows_free(rows);
+}
+
+int
+db_exec(struct db_conn *conn, const char *sql, const struct db_value *params, size_t count,
+        int64_t *ret_changes, struct cc_err *err)
+{
+    struct db_rows *rows = NULL;
+    int64_t changes;
+    int got;
+
+    if (db_query(conn, sql, params, count, &rows, err) != 0)
+        return -1;
+    do {
+        got = db_next(rows, err);
+    } while (got > 0);
+    changes = rows->backend->changes(rows);
+    db_rows_free(rows);
+    if (got < 0)
+        return -1;
+    if (ret_changes != NULL)
+        *ret_changes = changes;
+    return 0;
+}
+
+bool
+db_is_null(struct db_rows *rows, int column)
+{
+    return rows->backend->is_null(rows, column);
+}
+
+int64_t
+db_int(struct db_rows *rows, int column)
+{
+    return rows->backend->get_int(rows, column);
+}
+
+const char *
+db_text(struct db_rows *rows, int column)
+{
+    return rows->backend->get_text(rows, column);
+}
+
+struct cc_bytes
+db_blob(struct db_rows *rows, int column)
+{
+    return rows->backend->get_blob(rows, column);
+}
+
+/* ---- schema ---- */
+
+static int
+read_version(struct db_conn *conn, const char *name, int64_t *ret_version, struct cc_err *err)
+{
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (conn->backend->script(conn,
+                "CREATE TABLE IF NOT EXISTS schema_version ("
+                " name TEXT PRIMARY KEY,"
+                " version BIGINT NOT NULL)",
+                err) != 0)
+        return -1;
+    if (db_query(conn, "SELECT version FROM schema_version WHERE name = $1",
+                DB_PARAMS(DB_TEXT(name)), &rows, err) != 0)
+        return -1;
+    got = db_next(rows, err);
+    if (got >= 0)
+        *ret_version = got == 1 ? db_int(rows, 0) : 0;
+    db_rows_free(rows);
+    return got < 0 ? -1 : 0;
+}
+
+static int
+run_steps(struct db_conn *conn, const struct db_schema *schema, struct cc_err *err)
+{
+    int64_t version;
+
+    if (read_version(conn, schema->name, &version, err) != 0)
+        return -1;
+    if (version < 0 || (uint64_t)version > schema->count)
+        return cc_err_set(err, CC_DOM_STORE, 0,
+                "the database has schema %lld, this program knows %zu: it was used by a newer version",
+                (long long)version, schema->count);
+
+    for (size_t i = (size_t)version; i < schema->count; i++) {
+        const struct db_step *step = &schema->steps[i];
+
+        if (step->number != (int)i + 1)
+            return cc_err_set(err, CC_DOM_INTERNAL, 0, "schema step %d stands at place %zu",
+                    step->number, i + 1);
+        if (conn->backend->script(conn, step->sql, err) != 0)
+            return cc_err_in(err, "schema step %d (%s)", step->number, step->what);
+    }
+    if ((uint64_t)version == schema->count)
+        return 0;
+    return db_exec(conn,
+            "INSERT INTO schema_version (name, version) VALUES ($1, $2)"
+            " ON CONFLICT (name) DO UPDATE SET version = excluded.version",
+            DB_PARAMS(DB_TEXT(schema->name), DB_INT((int64_t)schema->count)), NULL, err);
+}
+
+/* All steps or none; and of two programs that start at once, one after the other. */
+static int
+bring_up_to_date(struct db_conn *conn, const struct db_schema *schema, struct cc_err *err)
+{
+    if (conn->backend->begin(conn, true, err) != 0)
+        return -1;
+    if (run_steps(conn, schema, err) != 0 || conn->backend->commit(conn, err) != 0) {
+        conn->backend->rollback(conn);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- open and close ---- */
+
+int
+db_open(const char *uri, const struct db_schema *schema, struct db **ret_db, struct cc_err *err)
+{
+    const struct db_backend *backend;
+    const char *place;
+    struct db *db = NULL;
+
+    if ((backend = find_backend(uri, &place, err)) == NULL || backend->check(place, err) != 0)
+        goto fail;
+    if ((db = calloc(1, sizeof(*db))) == NULL) {
+        cc_err_nomem(err);
+        goto fail;
+    }
+    db->backend = backend;
+    db->shareable = backend->shareable(place);
+    pthread_mutex_init(&db->lock, NULL);
+    pthread_cond_init(&db->work, NULL);
+    pthread_cond_init(&db->reader_back, NULL);
+
+    if ((db->place = cc_strdup(place, err)) == NULL)
+        goto fail;
+    if (backend->prepare(place, err) != 0)
+        goto fail;
+    if (backend->connect(place, true, &db->writer, err) != 0)
+        goto fail;
+    if (bring_up_to_date(db->writer, schema, err) != 0)
+        goto fail;
+    if (start_writer(db, err) != 0)
+        goto fail;
+
+    *ret_db = db;
+    return 0;
+fail:
+    db_close(db);
+    return cc_err_in(err, "database %s", uri);
+}
+
+void
+db_close(struct db *db)
+{
+    if (db == NULL)
+        return;
+    if (db->thread_runs) {
+        pthread_mutex_lock(&db->lock);
+        db->stopping = true;
+        pthread_cond_signal(&db->work);
+        pthread_mutex_unlock(&db->lock);
+        pthread_join(db->thread, NULL);
+    }
+    while (db->idle_count > 0)
+        db->backend->disconnect(db->idle[--db->idle_count]);
+    db->backend->disconnect(db->writer);
+    pthread_cond_destroy(&db->reader_back);
+    pthread_cond_destroy(&db->work);
+    pthread_mutex_destroy(&db->lock);
+    free(db->place);
+    free(db);
+}
