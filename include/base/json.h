@@ -54,7 +54,7 @@ CC_MUST int cc_json_add_bool(json_object *obj, const char *name, bool value, str
 CC_MUST int cc_json_add_base64(json_object *obj, const char *name, const void *data, size_t len,
         struct cc_err *err);
 
-/* Takes value over in every case. */
+/* Takes value over in every case; NULL for obj or value is memory that was not to be had when it was made. */
 CC_MUST int cc_json_add(json_object *obj, const char *name, json_object *take_value,
         struct cc_err *err);
 

@@ -15,6 +15,95 @@ is_space(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
+/*
+ * json-c's strict mode still takes 'single quotes', NaN, Infinity, -01, 1. and raw control bytes in strings.  So each
+ * token is held against RFC 8259 first; how tokens make up a value is json-c's to check.
+ */
+
+/* Behind the string that p begins, NULL when it is none (section 7). */
+static const char *
+skip_string(const char *p, const char *end)
+{
+    for (p++; p < end && *p != '"'; p++) {
+        if ((unsigned char)*p < 0x20)
+            return NULL;
+        if (*p == '\\' && ++p == end)
+            return NULL;
+    }
+    return p < end ? p + 1 : NULL;
+}
+
+static const char *
+skip_digits(const char *p, const char *end)
+{
+    const char *start = p;
+
+    while (p < end && *p >= '0' && *p <= '9')
+        p++;
+    return p > start ? p : NULL;
+}
+
+/* Behind the number that p begins, NULL when it is none (section 6). */
+static const char *
+skip_number(const char *p, const char *end)
+{
+    const char *start;
+
+    if (*p == '-')
+        p++;
+    start = p;
+    p = skip_digits(p, end);
+    if (p != NULL && *start == '0' && p > start + 1)
+        return NULL;
+    if (p != NULL && p < end && *p == '.')
+        p = skip_digits(p + 1, end);
+    if (p != NULL && p < end && (*p == 'e' || *p == 'E')) {
+        p++;
+        if (p < end && (*p == '+' || *p == '-'))
+            p++;
+        p = skip_digits(p, end);
+    }
+    return p;
+}
+
+/* Behind "true", "false" or "null" (section 3). */
+static const char *
+skip_word(const char *p, const char *end)
+{
+    static const char *const words[] = { "true", "false", "null" };
+    size_t i;
+
+    for (i = 0; i < CC_COUNT(words); i++) {
+        size_t len = strlen(words[i]);
+
+        if ((size_t)(end - p) >= len && memcmp(p, words[i], len) == 0)
+            return p + len;
+    }
+    return NULL;
+}
+
+/* The first byte that begins no JSON token; end when there is none. */
+static const char *
+first_bad_token(const char *p, const char *end)
+{
+    while (p < end) {
+        const char *next;
+
+        if (is_space(*p) || (*p != '\0' && strchr("{}[]:,", *p) != NULL))
+            next = p + 1;
+        else if (*p == '"')
+            next = skip_string(p, end);
+        else if (*p == '-' || (*p >= '0' && *p <= '9'))
+            next = skip_number(p, end);
+        else
+            next = skip_word(p, end);
+        if (next == NULL)
+            break;
+        p = next;
+    }
+    return p;
+}
+
 /* A number at the very end is complete only when the parser hears that nothing follows. */
 static json_object *
 parse_whole(json_tokener *tok, const char *text, size_t len)
@@ -33,22 +122,29 @@ parse_whole(json_tokener *tok, const char *text, size_t len)
 json_object *
 cc_json_parse(const void *data, size_t len, struct cc_err *err)
 {
-    const char *text = data;
+    const char *text = data, *bad;
     json_tokener *tok;
     json_object *value;
 
     while (len > 0 && is_space(text[len - 1]))
         len--;
-    if (len == 0 || len > INT_MAX || memchr(text, '\0', len) != NULL) {
-        cc_err_set(err, CC_DOM_INPUT, 0, "not JSON: %s",
-                len == 0 ? "empty" : "a NUL byte, or far too long");
+    if (len == 0 || len > INT_MAX) {
+        cc_err_set(err, CC_DOM_INPUT, 0, "not JSON: %s", len == 0 ? "empty" : "far too long");
+        return NULL;
+    }
+    if (!cc_is_utf8(text, len)) { /* json-c's own check lets overlong forms through */
+        cc_err_set(err, CC_DOM_INPUT, 0, "not JSON: not UTF-8");
+        return NULL;
+    }
+    if ((bad = first_bad_token(text, text + len)) != text + len) {
+        cc_err_set(err, CC_DOM_INPUT, 0, "not JSON at byte %td", bad - text);
         return NULL;
     }
     if ((tok = json_tokener_new_ex(CC_JSON_DEPTH)) == NULL) {
         cc_err_nomem(err);
         return NULL;
     }
-    json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
     if ((value = parse_whole(tok, text, len)) == NULL)
         cc_err_set(err, CC_DOM_INPUT, 0, "not JSON that we take: %s at byte %zu",
                 json_tokener_get_error(tok) == json_tokener_success
@@ -80,7 +176,7 @@ int
 cc_json_get_str(json_object *obj, const char *name, size_t max, const char **ret,
         struct cc_err *err)
 {
-    json_object *value;
+    json_object *value = NULL;
     const char *text;
     size_t len;
     int found = find(obj, name, json_type_string, &value, err);
@@ -105,7 +201,7 @@ int
 cc_json_need_str(json_object *obj, const char *name, size_t max, const char **ret,
         struct cc_err *err)
 {
-    const char *text;
+    const char *text = NULL;
 
     if (cc_json_get_str(obj, name, max, &text, err) != 0)
         return -1;
@@ -126,7 +222,7 @@ int
 cc_json_get_int(json_object *obj, const char *name, int64_t min, int64_t max, int64_t fallback,
         int64_t *ret, struct cc_err *err)
 {
-    json_object *value;
+    json_object *value = NULL;
     int64_t number = fallback;
     int found = find(obj, name, json_type_int, &value, err);
 
@@ -145,7 +241,7 @@ cc_json_get_int(json_object *obj, const char *name, int64_t min, int64_t max, in
 int
 cc_json_get_bool(json_object *obj, const char *name, bool fallback, bool *ret, struct cc_err *err)
 {
-    json_object *value;
+    json_object *value = NULL;
     int found = find(obj, name, json_type_boolean, &value, err);
 
     if (found < 0)
@@ -180,7 +276,7 @@ cc_json_get_object(json_object *obj, const char *name, json_object **ret, struct
 int
 cc_json_get_base64(json_object *obj, const char *name, struct cc_buf *ret, struct cc_err *err)
 {
-    const char *text;
+    const char *text = NULL;
 
     if (cc_json_get_str(obj, name, SIZE_MAX, &text, err) != 0)
         return -1;
