@@ -55,8 +55,10 @@ grow(struct cc_buf *buf, size_t need, struct cc_err *err)
         cap = cap > buf->max / 2 ? buf->max : cap * 2;
     if (cap > buf->max)
         cap = buf->max;
-    if (cap == SIZE_MAX || (data = realloc(buf->data, cap + 1)) == NULL)
-        return cc_err_nomem(err);
+    if (cap == SIZE_MAX || (data = realloc(buf->data, cap + 1)) == NULL) {
+        cc_err_nomem(err);
+        return -1;
+    }
     buf->data = data;
     buf->cap = cap;
     return 0;

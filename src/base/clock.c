@@ -194,8 +194,8 @@ parse_time(const char *p, int64_t *ret_ms)
             !take_digits(&p, 2, 0, 60, &second) || !take_fraction(&p, &ms) ||
             !take_offset(&p, &offset) || *p != '\0')
         return false;
-    seconds = days_since_1970(year, month, day) * S_PER_DAY + hour * 3600 + minute * 60 + second -
-              offset * 60;
+    seconds = days_since_1970(year, month, day) * S_PER_DAY + INT64_C(3600) * hour +
+              INT64_C(60) * (minute - offset) + second;
     /* Section 5.7: a leap second is the last of a UTC day; it counts as the first of the next one. */
     if (second == 60 && seconds % S_PER_DAY != 0)
         return false;

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,14 +31,14 @@ cc_log_set_level(enum cc_log_level level)
 static bool
 to_journal(void)
 {
-    const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long long device, inode;
+    const char *stream = secure_getenv("JOURNAL_STREAM");
+    char own[48];
     struct stat st;
-    int end = 0;
 
-    return stream != NULL && sscanf(stream, "%llu:%llu%n", &device, &inode, &end) == 2 &&
-           stream[end] == '\0' && fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device &&
-           st.st_ino == inode;
+    if (stream == NULL || fstat(STDERR_FILENO, &st) != 0)
+        return false;
+    (void)snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    return strcmp(stream, own) == 0;
 }
 
 void

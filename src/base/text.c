@@ -243,7 +243,7 @@ cc_unhex(const char *text, struct cc_buf *ret, struct cc_err *err)
     if ((place = cc_buf_reserve(ret, len, err)) == NULL)
         return -1;
     for (i = 0; i < len; i++)
-        place[i] = (uint8_t)(hex_digit(text[2 * i]) << 4 | hex_digit(text[2 * i + 1]));
+        place[i] = (uint8_t)(hex_digit(text[2 * i]) * 16 + hex_digit(text[2 * i + 1]));
     ret->len += len;
     return 0;
 }
