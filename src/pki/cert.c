@@ -42,6 +42,7 @@ pki_cert_thumbprint(const X509 *cert, char ret_hex[PKI_THUMBPRINT_LEN], struct c
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int len = 0;
 
+    ERR_clear_error();
     if (!X509_digest(cert, EVP_sha1(), digest, &len) || len != SHA_DIGEST_LENGTH)
         return cc_err_set_openssl(err, "thumbprint");
     cc_hex(digest, len, false, ret_hex);

@@ -3,6 +3,7 @@
 
 #include <openssl/asn1.h>
 #include <openssl/asn1t.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
 #include <openssl/x509.h>
@@ -152,6 +153,7 @@ pki_enveloped_data_build(X509 *recipient, struct cc_bytes encrypted_key,
     if (iv.len != (size_t)EVP_CIPHER_get_iv_length(evp))
         return cc_err_set(err, CC_DOM_INTERNAL, 0, "initialisation vector of %zu bytes", iv.len);
 
+    ERR_clear_error();
     info = (CONTENT_INFO *)ASN1_item_new(ASN1_ITEM_rptr(CONTENT_INFO));
     if (info == NULL ||
             !fill(info, recipient, encrypted_key, EVP_CIPHER_get_nid(evp), iv, ciphertext)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pki/password.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
@@ -177,6 +178,7 @@ rsa_encrypt(EVP_PKEY *key, enum pki_padding padding, struct cc_bytes plain, stru
                 "%zu bytes do not fit under an RSA key of %d bits with padding %s", plain.len,
                 EVP_PKEY_get_bits(key), pki_padding_name(padding));
 
+    ERR_clear_error();
     ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
     if (ctx == NULL || EVP_PKEY_encrypt_init(ctx) <= 0 || choose_padding(ctx, padding) <= 0 ||
             EVP_PKEY_encrypt(ctx, out, &out_len, data, plain.len) <= 0) {
@@ -224,6 +226,7 @@ seal_password(struct cc_bytes password, const EVP_CIPHER *cipher, struct sealed 
     ret->iv_len = (size_t)EVP_CIPHER_get_iv_length(cipher);
     if (cc_random(ret->iv, ret->iv_len, err) != 0)
         goto out;
+    ERR_clear_error();
     /* rand_key knows what a key of this cipher looks like: DES wants its parity. */
     if (ctx == NULL || EVP_EncryptInit_ex2(ctx, cipher, NULL, NULL, NULL) <= 0 ||
             EVP_CIPHER_CTX_rand_key(ctx, ret->key) <= 0 ||
