@@ -65,6 +65,7 @@ struct journal_entry {
     const char *user;
     const char *device;
     const char *thumbprint;
+    const char *note;       /* of journal_prepare(); gone when the work is done */
     const char *result;     /* JSON as uploaded */
     const char *error_code; /* of a failure, as on the wire */
     const char *detail;     /* for the admin event: error text, or how it was done */
@@ -81,7 +82,21 @@ enum journal_todo {
     JOURNAL_BUSY /* the same attempt is already known in state received or prepared: in work, or after a crash */
 };
 
-/* Records a batch of downloaded requests in one step; todo[i] for entries[i]. */
+/*
+ * Records a batch of downloaded requests in one step; todo[i] for entries[i].
+ *
+ *   known as            attempt    becomes                                                todo
+ *   nothing             any        received                                               DO
+ *   received, prepared  higher     the same, with the new context, attempt and lease      DO
+ *   received, prepared  same       the same, with the new context and lease               BUSY
+ *   received, prepared  lower      unchanged                                              BUSY
+ *   issued, failed      any        unchanged: the result holds its context word for word  UPLOAD
+ *   reported, closed    higher     after a failure to be retried: received, all else anew DO
+ *   reported, closed    any other  unchanged                                              REUPLOAD
+ *
+ * At a start everything that is received or prepared has no worker: whoever walks the journal then works those, and
+ * takes BUSY for "I have it already".
+ */
 CC_MUST int journal_receive(struct store *store, const struct journal_entry *entries, size_t count,
         enum journal_todo *ret_todo, struct cc_err *err);
 
@@ -94,7 +109,10 @@ CC_MUST int journal_finish(struct store *store, const char *workload, const char
         enum journal_outcome outcome, const char *result, const char *error_code,
         const char *detail, struct cc_err *err);
 
-/* issued|failed -> reported, a batch in one step. */
+/*
+ * issued|failed -> reported, a batch in one step.  In this and the two below a request that is in another state
+ * fails the whole batch (CC_DOM_STORE, code 0) and nothing of it is done.
+ */
 struct journal_report {
     const char *request_id;
     enum journal_verdict verdict;
@@ -120,10 +138,11 @@ CC_MUST int journal_find(struct store *store, const char *workload, const char *
         journal_fn fn, void *arg, struct cc_err *err);
 
 struct journal_counts {
-    uint64_t by_state[JOURNAL_CLOSED +
-                      1];       /* rows in each state; closed ones are those not yet pruned */
-    uint64_t succeeded, failed; /* since the store was made: outcomes final for us */
-    int64_t oldest_open_ms;     /* received_ms of the oldest row not closed; 0: none */
+    /* Rows in each state; closed ones are those not yet pruned. */
+    uint64_t by_state[JOURNAL_CLOSED + 1];
+    /* Closed since the store was made, each request once: one that failed and came again counts as it ended last. */
+    uint64_t succeeded, failed;
+    int64_t oldest_open_ms; /* received_ms of the oldest row not closed; 0: none */
 };
 CC_MUST int journal_count(struct store *store, const char *workload, struct journal_counts *ret,
         struct cc_err *err);

@@ -27,6 +27,14 @@ void store_close(struct store *store); /* accepts NULL */
 /* Whether uri has a form that store_open() knows; nothing is opened. */
 CC_MUST int store_check_uri(const char *uri, struct cc_err *err);
 
+/* What group commit does, since store_open(). */
+struct store_stats {
+    uint64_t writes;  /* calls that wrote */
+    uint64_t commits; /* transactions they shared */
+    uint64_t failed;  /* of the calls, those that ended in an error */
+};
+void store_stats(struct store *store, struct store_stats *ret);
+
 /* Small named values of the instance ("connector-id" …).  *ret_value is yours to free, NULL when there is none. */
 CC_MUST int store_get_value(struct store *store, const char *name, char **ret_value,
         struct cc_err *err);

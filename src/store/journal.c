@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/journal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "store_int.h"
+
+/*
+ * Every change of state is one UPDATE that names the states it may start from; a row that was elsewhere is not
+ * changed, and that is the error.  The numbers in the SQL are enum journal_state.
+ */
+_Static_assert(JOURNAL_RECEIVED == 1 && JOURNAL_PREPARED == 2 && JOURNAL_ISSUED == 3 &&
+                       JOURNAL_FAILED == 4 && JOURNAL_REPORTED == 5 && JOURNAL_CLOSED == 6,
+        "the SQL and the database hold these numbers");
+_Static_assert(JOURNAL_SUCCEEDED == 1 && JOURNAL_FAILED_FINAL == 2 && JOURNAL_FAILED_RETRYABLE == 3,
+        "the SQL and the database hold these numbers");
+
+static int
+refuse_state(const char *request_id, const char *want, struct cc_err *err)
+{
+    return cc_err_set(err, CC_DOM_STORE, 0, "request %s is not journaled as %s", request_id, want);
+}
+
+/* One UPDATE or DELETE that must hit its row. */
+static int
+change_row(struct db_conn *conn, const char *sql, const struct db_value *params, size_t count,
+        const char *request_id, const char *want, struct cc_err *err)
+{
+    int64_t changes = 0;
+
+    if (db_exec(conn, sql, params, count, &changes, err) != 0)
+        return -1;
+    return changes == 1 ? 0 : refuse_state(request_id, want, err);
+}
+
+/* ---- receive ---- */
+
+struct receiving {
+    const struct journal_entry *entries;
+    size_t count;
+    int64_t now_ms;
+    enum journal_todo *todo;
+};
+
+/* What the journal knew of a request before. */
+struct known {
+    enum journal_state state;
+    enum journal_outcome outcome;
+    int64_t attempt;
+};
+
+static int
+insert_new(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
+        bool *ret_inserted, struct cc_err *err)
+{
+    int64_t changes = 0;
+
+    if (db_exec(conn,
+                "INSERT INTO journal (workload, request_id, request_context, attempt, state,"
+                " outcome, verdict, user_name, device, thumbprint, lease_until_ms, received_ms,"
+                " updated_ms) VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10)"
+                " ON CONFLICT (workload, request_id) DO NOTHING",
+                DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id),
+                        DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
+                        DB_INT(entry->attempt), DB_TEXT(entry->user), DB_TEXT(entry->device),
+                        DB_TEXT(entry->thumbprint), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
+                        DB_INT(now_ms)),
+                &changes, err) != 0)
+        return -1;
+    *ret_inserted = changes == 1;
+    return 0;
+}
+
+static int
+read_known(struct db_conn *conn, const struct journal_entry *entry, struct known *ret,
+        struct cc_err *err)
+{
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn,
+                "SELECT state, outcome, attempt FROM journal"
+                " WHERE workload = $1 AND request_id = $2",
+                DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id)), &rows, err) != 0)
+        return -1;
+    got = db_next(rows, err);
+    if (got > 0)
+        *ret = (struct known){ (enum journal_state)db_int(rows, 0),
+            (enum journal_outcome)db_int(rows, 1), db_int(rows, 2) };
+    else if (got == 0)
+        cc_err_set(err, CC_DOM_STORE, 0, "request %s vanished", entry->request_id);
+    db_rows_free(rows);
+    return got > 0 ? 0 : -1;
+}
+
+/* A row that nobody finished: the newest download's context and lease are those to answer under. */
+static int
+refresh(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms, struct cc_err *err)
+{
+    return change_row(conn,
+            "UPDATE journal SET request_context = $1, attempt = $2, lease_until_ms = $3,"
+            " updated_ms = $4"
+            " WHERE workload = $5 AND request_id = $6 AND state IN (1, 2)",
+            DB_PARAMS(DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
+                    DB_INT(entry->attempt), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
+                    DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
+            entry->request_id, "received or prepared", err);
+}
+
+/* Takes one off the workload's failures: the closed row that was counted there is worked again. */
+static int
+uncount_failure(struct db_conn *conn, const char *workload, struct cc_err *err)
+{
+    return db_exec(conn, "UPDATE journal_total SET failed = failed - 1 WHERE workload = $1",
+            DB_PARAMS(DB_TEXT(workload)), NULL, err);
+}
+
+static int
+reopen(struct db_conn *conn, const struct journal_entry *entry, const struct known *known,
+        int64_t now_ms, struct cc_err *err)
+{
+    if (known->state == JOURNAL_CLOSED && uncount_failure(conn, entry->workload, err) != 0)
+        return -1;
+    return change_row(conn,
+            "UPDATE journal SET state = 1, outcome = 0, verdict = 0, request_context = $1,"
+            " attempt = $2, lease_until_ms = $3, received_ms = $4, updated_ms = $5, note = NULL,"
+            " result = NULL, error_code = NULL, detail = NULL"
+            " WHERE workload = $6 AND request_id = $7 AND state IN (5, 6) AND outcome = 3",
+            DB_PARAMS(DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
+                    DB_INT(entry->attempt), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
+                    DB_INT(now_ms), DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
+            entry->request_id, "ended in a failure to be retried", err);
+}
+
+static int
+receive_known(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
+        enum journal_todo *ret_todo, struct cc_err *err)
+{
+    struct known known;
+
+    if (read_known(conn, entry, &known, err) != 0)
+        return -1;
+
+    switch (known.state) {
+    case JOURNAL_RECEIVED:
+    case JOURNAL_PREPARED:
+        *ret_todo = entry->attempt > known.attempt ? JOURNAL_DO : JOURNAL_BUSY;
+        /* An older attempt's lease is over: what is known of the newer one stays. */
+        if (entry->attempt < known.attempt)
+            return 0;
+        return refresh(conn, entry, now_ms, err);
+    case JOURNAL_ISSUED:
+    case JOURNAL_FAILED:
+        *ret_todo = JOURNAL_UPLOAD;
+        return 0;
+    case JOURNAL_REPORTED:
+    case JOURNAL_CLOSED:
+        if (known.outcome == JOURNAL_FAILED_RETRYABLE && entry->attempt > known.attempt) {
+            *ret_todo = JOURNAL_DO;
+            return reopen(conn, entry, &known, now_ms, err);
+        }
+        *ret_todo = JOURNAL_REUPLOAD;
+        return 0;
+    }
+    return cc_err_set(err, CC_DOM_STORE, 0, "request %s is journaled in the unknown state %d",
+            entry->request_id, (int)known.state);
+}
+
+static int
+receive(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct receiving *receiving = arg;
+
+    for (size_t i = 0; i < receiving->count; i++) {
+        const struct journal_entry *entry = &receiving->entries[i];
+        bool inserted = false;
+
+        if (insert_new(conn, entry, receiving->now_ms, &inserted, err) != 0)
+            return -1;
+        receiving->todo[i] = JOURNAL_DO;
+        if (!inserted &&
+                receive_known(conn, entry, receiving->now_ms, &receiving->todo[i], err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+journal_receive(struct store *store, const struct journal_entry *entries, size_t count,
+        enum journal_todo *ret_todo, struct cc_err *err)
+{
+    struct receiving receiving = { entries, count, cc_clock_now_ms(), ret_todo };
+
+    if (count == 0)
+        return 0;
+    if (db_write(store->db, receive, &receiving, err) != 0)
+        return cc_err_in(err, "journal %zu requests", count);
+    return 0;
+}
+
+/* ---- prepare, finish ---- */
+
+struct working {
+    const char *workload;
+    const char *request_id;
+    const char *note;
+    enum journal_outcome outcome;
+    const char *result;
+    const char *error_code;
+    const char *detail;
+    int64_t now_ms;
+};
+
+static int
+prepare(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct working *w = arg;
+
+    return change_row(conn,
+            "UPDATE journal SET state = 2, note = $1, updated_ms = $2"
+            " WHERE workload = $3 AND request_id = $4 AND state IN (1, 2)",
+            DB_PARAMS(DB_TEXT(w->note), DB_INT(w->now_ms), DB_TEXT(w->workload),
+                    DB_TEXT(w->request_id)),
+            w->request_id, "received or prepared", err);
+}
+
+int
+journal_prepare(struct store *store, const char *workload, const char *request_id, const char *note,
+        struct cc_err *err)
+{
+    struct working working = { .workload = workload,
+        .request_id = request_id,
+        .note = note,
+        .now_ms = cc_clock_now_ms() };
+
+    return db_write(store->db, prepare, &working, err);
+}
+
+/* The note of what was begun has served its purpose. */
+static int
+finish(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct working *w = arg;
+    enum journal_state state = w->outcome == JOURNAL_SUCCEEDED ? JOURNAL_ISSUED : JOURNAL_FAILED;
+
+    return change_row(conn,
+            "UPDATE journal SET state = $1, outcome = $2, result = $3, error_code = $4,"
+            " detail = $5, updated_ms = $6, note = NULL"
+            " WHERE workload = $7 AND request_id = $8 AND state IN (1, 2)",
+            DB_PARAMS(DB_INT(state), DB_INT(w->outcome), DB_TEXT(w->result), DB_TEXT(w->error_code),
+                    DB_TEXT(w->detail), DB_INT(w->now_ms), DB_TEXT(w->workload),
+                    DB_TEXT(w->request_id)),
+            w->request_id, "received or prepared", err);
+}
+
+int
+journal_finish(struct store *store, const char *workload, const char *request_id,
+        enum journal_outcome outcome, const char *result, const char *error_code,
+        const char *detail, struct cc_err *err)
+{
+    struct working working = { .workload = workload,
+        .request_id = request_id,
+        .outcome = outcome,
+        .result = result,
+        .error_code = error_code,
+        .detail = detail,
+        .now_ms = cc_clock_now_ms() };
+
+    if (outcome == JOURNAL_NO_OUTCOME)
+        return cc_err_set(err, CC_DOM_INTERNAL, 0, "request %s without outcome", request_id);
+    return db_write(store->db, finish, &working, err);
+}
+
+/* ---- report, close, forget: batches ---- */
+
+struct batch {
+    const char *workload;
+    const struct journal_report *reports;
+    const char *const *request_ids;
+    size_t count;
+    int64_t now_ms;
+};
+
+static int
+report(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct batch *batch = arg;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct journal_report *r = &batch->reports[i];
+
+        if (change_row(conn,
+                    "UPDATE journal SET state = 5, verdict = $1, updated_ms = $2"
+                    " WHERE workload = $3 AND request_id = $4 AND state IN (3, 4)",
+                    DB_PARAMS(DB_INT(r->verdict), DB_INT(batch->now_ms), DB_TEXT(batch->workload),
+                            DB_TEXT(r->request_id)),
+                    r->request_id, "issued or failed", err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+journal_report(struct store *store, const char *workload, const struct journal_report *reports,
+        size_t count, struct cc_err *err)
+{
+    struct batch batch = { .workload = workload,
+        .reports = reports,
+        .count = count,
+        .now_ms = cc_clock_now_ms() };
+
+    return count == 0 ? 0 : db_write(store->db, report, &batch, err);
+}
+
+/* Adds how this request, just closed, ended to the workload's totals. */
+static int
+count_ending(struct db_conn *conn, const char *workload, const char *request_id, struct cc_err *err)
+{
+    return db_exec(conn,
+            "INSERT INTO journal_total (workload, succeeded, failed)"
+            " SELECT workload, CASE WHEN outcome = 1 THEN 1 ELSE 0 END,"
+            " CASE WHEN outcome = 1 THEN 0 ELSE 1 END"
+            " FROM journal WHERE workload = $1 AND request_id = $2"
+            " ON CONFLICT (workload) DO UPDATE SET"
+            " succeeded = journal_total.succeeded + excluded.succeeded,"
+            " failed = journal_total.failed + excluded.failed",
+            DB_PARAMS(DB_TEXT(workload), DB_TEXT(request_id)), NULL, err);
+}
+
+static int
+close_rows(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct batch *batch = arg;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        const char *id = batch->request_ids[i];
+
+        if (change_row(conn,
+                    "UPDATE journal SET state = 6, updated_ms = $1"
+                    " WHERE workload = $2 AND request_id = $3 AND state = 5",
+                    DB_PARAMS(DB_INT(batch->now_ms), DB_TEXT(batch->workload), DB_TEXT(id)), id,
+                    "reported", err) != 0)
+            return -1;
+        if (count_ending(conn, batch->workload, id, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+journal_close(struct store *store, const char *workload, const char *const *request_ids,
+        size_t count, struct cc_err *err)
+{
+    struct batch batch = { .workload = workload,
+        .request_ids = request_ids,
+        .count = count,
+        .now_ms = cc_clock_now_ms() };
+
+    return count == 0 ? 0 : db_write(store->db, close_rows, &batch, err);
+}
+
+static int
+forget(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct batch *batch = arg;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        const char *id = batch->request_ids[i];
+
+        if (change_row(conn,
+                    "DELETE FROM journal WHERE workload = $1 AND request_id = $2 AND state = 1",
+                    DB_PARAMS(DB_TEXT(batch->workload), DB_TEXT(id)), id, "received", err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+journal_forget(struct store *store, const char *workload, const char *const *request_ids,
+        size_t count, struct cc_err *err)
+{
+    struct batch batch = { .workload = workload, .request_ids = request_ids, .count = count };
+
+    return count == 0 ? 0 : db_write(store->db, forget, &batch, err);
+}
+
+/* ---- reading ---- */
+
+struct reading {
+    const char *workload;
+    const char *request_id;
+    journal_fn fn;
+    void *arg;
+};
+
+#define ENTRY_COLUMNS                                                                              \
+    "workload, request_id, request_context, attempt, state, outcome, verdict, user_name, device,"  \
+    " thumbprint, note, result, error_code, detail, lease_until_ms, received_ms, updated_ms"
+
+static void
+read_entry(struct db_rows *rows, struct journal_entry *ret)
+{
+    *ret = (struct journal_entry){
+        .workload = db_text(rows, 0),
+        .request_id = db_text(rows, 1),
+        .request_context = db_text(rows, 2),
+        .attempt = (int)db_int(rows, 3),
+        .state = (enum journal_state)db_int(rows, 4),
+        .outcome = (enum journal_outcome)db_int(rows, 5),
+        .verdict = (enum journal_verdict)db_int(rows, 6),
+        .user = db_text(rows, 7),
+        .device = db_text(rows, 8),
+        .thumbprint = db_text(rows, 9),
+        .note = db_text(rows, 10),
+        .result = db_text(rows, 11),
+        .error_code = db_text(rows, 12),
+        .detail = db_text(rows, 13),
+        .lease_until_ms = db_int(rows, 14),
+        .received_ms = db_int(rows, 15),
+        .updated_ms = db_int(rows, 16),
+    };
+}
+
+/* Shows each row to the reader until it has enough; frees rows. */
+static int
+show_rows(struct db_rows *rows, const struct reading *reading, struct cc_err *err)
+{
+    struct journal_entry entry;
+    int got;
+
+    while ((got = db_next(rows, err)) > 0) {
+        read_entry(rows, &entry);
+        if (reading->fn(reading->arg, &entry) != 0)
+            break;
+    }
+    db_rows_free(rows);
+    return got < 0 ? -1 : 0;
+}
+
+static int
+walk(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct reading *reading = arg;
+    struct db_rows *rows = NULL;
+
+    if (db_query(conn,
+                "SELECT " ENTRY_COLUMNS " FROM journal WHERE workload = $1 AND state <> 6"
+                " ORDER BY received_ms, request_id",
+                DB_PARAMS(DB_TEXT(reading->workload)), &rows, err) != 0)
+        return -1;
+    return show_rows(rows, reading, err);
+}
+
+int
+journal_walk(struct store *store, const char *workload, journal_fn fn, void *arg,
+        struct cc_err *err)
+{
+    struct reading reading = { .workload = workload, .fn = fn, .arg = arg };
+
+    return db_read(store->db, walk, &reading, err);
+}
+
+static int
+find(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct reading *reading = arg;
+    struct db_rows *rows = NULL;
+
+    if (db_query(conn,
+                "SELECT " ENTRY_COLUMNS " FROM journal WHERE workload = $1 AND request_id = $2",
+                DB_PARAMS(DB_TEXT(reading->workload), DB_TEXT(reading->request_id)), &rows,
+                err) != 0)
+        return -1;
+    return show_rows(rows, reading, err);
+}
+
+int
+journal_find(struct store *store, const char *workload, const char *request_id, journal_fn fn,
+        void *arg, struct cc_err *err)
+{
+    struct reading reading = { .workload = workload,
+        .request_id = request_id,
+        .fn = fn,
+        .arg = arg };
+
+    return db_read(store->db, find, &reading, err);
+}
+
+/* ---- counts ---- */
+
+struct counting {
+    const char *workload;
+    struct journal_counts counts;
+};
+
+static int
+count_open(struct db_conn *conn, struct counting *counting, struct cc_err *err)
+{
+    struct journal_counts *counts = &counting->counts;
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn,
+                "SELECT state, COUNT(*), MIN(received_ms) FROM journal"
+                " WHERE workload = $1 AND state <> 6 GROUP BY state",
+                DB_PARAMS(DB_TEXT(counting->workload)), &rows, err) != 0)
+        return -1;
+    while ((got = db_next(rows, err)) > 0) {
+        int64_t state = db_int(rows, 0);
+        int64_t oldest = db_int(rows, 2);
+
+        if (state >= JOURNAL_RECEIVED && state < JOURNAL_CLOSED)
+            counts->by_state[state] = (uint64_t)db_int(rows, 1);
+        if (counts->oldest_open_ms == 0 || oldest < counts->oldest_open_ms)
+            counts->oldest_open_ms = oldest;
+    }
+    db_rows_free(rows);
+    return got;
+}
+
+static int
+count_closed(struct db_conn *conn, struct counting *counting, struct cc_err *err)
+{
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn, "SELECT COUNT(*) FROM journal WHERE workload = $1 AND state = 6",
+                DB_PARAMS(DB_TEXT(counting->workload)), &rows, err) != 0)
+        return -1;
+    if ((got = db_next(rows, err)) > 0)
+        counting->counts.by_state[JOURNAL_CLOSED] = (uint64_t)db_int(rows, 0);
+    db_rows_free(rows);
+    return got < 0 ? -1 : 0;
+}
+
+static int
+read_totals(struct db_conn *conn, struct counting *counting, struct cc_err *err)
+{
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn, "SELECT succeeded, failed FROM journal_total WHERE workload = $1",
+                DB_PARAMS(DB_TEXT(counting->workload)), &rows, err) != 0)
+        return -1;
+    if ((got = db_next(rows, err)) > 0) {
+        counting->counts.succeeded = (uint64_t)db_int(rows, 0);
+        counting->counts.failed = (uint64_t)db_int(rows, 1);
+    }
+    db_rows_free(rows);
+    return got < 0 ? -1 : 0;
+}
+
+static int
+count_all(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct counting *counting = arg;
+
+    memset(&counting->counts, 0, sizeof(counting->counts));
+    if (count_open(conn, counting, err) != 0 || count_closed(conn, counting, err) != 0)
+        return -1;
+    return read_totals(conn, counting, err);
+}
+
+int
+journal_count(struct store *store, const char *workload, struct journal_counts *ret,
+        struct cc_err *err)
+{
+    struct counting counting = { .workload = workload };
+
+    if (db_read(store->db, count_all, &counting, err) != 0)
+        return -1;
+    *ret = counting.counts;
+    return 0;
+}
+
+/* ---- prune ---- */
+
+static int
+prune(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const int64_t *before_ms = arg;
+
+    return db_exec(conn, "DELETE FROM journal WHERE state = 6 AND updated_ms < $1",
+            DB_PARAMS(DB_INT(*before_ms)), NULL, err);
+}
+
+int
+journal_prune(struct store *store, int64_t before_ms, struct cc_err *err)
+{
+    return db_write(store->db, prune, &before_ms, err);
+}
