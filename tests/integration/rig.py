@@ -238,33 +238,41 @@ class Service:
 
     def enqueue(self, pfx, recipient, count=1, **more):
         """Devices ask for a PFX; the ids of their requests."""
-        body = {"userPrincipalName": pfx.user, "thumbprint": pfx.thumbprint,
-                "recipientCertificate": base64.b64encode(recipient.der).decode(), **more}
-        if count == 1:
-            return [self.admin("POST", "pfxImportRequests", body)["requestId"]]
-        answer = self.admin("POST", "pfxImportRequests", [body] * count)
-        return answer["requestIds"] if "requestIds" in answer else [r["requestId"] for r in answer["value"]]
+        answer = self.admin("POST", "pfxImportRequests", {
+            "userPrincipalName": pfx.user, "thumbprint": pfx.thumbprint, "count": count,
+            "recipientCertificate": base64.b64encode(recipient.der).decode(), **more})
+        return answer["requestIds"]
 
     def request(self, request_id):
+        """With its history and, when it is done, its result."""
         return self.admin("GET", f"requests/{request_id}")
+
+    def all_requests(self):
+        """All by id, without history and result."""
+        requests_by_id, path = {}, "requests?$top=1000"
+        while path:
+            page = self.admin("GET", path)
+            requests_by_id.update((request["requestId"], request) for request in page["value"])
+            link = page.get("@odata.nextLink")
+            path = link.split("/admin/api/", 1)[1] if link else None
+        return requests_by_id
 
     def counts(self):
         return self.admin("GET", "counts")
 
-    def wait_done(self, request_ids, seconds=60):
-        """Waits until every request is completed or failed for good; the requests by id."""
-        left, done = set(request_ids), {}
+    def open_requests(self):
+        requests_by_state = self.counts()["requests"]
+        return requests_by_state["queued"] + requests_by_state["leased"]
 
-        def look():
-            for request_id in list(left):
-                request = self.request(request_id)
-                if request["state"] not in ("completed", "failed"):
-                    return False
-                done[request_id] = request
-                left.discard(request_id)
-            return not left
-        wait_until(look, f"{len(left)} requests are done", seconds)
-        return done
+    def wait_none_open(self, seconds=60):
+        wait_until(lambda: self.open_requests() == 0, "no request is open", seconds)
+
+    def wait_done(self, request_id, seconds=30):
+        """The request once it is completed or failed for good."""
+        def done():
+            request = self.request(request_id)
+            return request["state"] in ("completed", "failed") and request
+        return wait_until(done, f"request {request_id} is done", seconds)
 
 
 class Connector:
