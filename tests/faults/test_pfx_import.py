@@ -72,7 +72,7 @@ def check_exactly_once(service, connector, ids, pfx, recipient):
         result = service.request(request_id)["result"]
         assert result["succeeded"] and recipient.read(result) == pfx.password
     # The last admin events may be written a moment after the service has accepted.
-    wait_until(lambda: connector.status()["journal"]["open"] == 0, "the journal is closed")
+    wait_until(lambda: connector.journal_open() == 0, "the journal is closed")
     events = connector.admin_events()
     assert set(events) == set(ids)
     for request_id, written in events.items():

@@ -337,6 +337,11 @@ class Connector:
         status = self.status()
         return status["token"]["pid"] if status else 0
 
+    def journal_open(self):
+        """Rows of the journal that are not closed."""
+        journal = self.status()["workloads"]["pfx-import"]["journal"]
+        return sum(count for state, count in journal.items() if state != "closed")
+
     def cli(self, command, *argv, check=True):
         return run(*as_service_user([self.rig.programs / "certconnector", command, *argv, "--config", self.config]),
                    check=check, env=dict(os.environ, **self.token.env))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""After real work, PFX passwords and the PIN are where they belong and nowhere else."""
+
+import pathlib
+import re
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+from rig import Pfx, Recipient, Rig, wait_until  # noqa: E402
+
+
+@pytest.fixture
+def rig():
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+def readable_memory(pid):
+    """The contents of every readable mapping of a process, as (what it is, bytes)."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ \S+ *(.*)", line)
+            if not found or found.group(3) in ("[vvar]", "[vsyscall]"):
+                continue
+            begin, end = int(found.group(1), 16), int(found.group(2), 16)
+            try:
+                memory.seek(begin)
+                yield line, memory.read(end - begin)
+            except OSError:
+                continue  # a guard page or a mapping that went away
+
+
+def forms(secret):
+    """How a secret may lie about: as it is, and as PKCS#12 derives keys from it."""
+    return [secret, secret.decode("latin-1").encode("utf-16-be"), secret.decode("latin-1").encode("utf-16-le")]
+
+
+def find_in_memory(pid, secrets):
+    return [f"secret {number} in {where}" for where, data in readable_memory(pid)
+            for number, secret in enumerate(secrets) for form in forms(secret) if form in data]
+
+
+def find_in_files(folder, secrets):
+    return [f"secret {number} in {path}" for path in folder.rglob("*") if path.is_file()
+            for number, secret in enumerate(secrets) for form in forms(secret) if form in path.read_bytes()]
+
+
+def find_in_arguments(secrets):
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "environ"):
+            try:
+                data = (process / name).read_bytes()
+            except OSError:
+                continue
+            found += [f"secret {number} in {name} of {process.name}" for number, secret in enumerate(secrets) if secret in data]
+    return found
+
+
+def test_secrets_leave_no_trace(rig):
+    token, service, recipient = rig.token(), rig.service(), Recipient()
+    connector = rig.connector(service, token, extra="[pfx-import]\ncheck-pfx = yes\n")
+    public_key = connector.public_key()
+    files = [Pfx(f"user{number}@contoso.example") for number in range(10)]
+    for pfx in files:
+        service.upload(pfx, public_key)
+    secrets = [pfx.password for pfx in files] + [token.pin().encode(), service.secret_file.read_bytes()]
+
+    # A search that cannot find anything proves nothing: what must be there is found the same way.
+    assert find_in_memory(connector.process.pid, [str(connector.state).encode()])
+
+    for form in ("cms", "rsaOaepSha256", "rsaOaepSha1", "rsaPkcs1"):
+        for pfx in files:
+            service.enqueue(pfx, recipient, passwordEncryption=form)
+    # One that fails late, with the password already decrypted: the wrong password for its PFX.
+    wrong = Pfx("wrong@contoso.example")
+    right = wrong.password
+    wrong.password = b"not the one that opens it"
+    service.upload(wrong, public_key)
+    failed = service.enqueue(wrong, recipient)[0]
+    while service.open_requests():
+        assert not find_in_arguments(secrets)
+    assert service.wait_done(failed)["result"]["errorCode"] == "DecryptFailed"
+    wait_until(lambda: connector.journal_open() == 0, "the journal is closed")
+    secrets += [right, wrong.password]
+
+    # The client secret is the daemon's own; it must not stay in memory after sign-in either.
+    assert not find_in_memory(connector.process.pid, secrets)
+    assert not find_in_memory(connector.token_pid(), secrets)
+    connector.process.stop()
+    for folder in (connector.state, connector.log, connector.run, service.folder):
+        assert not find_in_files(folder, secrets)
+    assert not find_in_arguments(secrets)
