@@ -8,7 +8,7 @@
  * struct hsm owns one token process (certconnector-token), which alone loads the PKCS#11 module and knows the PIN,
  * and the channels to it.  The process is started by hsm_open(), watched, ended when it misses a deadline, and
  * started anew when it is gone; keys stay usable throughout.  An operation that was under way when the process was
- * lost is repeated once on the new one.  What comes back from here is an answer, or an error of domain CC_DOM_TOKEN
+ * lost is repeated on the new one, at most twice.  What comes back from here is an answer, or an error of domain CC_DOM_TOKEN
  * (code: enum hsm_fault) or CC_DOM_PKCS11 (code: CKR_*).
  *
  * Threads: any, all calls; a call blocks up to the deadline of the settings.  At most as many operations run at once
@@ -90,7 +90,8 @@ struct hsm_settings {
     const char *pin;       /* reference for cc_secret_load(), read by the token process alone */
     const char *profile;   /* name of a token profile, or "auto" */
     unsigned sessions;     /* operations at once; 0: the number of processors, at least 4 */
-    int64_t deadline_ms;   /* of one operation, waiting and repeating included; 0: 10 s */
+    int64_t deadline_ms; /* of one operation, waiting and repeating included; 0: 10 s.  No process is ended for an
+                            operation that it had for less than 3/10 of it */
     bool allow_raw_rsa; /* OAEP decoded outside the token after raw RSA inside, where the token lacks the hash */
     const char *state_dir; /* where a refused PIN is remembered; NULL: it is not */
     OSSL_LIB_CTX *libctx;  /* where the keys' EVP_PKEY live; NULL: the default one */
@@ -129,6 +130,20 @@ const char *hsm_key_uri(const struct hsm_key *key);
  * is read from the token on the first call and remembered: from then on another key under the same URI is refused.
  */
 CC_MUST int hsm_key_get0_evp(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err);
+
+/*
+ * Failures behind an EVP_PKEY come out of OpenSSL in two ways.
+ *
+ * Where OpenSSL reports them, cc_err_set_openssl() makes a CC_DOM_OPENSSL of them, and this turns one that came from
+ * the token back into CC_DOM_TOKEN or CC_DOM_PKCS11 with its code; it leaves every other error alone.
+ *
+ * CMS_decrypt() with a certificate reports none: it goes on with a random key, so that nobody learns why a key did
+ * not decrypt.  Who must tell "the token was away" from "the message is bad" compares hsm_key_outages() before and
+ * after: it counts the operations with this key, of any thread, that failed for a reason other than what they were
+ * given.
+ */
+void hsm_err_resolve(struct cc_err *err);
+uint64_t hsm_key_outages(const struct hsm_key *key);
 
 /* The public half as an ordinary software key; yours to free. */
 CC_MUST int hsm_key_get1_public(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err);

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+#include "hsm/hsm_int.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+
+/*
+ * How often an operation is sent: once, and again each time the process was lost under it.  An operation that ends
+ * its process itself must not do so for ever; but one that had the bad luck to run beside it may have it twice.
+ */
+#define CALL_TRIES 3
+
+enum call_outcome {
+    CALL_ANSWERED, /* with results or an error: err tells */
+    CALL_LOST,     /* the process went away */
+    CALL_MISSED,   /* no answer in time */
+    CALL_SENSELESS /* an answer that cannot be one */
+};
+
+struct timespec
+hsm_wait_until(int64_t deadline)
+{
+    struct timespec ts;
+    const int left = cc_deadline_left(deadline);
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += left / 1000;
+    ts.tv_nsec += (long)(left % 1000) * 1000000;
+    if (ts.tv_nsec >= 1000000000) {
+        ts.tv_sec++;
+        ts.tv_nsec -= 1000000000;
+    }
+    return ts;
+}
+
+int
+hsm_cond_init(pthread_cond_t *cond, struct cc_err *err)
+{
+    pthread_condattr_t attr;
+    int rc;
+
+    if ((rc = pthread_condattr_init(&attr)) != 0)
+        return cc_err_set_errno(err, rc, "condition");
+    if ((rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC)) == 0)
+        rc = pthread_cond_init(cond, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    return rc == 0 ? 0 : cc_err_set_errno(err, rc, "condition");
+}
+
+int64_t
+hsm_patience_ms(const struct hsm *hsm)
+{
+    return hsm->deadline_ms * 3 / 10;
+}
+
+/* ---- taking and giving back ---- */
+
+void
+hsm_condemn_locked(struct hsm *hsm, const char *reason)
+{
+    if (!hsm->condemned)
+        (void)cc_strcpy(hsm->reason, sizeof(hsm->reason), reason);
+    hsm->condemned = true;
+    hsm->serving = false;
+    for (unsigned i = 0; i <= hsm->sessions; i++)
+        if (hsm->channels[i].fd >= 0)
+            (void)shutdown(hsm->channels[i].fd, SHUT_RDWR);
+    hsm_wake(hsm);
+}
+
+static struct hsm_channel *
+channel_find_free(struct hsm *hsm)
+{
+    for (unsigned i = 1; i <= hsm->sessions; i++)
+        if (!hsm->channels[i].busy)
+            return &hsm->channels[i];
+    return NULL;
+}
+
+void
+hsm_grant_locked(struct hsm *hsm)
+{
+    struct hsm_waiter *waiter, *next;
+    struct hsm_channel *channel;
+
+    if (!hsm->serving)
+        return;
+    for (waiter = TAILQ_FIRST(&hsm->line); waiter != NULL; waiter = next) {
+        next = TAILQ_NEXT(waiter, link);
+        if (waiter->key != NULL && !waiter->key->added)
+            continue;
+        if ((channel = channel_find_free(hsm)) == NULL)
+            return;
+        channel->busy = true;
+        waiter->granted = channel;
+        TAILQ_REMOVE(&hsm->line, waiter, link);
+        (void)pthread_cond_signal(&waiter->turn);
+    }
+}
+
+void
+hsm_line_wake_locked(struct hsm *hsm)
+{
+    struct hsm_waiter *waiter;
+
+    TAILQ_FOREACH(waiter, &hsm->line, link)
+    (void)pthread_cond_signal(&waiter->turn);
+}
+
+/* Why the wait was for nothing. */
+static int
+channel_none(struct hsm *hsm, const struct hsm_key *key, struct cc_err *err)
+{
+    if (hsm->stopping)
+        return cc_err_set(err, CC_DOM_CANCELLED, 0, "the token is being closed");
+    if (key != NULL && key->refusal.domain != CC_DOM_NONE)
+        return cc_err_set(err, key->refusal.domain, key->refusal.code, "%s", key->refusal.text);
+    if (!hsm->serving)
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
+                "no token process within the deadline%s%s",
+                hsm->status.last_error[0] != '\0' ? "; it was lost: " : "", hsm->status.last_error);
+    return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
+            "all %u sessions were busy until the deadline", hsm->sessions);
+}
+
+/*
+ * Waits in line for a channel.  first: before those who have not been served yet, because this one was and lost it.
+ */
+static int
+channel_take(struct hsm *hsm, const struct hsm_key *key, bool first, int64_t deadline,
+        struct hsm_channel **ret_channel, struct cc_err *err)
+{
+    struct hsm_waiter self = { .key = key };
+    const struct timespec until = hsm_wait_until(deadline);
+    int rc = 0;
+
+    if (hsm_cond_init(&self.turn, err) != 0)
+        return -1;
+    (void)pthread_mutex_lock(&hsm->lock);
+    if (first)
+        TAILQ_INSERT_HEAD(&hsm->line, &self, link);
+    else
+        TAILQ_INSERT_TAIL(&hsm->line, &self, link);
+    hsm_grant_locked(hsm);
+    while (self.granted == NULL && rc == 0 && !hsm->stopping &&
+            (key == NULL || key->refusal.domain == CC_DOM_NONE))
+        rc = pthread_cond_timedwait(&self.turn, &hsm->lock, &until);
+    if (self.granted == NULL) {
+        TAILQ_REMOVE(&hsm->line, &self, link);
+        rc = channel_none(hsm, key, err);
+    } else {
+        *ret_channel = self.granted;
+        rc = 0;
+    }
+    (void)pthread_mutex_unlock(&hsm->lock);
+    (void)pthread_cond_destroy(&self.turn);
+    return rc;
+}
+
+/* Whether this answer tells that the token is not what we last knew of it. */
+static bool
+answer_is_news(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_TOKEN &&
+           (err->code == HSM_FAULT_UNAVAILABLE || err->code == HSM_FAULT_PIN_REFUSED);
+}
+
+static void
+channel_give(struct hsm *hsm, struct hsm_channel *channel, enum call_outcome outcome,
+        const struct cc_err *err)
+{
+    (void)pthread_mutex_lock(&hsm->lock);
+    channel->busy = false;
+    if (outcome == CALL_ANSWERED) {
+        hsm->status.operations++;
+        if (err->domain != CC_DOM_NONE)
+            hsm->status.failures++;
+        if (answer_is_news(err) && !hsm->state_stale) {
+            hsm->state_stale = true;
+            hsm_wake(hsm);
+        }
+        hsm_grant_locked(hsm);
+    } else if (!hsm->condemned) {
+        hsm_condemn_locked(hsm, err->text);
+    }
+    if (hsm->condemned)
+        (void)pthread_cond_broadcast(&hsm->changed);
+    (void)pthread_mutex_unlock(&hsm->lock);
+}
+
+/* ---- one exchange ---- */
+
+/* An error reply that is none must not pass for the token's answer. */
+static int
+reply_check_error(struct cc_bytes reply, struct cc_err *err)
+{
+    struct cc_bytes text = { 0 };
+    uint8_t status = 0, domain = 0;
+    uint64_t code = 0;
+
+    if (wire_get_u8(&reply, &status, err) != 0 || wire_get_u8(&reply, &domain, err) != 0 ||
+            wire_get_u64(&reply, &code, err) != 0 || wire_get_bytes(&reply, &text, err) != 0 ||
+            wire_get_end(&reply, err) != 0)
+        return -1;
+    if (domain == CC_DOM_NONE || domain > CC_DOM_CANCELLED || text.len >= sizeof(err->text) ||
+            (text.len > 0 && memchr(text.data, '\0', text.len) != NULL))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "an error reply that says nothing");
+    return 0;
+}
+
+static enum call_outcome
+reply_read(struct cc_bytes reply, hsm_read_fn read, void *arg, struct cc_err *err)
+{
+    if (reply.len == 0 || (reply.data[0] != WIRE_OK && reply.data[0] != WIRE_ERROR)) {
+        cc_err_set(err, CC_DOM_INPUT, 0, "a reply without status");
+        return CALL_SENSELESS;
+    }
+    if (reply.data[0] == WIRE_ERROR) {
+        if (reply_check_error(reply, err) != 0 || wire_get_status(&reply, err) == 0)
+            return CALL_SENSELESS;
+        return CALL_ANSWERED;
+    }
+    if (wire_get_status(&reply, err) != 0 || (read != NULL && read(&reply, arg, err) != 0) ||
+            wire_get_end(&reply, err) != 0)
+        return CALL_SENSELESS;
+    return CALL_ANSWERED;
+}
+
+/* On CALL_ANSWERED err is set or not, and that is the answer. */
+static enum call_outcome
+channel_exchange(int fd, const struct cc_buf *call, int64_t deadline, hsm_read_fn read, void *arg,
+        struct cc_err *err)
+{
+    struct cc_buf reply = CC_BUF_INIT(WIRE_FRAME_MAX);
+    enum call_outcome outcome;
+    bool missed = false;
+
+    if (wire_send(fd, call, deadline, err) != 0 ||
+            wire_recv(fd, &reply, deadline, &missed, err) != 0)
+        outcome = missed || cc_deadline_left(deadline) == 0 ? CALL_MISSED : CALL_LOST;
+    else
+        outcome = reply_read(cc_buf_bytes(&reply), read, arg, err);
+    cc_buf_wipe(&reply);
+    return outcome;
+}
+
+int
+hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline, hsm_read_fn read,
+        void *arg, bool *ret_answered, struct cc_err *err)
+{
+    struct cc_err local = { 0 };
+    enum call_outcome outcome =
+            channel_exchange(hsm->channels[0].fd, call, deadline, read, arg, &local);
+
+    *ret_answered = outcome == CALL_ANSWERED;
+    if (local.domain == CC_DOM_NONE)
+        return 0;
+    return cc_err_set(err, local.domain, local.code, "%s", local.text);
+}
+
+/* ---- calls ---- */
+
+/*
+ * Half the time that is left, so that a repeat has time too; but never so little that a token process which is merely
+ * slow would be ended for an operation that stood in line too long.
+ */
+static int64_t
+call_try_deadline(const struct hsm *hsm, int64_t deadline)
+{
+    const int64_t half = cc_deadline_left(deadline) / 2;
+    const int64_t least = hsm_patience_ms(hsm);
+
+    return cc_deadline_in(half > least ? half : least);
+}
+
+static void
+call_put_number(struct hsm *hsm, const struct hsm_key *key, struct cc_buf *call)
+{
+    uint16_t number;
+
+    (void)pthread_mutex_lock(&hsm->lock);
+    number = key->number;
+    (void)pthread_mutex_unlock(&hsm->lock);
+    call->data[1] = (uint8_t)(number >> 8);
+    call->data[2] = (uint8_t)number;
+}
+
+/* 0: answered, err tells how; 1: the process was lost, err tells why; -1: no channel. */
+static int
+call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t deadline, bool again,
+        hsm_read_fn read, void *arg, struct cc_err *err)
+{
+    struct hsm_channel *channel = NULL;
+    enum call_outcome outcome;
+
+    if (channel_take(hsm, key, again, deadline - hsm_patience_ms(hsm), &channel, err) != 0)
+        return -1;
+    if (key != NULL)
+        call_put_number(hsm, key, call);
+    outcome = channel_exchange(channel->fd, call, call_try_deadline(hsm, deadline), read, arg, err);
+    channel_give(hsm, channel, outcome, err);
+    return outcome == CALL_ANSWERED ? 0 : 1;
+}
+
+/* Whether the failure is the token's or ours, not that of what the operation was given. */
+static bool
+failure_is_outage(const struct cc_err *err)
+{
+    if (err->domain != CC_DOM_TOKEN)
+        return err->domain != CC_DOM_PKCS11 && err->domain != CC_DOM_INPUT;
+    switch ((enum hsm_fault)err->code) {
+    case HSM_FAULT_UNAVAILABLE:
+    case HSM_FAULT_PIN_REFUSED:
+    case HSM_FAULT_KEY_NOT_FOUND:
+    case HSM_FAULT_KEY_REPLACED:
+    case HSM_FAULT_ROLE:
+    case HSM_FAULT_UNSUPPORTED:
+        return true;
+    case HSM_FAULT_DECRYPT:
+    case HSM_FAULT_RECIPIENT:
+    case HSM_FAULT_PFX_PASSWORD:
+    case HSM_FAULT_PFX_CONTENT:
+    case HSM_FAULT_INPUT:
+        return false;
+    }
+    return true;
+}
+
+static bool
+call_has_time(const struct hsm *hsm, int64_t deadline)
+{
+    return cc_deadline_left(deadline) >= hsm_patience_ms(hsm);
+}
+
+/* Whatever the last try died of, to the caller it is one thing. */
+static void
+call_say_lost(struct cc_err *err)
+{
+    const struct cc_err cause = *err;
+
+    cc_err_clear(err);
+    cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "token process lost: %s", cause.text);
+}
+
+int
+hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read, void *arg,
+        struct cc_err *err)
+{
+    const int64_t deadline = cc_deadline_in(hsm->deadline_ms);
+    struct cc_err local = { 0 };
+    int rc = 1;
+
+    for (int tries = 0; rc > 0 && tries < CALL_TRIES && call_has_time(hsm, deadline); tries++) {
+        cc_err_clear(&local);
+        rc = call_try(hsm, key, call, deadline, tries > 0, read, arg, &local);
+    }
+    if (rc == 0 && local.domain == CC_DOM_NONE)
+        return 0;
+    if (rc > 0)
+        call_say_lost(&local);
+    if (key != NULL && failure_is_outage(&local))
+        (void)atomic_fetch_add(&key->outages, 1);
+    return cc_err_set(err, local.domain, local.code, "%s", local.text);
+}

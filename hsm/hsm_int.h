@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HSM_INT_H
+#define HSM_INT_H
+
+/*
+ * The client side of the token, for its own files.
+ *
+ *   hsm.c        struct hsm: settings, opening, closing, status
+ *   supervise.c  the supervisor thread: the token process from start to end, and the next one
+ *   spawn.c      the token process: started, ended
+ *   channel.c    one call: takes a channel, sends, receives, repeats when the process was lost
+ *   key.c        keys and what is done with them
+ *   provider*.c  the keys as OpenSSL sees them
+ *
+ * Channel 0 belongs to the supervisor alone: settings, keys and the token's state go over it.  Channels 1 to
+ * sessions carry the operations, each taken by one caller at a time.  A process under which anything went wrong (end
+ * of file, a missed deadline, an answer that makes no sense) is condemned as a whole: no channel of it is given out
+ * any more, its sockets are shut down so that nobody goes on waiting for it, and the supervisor ends it and starts
+ * the next.  Descriptors are closed only when no caller holds a channel.
+ */
+
+#include <openssl/provider.h>
+#include <openssl/types.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "hsm/hsm.h"
+#include "hsm/wire.h"
+
+/* ---- the token process ---- */
+
+struct hsm_process {
+    pid_t pid; /* 0: none */
+    int pidfd; /* readable when it has ended */
+};
+
+/*
+ * Starts helper with the far ends of so many channels; ret_fds gets our ends.  It inherits the environment as it is
+ * (PKCS#11 modules find their configuration there, each by a variable of its own; no secret of ours is ever in it),
+ * standard error, and nothing else: signal mask and handlers are reset, and it is in a process group of its own, so
+ * that a terminal's interrupt reaches it through us.
+ */
+CC_MUST int hsm_process_start(const char *helper, unsigned channels, int *ret_fds,
+        struct hsm_process *ret_process, struct cc_err *err);
+
+/* Ends it, with SIGTERM and after grace_ms with SIGKILL, and collects its status.  Nothing for a pid of 0. */
+int hsm_process_end(struct hsm_process *process, int64_t grace_ms);
+
+/* ---- struct hsm ---- */
+
+struct hsm_channel {
+    int fd;    /* -1: closed */
+    bool busy; /* a caller or the supervisor has it */
+};
+
+/* A caller in line for a channel.  On its stack. */
+struct hsm_waiter {
+    TAILQ_ENTRY(hsm_waiter) link;
+    const struct hsm_key *key; /* must be known to the process first; may be NULL */
+    struct hsm_channel *granted;
+    pthread_cond_t turn;
+};
+
+TAILQ_HEAD(hsm_line, hsm_waiter);
+
+struct hsm_key {
+    /* Constant. */
+    struct hsm *hsm;
+    enum hsm_role role;
+    char *uri;
+
+    atomic_uint_fast64_t outages; /* see hsm_key_outages() */
+
+    /* Guarded by hsm->lock. */
+    bool added;            /* the running process knows it, as ... */
+    uint16_t number;       /* ... this */
+    struct cc_err refusal; /* why the process will not have it */
+    uint8_t *spki;         /* pinned, NULL before */
+    size_t spki_len;
+    EVP_PKEY *public; /* software key of the same */
+    EVP_PKEY *pkey;   /* the provider's key */
+};
+
+struct hsm {
+    /* Constant after hsm_open(). */
+    char *helper, *module, *init_args, *uri, *pin, *profile, *state_dir;
+    unsigned sessions;
+    int64_t deadline_ms;
+    bool allow_raw_rsa;
+    OSSL_LIB_CTX *libctx;
+    void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
+    void *on_state_arg;
+    OSSL_PROVIDER *default_provider, *provider;
+    pthread_t supervisor;
+    int wake_fd; /* eventfd: something for the supervisor to look at */
+
+    /* The supervisor's own. */
+    struct hsm_process process;
+
+    pthread_mutex_t lock;   /* guards all below, and the keys */
+    pthread_cond_t changed; /* a state, the verdict on the settings, an idle channel */
+    bool stopping;
+    bool judged;           /* the first process was started and answered WIRE_SETUP, or did not */
+    struct cc_err verdict; /* why these settings can never work */
+    bool serving;          /* channels may be taken */
+    bool condemned;        /* the running process must go ... */
+    char reason[256];      /* ... for this */
+    bool state_stale;      /* an operation found the token away: ask the process */
+    struct hsm_channel channels[WIRE_CHANNELS_MAX];
+    struct hsm_line line;
+    struct hsm_key *keys[WIRE_KEYS_MAX];
+    size_t key_count;
+    struct hsm_status status;
+};
+
+/* Absolute time for pthread_cond_timedwait() on a condition of ours (monotonic clock) at a deadline of base/clock. */
+struct timespec hsm_wait_until(int64_t deadline);
+
+CC_MUST int hsm_cond_init(pthread_cond_t *cond, struct cc_err *err);
+
+/* The least time that an operation is given before its process is ended for it. */
+int64_t hsm_patience_ms(const struct hsm *hsm);
+
+/* Has the supervisor look around. */
+void hsm_wake(struct hsm *hsm);
+
+/* The supervisor thread; arg is its struct hsm. */
+void *hsm_supervise(void *arg);
+
+/* ---- calls ---- */
+
+/* Reads the results of a reply; what is left in rest is then an error.  May be called again for a repeated call. */
+typedef int (*hsm_read_fn)(struct cc_bytes *rest, void *arg, struct cc_err *err);
+
+/*
+ * One operation on the token.  call is a frame; where key is given, the two bytes behind the operation are the key's
+ * number and are filled in here.  The reply is wiped.
+ */
+CC_MUST int hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read,
+        void *arg, struct cc_err *err);
+
+/* The supervisor's calls, on channel 0. */
+CC_MUST int hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline,
+        hsm_read_fn read, void *arg, bool *ret_answered, struct cc_err *err);
+
+/* The running process must go; the first reason stays.  LOCKED: hsm->lock. */
+void hsm_condemn_locked(struct hsm *hsm, const char *reason);
+
+/* Gives free channels to those in line.  LOCKED: hsm->lock. */
+void hsm_grant_locked(struct hsm *hsm);
+
+/* Has those in line see why they need not wait longer.  LOCKED: hsm->lock. */
+void hsm_line_wake_locked(struct hsm *hsm);
+
+/* ---- keys ---- */
+
+CC_MUST int hsm_uri_check(const char *uri, struct cc_err *err);
+
+/* Which of the operations a role allows. */
+enum hsm_use { HSM_USE_SIGN = 1, HSM_USE_DECRYPT = 2, HSM_USE_REENCRYPT = 4, HSM_USE_SEAL = 8 };
+unsigned hsm_role_uses(enum hsm_role role);
+
+void hsm_key_free(struct hsm_key *key);
+
+/* A signature over a digest, or for digest NID_undef over the bytes themselves.  ret_sig is appended to. */
+struct hsm_sign {
+    enum wire_sign kind;
+    int digest_nid, mgf1_nid;
+    unsigned salt_len;
+    struct cc_bytes tbs;
+};
+CC_MUST int hsm_key_sign(struct hsm_key *key, const struct hsm_sign *sign, struct cc_buf *ret_sig,
+        struct cc_err *err);
+
+/* ret_plain has room for size bytes. */
+struct hsm_decrypt {
+    enum wire_decrypt kind;
+    int digest_nid, mgf1_nid;
+    struct cc_bytes label;
+    struct cc_bytes ciphertext;
+};
+CC_MUST int hsm_key_decrypt(struct hsm_key *key, const struct hsm_decrypt *decrypt,
+        uint8_t *ret_plain, size_t size, size_t *ret_len, struct cc_err *err);
+
+/* ---- the provider ---- */
+
+/*
+ * A failure of the token goes onto OpenSSL's queue as one entry of a library of our own: the reason is the enum
+ * hsm_fault, or HSM_REASON_CKR and the CKR_* code, or HSM_REASON_OTHER; the data is the text of the cc_err.
+ * cc_err_set_openssl() shows that text, and hsm_err_resolve() finds domain and code again.
+ */
+#define HSM_REASON_OTHER 100
+#define HSM_REASON_CKR 0x1000
+#define HSM_REASON_CKR_END 0x1400 /* vendors' own codes are beyond what OpenSSL can hold */
+
+void hsm_err_raise(const struct cc_err *err);
+
+#define HSM_PROVIDER_NAME "certconnector"
+#define HSM_PROVIDER_QUERY "provider=" HSM_PROVIDER_NAME
+
+/* Loads the default provider and ours into hsm->libctx; OpenSSL counts how often. */
+CC_MUST int hsm_provider_load(struct hsm *hsm, struct cc_err *err);
+void hsm_provider_unload(struct hsm *hsm);
+
+/* An EVP_PKEY of our provider for a key whose public half is this; yours to free. */
+CC_MUST int hsm_provider_key(OSSL_LIB_CTX *libctx, struct hsm_key *key, EVP_PKEY *public_key,
+        EVP_PKEY **ret_pkey, struct cc_err *err);
+
+#endif
