@@ -1,0 +1,875 @@
+/* SPDX-License-Identifier: MIT */
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "hsm/hsm.h"
+
+/* The client against a token process that has no token and misbehaves on demand: see fake_token.c. */
+
+#define DEADLINE_MS 2000
+#define LONG_MS 60000 /* what happens for certain must not fail on a slow machine */
+#define SLACK_MS 10000
+
+/* States as on_state told them. */
+struct watch {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    enum hsm_state states[64];
+    size_t count;
+    struct cc_err last;
+};
+
+struct rig {
+    char folder[64];
+    struct watch watch;
+    struct hsm_settings settings;
+    struct hsm *hsm;
+};
+
+static void
+on_state(void *arg, enum hsm_state state, const struct cc_err *err)
+{
+    struct watch *watch = arg;
+
+    (void)pthread_mutex_lock(&watch->lock);
+    if (watch->count < CC_COUNT(watch->states))
+        watch->states[watch->count++] = state;
+    cc_err_clear(&watch->last);
+    if (err != NULL)
+        watch->last = *err;
+    (void)pthread_cond_broadcast(&watch->changed);
+    (void)pthread_mutex_unlock(&watch->lock);
+}
+
+/* Waits until that many states were told, and returns the last of them. */
+static enum hsm_state
+watch_wait(struct watch *watch, size_t count)
+{
+    struct timespec until;
+    enum hsm_state state;
+    int rc = 0;
+
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += LONG_MS / 1000;
+    (void)pthread_mutex_lock(&watch->lock);
+    while (watch->count < count && rc == 0)
+        rc = pthread_cond_timedwait(&watch->changed, &watch->lock, &until);
+    assert_true(watch->count >= count);
+    state = watch->states[count - 1];
+    (void)pthread_mutex_unlock(&watch->lock);
+    return state;
+}
+
+static char *
+rig_path(const struct rig *rig, const char *name)
+{
+    static char path[256];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", rig->folder, name);
+    return path;
+}
+
+static void
+rig_write(const struct rig *rig, const char *name, const char *text)
+{
+    struct cc_err err = { 0 };
+
+    if (cc_file_replace(rig_path(rig, name), text, strlen(text), 0600, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+static void
+rig_script(const struct rig *rig, const char *script)
+{
+    if (script == NULL)
+        (void)unlink(rig_path(rig, "script"));
+    else
+        rig_write(rig, "script", script);
+}
+
+static size_t
+rig_starts(const struct rig *rig)
+{
+    struct stat st;
+
+    return stat(rig_path(rig, "starts"), &st) == 0 ? (size_t)st.st_size : 0;
+}
+
+static void
+rig_key(const struct rig *rig, const char *name, EVP_PKEY *pkey)
+{
+    FILE *f = fopen(rig_path(rig, name), "we");
+
+    assert_non_null(f);
+    assert_non_null(pkey);
+    assert_int_equal(PEM_write_PrivateKey(f, pkey, NULL, NULL, 0, NULL, NULL), 1);
+    (void)fclose(f);
+    EVP_PKEY_free(pkey);
+}
+
+static int
+rig_setup(void **state)
+{
+    struct rig *rig = calloc(1, sizeof(*rig));
+
+    assert_non_null(rig);
+    (void)snprintf(rig->folder, sizeof(rig->folder), "/tmp/cc-hsm-XXXXXX");
+    assert_non_null(mkdtemp(rig->folder));
+    (void)pthread_mutex_init(&rig->watch.lock, NULL);
+    (void)pthread_cond_init(&rig->watch.changed, NULL);
+    rig_key(rig, "rsa.pem", EVP_RSA_gen(2048));
+    rig_key(rig, "ec.pem", EVP_EC_gen("P-256"));
+    rig->settings = (struct hsm_settings){
+        .helper = TEST_FAKE_TOKEN,
+        .module = "fake",
+        .uri = "pkcs11:token=fake",
+        .pin = "file:/none",
+        .sessions = 4,
+        .deadline_ms = DEADLINE_MS,
+        .state_dir = rig->folder,
+        .on_state = on_state,
+        .on_state_arg = &rig->watch,
+    };
+    *state = rig;
+    return 0;
+}
+
+static int
+rig_teardown(void **state)
+{
+    struct rig *rig = *state;
+    char command[128];
+
+    hsm_close(rig->hsm);
+    (void)snprintf(command, sizeof(command), "rm -rf %s", rig->folder);
+    assert_int_equal(system(command), 0);
+    (void)pthread_mutex_destroy(&rig->watch.lock);
+    (void)pthread_cond_destroy(&rig->watch.changed);
+    free(rig);
+    return 0;
+}
+
+static void
+rig_open(struct rig *rig)
+{
+    struct cc_err err = { 0 };
+
+    if (hsm_open(&rig->settings, &rig->hsm, &err) != 0 ||
+            hsm_wait_open(rig->hsm, LONG_MS, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+static struct hsm_key *
+rig_get(struct rig *rig, enum hsm_role role, const char *uri)
+{
+    struct hsm_key *key = NULL;
+    struct cc_err err = { 0 };
+
+    if (hsm_key_get0(rig->hsm, role, uri, &key, &err) != 0)
+        fail_msg("%s", err.text);
+    return key;
+}
+
+static uint64_t
+rig_restarts(struct rig *rig)
+{
+    struct hsm_status status;
+
+    hsm_get_status(rig->hsm, &status);
+    return status.restarts;
+}
+
+static void
+assert_fault(const struct cc_err *err, enum hsm_fault fault)
+{
+    if (err->domain != CC_DOM_TOKEN || err->code != fault)
+        fail_msg("fault %d wanted, but %s %ld: %s", fault, cc_err_domain_name(err->domain),
+                err->code, err->text);
+}
+
+/* A signature through OpenSSL, verified by the software key. */
+static int
+sign_once(struct hsm_key *key, struct cc_err *err)
+{
+    EVP_PKEY *pkey = NULL, *public_key = NULL;
+    EVP_MD_CTX *ctx = NULL;
+    uint8_t sig[1024];
+    size_t len = sizeof(sig);
+    int rc = -1;
+
+    if (hsm_key_get0_evp(key, &pkey, err) != 0 || hsm_key_get1_public(key, &public_key, err) != 0)
+        return -1;
+    ctx = EVP_MD_CTX_new();
+    assert_non_null(ctx);
+    if (EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, pkey) <= 0 ||
+            EVP_DigestSign(ctx, sig, &len, (const uint8_t *)"abc", 3) <= 0) {
+        cc_err_set_openssl(err, "sign");
+        hsm_err_resolve(err);
+        goto out;
+    }
+    (void)EVP_MD_CTX_reset(ctx);
+    assert_true(EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, public_key) > 0);
+    rc = EVP_DigestVerify(ctx, sig, len, (const uint8_t *)"abc", 3) == 1
+                 ? 0
+                 : cc_err_set(err, CC_DOM_INTERNAL, 0, "a signature that does not verify");
+out:
+    EVP_MD_CTX_free(ctx);
+    EVP_PKEY_free(public_key);
+    return rc;
+}
+
+static void
+assert_signs(struct hsm_key *key)
+{
+    struct cc_err err = { 0 };
+
+    if (sign_once(key, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+/* ---- opening ---- */
+
+static void
+test_open(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_status status;
+    struct hsm_key *rsa, *ec;
+
+    rig_open(rig);
+    assert_int_equal(watch_wait(&rig->watch, 1), HSM_STATE_OPEN);
+    rsa = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    ec = rig_get(rig, HSM_ROLE_OCSP, "pkcs11:object=ec");
+    assert_signs(rsa);
+    assert_signs(ec);
+    assert_ptr_equal(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa"), rsa);
+    assert_ptr_not_equal(rig_get(rig, HSM_ROLE_IDENTITY, "pkcs11:object=rsa"), rsa);
+    assert_int_equal(hsm_key_role(ec), HSM_ROLE_OCSP);
+    assert_string_equal(hsm_key_uri(ec), "pkcs11:object=ec");
+
+    hsm_get_status(rig->hsm, &status);
+    assert_int_equal(status.state, HSM_STATE_OPEN);
+    assert_string_equal(status.label, "fake label");
+    assert_string_equal(status.profile, "generic");
+    assert_int_equal(status.sessions, 4);
+    assert_int_equal(status.operations, 4);
+    assert_int_equal(status.failures, 0);
+    assert_int_equal(status.restarts, 0);
+    assert_true(status.pid > 0);
+    assert_int_equal(kill((pid_t)status.pid, 0), 0);
+}
+
+static void
+test_open_refused(void **state)
+{
+    static const struct {
+        const char *label, *helper, *module, *uri, *pin, *script;
+        unsigned sessions;
+        enum cc_err_domain want_domain;
+        const char *want_text;
+    } table[] = {
+        { "no helper", "/none/helper", "fake", "pkcs11:token=a", "file:/a", NULL, 0, CC_DOM_SYSTEM,
+                "/none/helper" },
+        { "helper not a program", "/etc/passwd", "fake", "pkcs11:token=a", "file:/a", NULL, 0,
+                CC_DOM_SYSTEM, "/etc/passwd" },
+        { "no module", TEST_FAKE_TOKEN, "/none/module.so", "pkcs11:token=a", "file:/a", NULL, 0,
+                CC_DOM_SYSTEM, "/none/module.so" },
+        { "module missing", TEST_FAKE_TOKEN, NULL, "pkcs11:token=a", "file:/a", NULL, 0,
+                CC_DOM_CONFIG, "module" },
+        { "not a URI", TEST_FAKE_TOKEN, "fake", "token=a", "file:/a", NULL, 0, CC_DOM_CONFIG,
+                "RFC 7512" },
+        { "unknown attribute", TEST_FAKE_TOKEN, "fake", "pkcs11:tokne=a", "file:/a", NULL, 0,
+                CC_DOM_CONFIG, "RFC 7512" },
+        { "too many sessions", TEST_FAKE_TOKEN, "fake", "pkcs11:token=a", "file:/a", NULL, 64,
+                CC_DOM_CONFIG, "64 sessions" },
+        { "refused by the process", TEST_FAKE_TOKEN, "fake", "pkcs11:token=a", "file:/a",
+                "setup refuse", 0, CC_DOM_TOKEN, "refused as scripted" },
+    };
+    struct rig *rig = *state;
+
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        struct hsm_settings settings = rig->settings;
+        struct cc_err err = { 0 };
+        struct hsm *hsm = NULL;
+
+        settings.helper = table[i].helper;
+        settings.module = table[i].module;
+        settings.uri = table[i].uri;
+        settings.pin = table[i].pin;
+        settings.sessions = table[i].sessions;
+        rig_script(rig, table[i].script);
+        if (hsm_open(&settings, &hsm, &err) == 0)
+            fail_msg("%s: opened", table[i].label);
+        assert_null(hsm);
+        if (err.domain != table[i].want_domain || strstr(err.text, table[i].want_text) == NULL)
+            fail_msg("%s: %s: %s", table[i].label, cc_err_domain_name(err.domain), err.text);
+    }
+}
+
+/* A helper that only ends is tried again and again, more and more slowly, and closing does not wait for it. */
+static void
+test_open_helper_ends(void **state)
+{
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    int64_t begun;
+
+    rig->settings.helper = "/bin/false";
+    assert_int_equal(hsm_open(&rig->settings, &rig->hsm, &err), 0);
+    assert_int_equal(watch_wait(&rig->watch, 1), HSM_STATE_LOST);
+    assert_int_equal(hsm_wait_open(rig->hsm, 50, &err), -1);
+    assert_fault(&err, HSM_FAULT_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "ended with status 1"));
+    begun = cc_clock_mono_ms();
+    hsm_close(rig->hsm);
+    rig->hsm = NULL;
+    assert_true(cc_clock_mono_ms() - begun < SLACK_MS);
+}
+
+static void
+test_states(void **state)
+{
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+
+    rig_script(rig, "state pin");
+    assert_int_equal(hsm_open(&rig->settings, &rig->hsm, &err), 0);
+    assert_int_equal(hsm_wait_open(rig->hsm, LONG_MS, &err), -1);
+    assert_fault(&err, HSM_FAULT_PIN_REFUSED);
+    assert_non_null(strstr(err.text, "C_Login: as scripted"));
+    assert_int_equal(watch_wait(&rig->watch, 1), HSM_STATE_PIN_REFUSED);
+    assert_fault(&rig->watch.last, HSM_FAULT_PIN_REFUSED);
+
+    rig_script(rig, "state lost");
+    assert_int_equal(watch_wait(&rig->watch, 2), HSM_STATE_LOST);
+    cc_err_clear(&err);
+    assert_int_equal(hsm_wait_open(rig->hsm, 10, &err), -1);
+    assert_fault(&err, HSM_FAULT_UNAVAILABLE);
+
+    rig_script(rig, NULL);
+    assert_int_equal(watch_wait(&rig->watch, 3), HSM_STATE_OPEN);
+    cc_err_clear(&err);
+    assert_int_equal(hsm_wait_open(rig->hsm, 10, &err), 0);
+
+    hsm_close(rig->hsm);
+    rig->hsm = NULL;
+    assert_int_equal(watch_wait(&rig->watch, 4), HSM_STATE_CLOSED);
+    assert_int_equal(rig_starts(rig), 1);
+}
+
+/* ---- supervision ---- */
+
+/* Each makes the process useless under an operation; the operation succeeds all the same, on the next one. */
+static void
+test_lost_once(void **state)
+{
+    static const char *const actions[] = { "die", "hang", "empty", "huge", "status", "domain",
+        "short", "nofields", "field", "trailing" };
+    struct rig *rig = *state;
+    struct hsm_key *key;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    for (size_t i = 0; i < CC_COUNT(actions); i++) {
+        char script[64];
+
+        (void)snprintf(script, sizeof(script), "once sign %s", actions[i]);
+        rig_script(rig, script);
+        assert_signs(key);
+        if (rig_starts(rig) != i + 2)
+            fail_msg("%s: %zu starts", actions[i], rig_starts(rig));
+        assert_int_equal(rig_restarts(rig), i + 1);
+    }
+    assert_int_equal(hsm_key_outages(key), 0);
+}
+
+/* What happens every time is an error in the end, within the deadline; and afterwards all is well again. */
+static void
+test_lost_always(void **state)
+{
+    static const char *const actions[] = { "die", "hang", "trailing", "domain" };
+    struct rig *rig = *state;
+    struct hsm_key *key;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=ec");
+    assert_signs(key);
+    for (size_t i = 0; i < CC_COUNT(actions); i++) {
+        struct cc_err err = { 0 };
+        const size_t before = rig_starts(rig);
+        const int64_t begun = cc_clock_mono_ms();
+        char script[64];
+
+        (void)snprintf(script, sizeof(script), "sign %s", actions[i]);
+        rig_script(rig, script);
+        assert_int_equal(sign_once(key, &err), -1);
+        assert_fault(&err, HSM_FAULT_UNAVAILABLE);
+        assert_int_equal(hsm_key_outages(key), i + 1);
+        assert_true(cc_clock_mono_ms() - begun < DEADLINE_MS + SLACK_MS);
+        rig_script(rig, NULL);
+        assert_signs(key);
+        /* three tries at the most */
+        assert_in_range(rig_starts(rig) - before, 1, 3);
+    }
+}
+
+static void
+test_killed_while_idle(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_status status;
+    struct hsm_key *key;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    hsm_get_status(rig->hsm, &status);
+    assert_int_equal(kill((pid_t)status.pid, SIGKILL), 0);
+    assert_int_equal(watch_wait(&rig->watch, 2), HSM_STATE_LOST);
+    assert_int_equal(watch_wait(&rig->watch, 3), HSM_STATE_OPEN);
+    assert_signs(key);
+    hsm_get_status(rig->hsm, &status);
+    assert_non_null(strstr(status.last_error, "signal 9"));
+    assert_int_equal(status.restarts, 1);
+}
+
+static void
+test_stopped(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_status status;
+    struct hsm_key *key;
+    pid_t old;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    hsm_get_status(rig->hsm, &status);
+    old = (pid_t)status.pid;
+    assert_int_equal(kill(old, SIGSTOP), 0);
+    assert_signs(key);
+    assert_int_equal(kill(old, 0), -1);
+    assert_int_equal(errno, ESRCH);
+}
+
+/* The new process is told which key it was before. */
+static void
+test_key_replaced(void **state)
+{
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    struct hsm_status status;
+    struct hsm_key *key;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    hsm_get_status(rig->hsm, &status);
+    rig_key(rig, "rsa.pem", EVP_RSA_gen(2048));
+    assert_int_equal(kill((pid_t)status.pid, SIGKILL), 0);
+    assert_int_equal(sign_once(key, &err), -1);
+    assert_fault(&err, HSM_FAULT_KEY_REPLACED);
+    assert_int_equal(hsm_key_outages(key), 1);
+}
+
+/* ---- keys ---- */
+
+static void
+test_key_refused(void **state)
+{
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    struct hsm_key *key = NULL;
+
+    rig_open(rig);
+    assert_int_equal(hsm_key_get0(rig->hsm, HSM_ROLE_CA, "object=rsa", &key, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_CONFIG);
+    assert_null(key);
+
+    rig_script(rig, "once addkey refuse");
+    cc_err_clear(&err);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_int_equal(sign_once(key, &err), -1);
+    assert_fault(&err, HSM_FAULT_INPUT);
+    assert_signs(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=ec"));
+
+    cc_err_clear(&err);
+    assert_int_equal(sign_once(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=none"), &err), -1);
+    assert_fault(&err, HSM_FAULT_KEY_NOT_FOUND);
+}
+
+static void
+test_roles(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_key *seal, *sign, *import;
+    struct cc_buf out = CC_BUF_INIT(1024);
+    struct cc_secret *secret = NULL;
+    struct hsm_reencrypt request = { 0 };
+    struct cc_err err = { 0 };
+    EVP_PKEY *pkey = NULL;
+    bool on_token = false;
+
+    rig_open(rig);
+    seal = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
+    sign = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    import = rig_get(rig, HSM_ROLE_PFX_IMPORT, "pkcs11:object=rsa");
+
+    assert_int_equal(hsm_key_get0_evp(seal, &pkey, &err), -1);
+    assert_fault(&err, HSM_FAULT_ROLE);
+    cc_err_clear(&err);
+    assert_int_equal(hsm_seal(sign, cc_bytes_of_str("a"), cc_bytes_of_str("b"), &out, &err), -1);
+    assert_fault(&err, HSM_FAULT_ROLE);
+    cc_err_clear(&err);
+    assert_int_equal(hsm_unseal(sign, cc_bytes_of_str("a"), cc_bytes_of_str("b"), &secret, &err),
+            -1);
+    assert_fault(&err, HSM_FAULT_ROLE);
+    cc_err_clear(&err);
+    assert_int_equal(hsm_key_reencrypt(sign, &request, &out, &on_token, &err), -1);
+    assert_fault(&err, HSM_FAULT_ROLE);
+    cc_err_clear(&err);
+    assert_int_equal(sign_once(import, &err), -1);
+    assert_fault(&err, HSM_FAULT_ROLE);
+    assert_int_equal(out.len, 0);
+    assert_null(secret);
+    cc_buf_free(&out);
+
+    for (int role = 0; role < HSM_ROLE_COUNT; role++)
+        assert_int_equal(hsm_role_parse(hsm_role_name((enum hsm_role)role)), role);
+    assert_int_equal(hsm_role_parse("CA"), -1);
+}
+
+static void
+test_seal(void **state)
+{
+    struct rig *rig = *state;
+    struct cc_buf sealed = CC_BUF_INIT((128 * 1024));
+    struct cc_secret *plain = NULL;
+    struct cc_err err = { 0 };
+    struct hsm_key *key;
+    static uint8_t big[65537];
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
+    assert_int_equal(
+            hsm_seal(key, cc_bytes_of_str("4711"), cc_bytes_of_str("secret"), &sealed, &err), 0);
+    assert_int_equal(hsm_unseal(key, cc_bytes_of_str("4711"), cc_buf_bytes(&sealed), &plain, &err),
+            0);
+    assert_int_equal(cc_secret_len(plain), 6);
+    assert_memory_equal(cc_secret_data(plain), "secret", 6);
+    cc_secret_free(plain);
+    plain = NULL;
+    assert_int_equal(hsm_unseal(key, cc_bytes_of_str("4712"), cc_buf_bytes(&sealed), &plain, &err),
+            -1);
+    assert_fault(&err, HSM_FAULT_DECRYPT);
+    assert_null(plain);
+
+    cc_err_clear(&err);
+    cc_buf_reset(&sealed);
+    assert_int_equal(hsm_seal(key, cc_bytes_of_str("1"), (struct cc_bytes){ big, sizeof(big) - 1 },
+                             &sealed, &err),
+            0);
+    assert_int_equal(hsm_unseal(key, cc_bytes_of_str("1"), cc_buf_bytes(&sealed), &plain, &err), 0);
+    assert_int_equal(cc_secret_len(plain), sizeof(big) - 1);
+    cc_secret_free(plain);
+    assert_int_equal(hsm_seal(key, cc_bytes_of_str("1"), (struct cc_bytes){ big, sizeof(big) },
+                             &sealed, &err),
+            -1);
+    assert_fault(&err, HSM_FAULT_INPUT);
+    cc_buf_free(&sealed);
+}
+
+static void
+test_random(void **state)
+{
+    static const struct {
+        size_t len;
+        int want;
+    } table[] = { { 0, -1 }, { 1, 0 }, { 16, 0 }, { 4096, 0 }, { 4097, -1 } };
+    struct rig *rig = *state;
+    uint8_t a[4097], b[4097];
+
+    rig_open(rig);
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        struct cc_err err = { 0 };
+
+        assert_int_equal(hsm_random(rig->hsm, a, table[i].len, &err), table[i].want);
+        if (table[i].want != 0)
+            assert_fault(&err, HSM_FAULT_INPUT);
+    }
+    assert_int_equal(hsm_random(rig->hsm, a, 16, NULL), 0);
+    assert_int_equal(hsm_random(rig->hsm, b, 16, NULL), 0);
+    assert_memory_not_equal(a, b, 16);
+}
+
+static void
+test_reencrypt(void **state)
+{
+    static const char want[] = "\0\0" /* number */ "\1\4" /* mode, padding */
+                               "\0\0\0\3ABC\0\0\0\2DE\3\1\0\0\0\1F\0\0\0\2ab";
+    struct rig *rig = *state;
+    struct hsm_reencrypt request = { .mode = HSM_REENCRYPT_TOKEN,
+        .padding = PKI_PADDING_OAEP_SHA512,
+        .ciphertext = cc_bytes_of_str("ABC"),
+        .recipient = cc_bytes_of_str("DE"),
+        .form = PKI_PASSWORD_PKCS1,
+        .cipher = PKI_CIPHER_DES_EDE3,
+        .pfx = cc_bytes_of_str("F"),
+        .thumbprint = "ab" };
+    struct cc_buf out = CC_BUF_INIT(1024);
+    struct cc_err err = { 0 };
+    bool on_token = false;
+    struct hsm_key *key;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_PFX_IMPORT, "pkcs11:object=rsa");
+    assert_int_equal(cc_buf_add_str(&out, "+", &err), 0);
+    if (hsm_key_reencrypt(key, &request, &out, &on_token, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_true(on_token);
+    assert_int_equal(out.len, sizeof(want));
+    assert_memory_equal(out.data + 1, want, sizeof(want) - 1);
+
+    rig_script(rig, "reencrypt refuse");
+    on_token = false;
+    assert_int_equal(hsm_key_reencrypt(key, &request, &out, &on_token, &err), -1);
+    assert_fault(&err, HSM_FAULT_INPUT);
+    assert_false(on_token);
+    assert_int_equal(out.len, sizeof(want));
+    cc_buf_free(&out);
+}
+
+static void
+test_health(void **state)
+{
+    static const struct {
+        enum hsm_role role;
+        const char *uri, *spoil;
+    } table[] = {
+        { HSM_ROLE_CA, "pkcs11:object=rsa", "sign wrong" },
+        { HSM_ROLE_OCSP, "pkcs11:object=ec", "sign wrong" },
+        { HSM_ROLE_PFX_IMPORT, "pkcs11:object=rsa", "decrypt wrong" },
+        { HSM_ROLE_SCEP_RA_ENCRYPT, "pkcs11:object=rsa", "decrypt wrong" },
+        { HSM_ROLE_SEAL, "pkcs11:object=seal", "unseal wrong" },
+    };
+    struct rig *rig = *state;
+
+    rig_open(rig);
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        struct hsm_key *key = rig_get(rig, table[i].role, table[i].uri);
+        struct cc_err err = { 0 };
+
+        if (hsm_key_health(key, &err) != 0)
+            fail_msg("%s", err.text);
+        rig_script(rig, table[i].spoil);
+        assert_int_equal(hsm_key_health(key, &err), -1);
+        assert_fault(&err, HSM_FAULT_KEY_REPLACED);
+        rig_script(rig, NULL);
+    }
+}
+
+/* ---- errors through OpenSSL ---- */
+
+static void
+test_errors(void **state)
+{
+    static const struct {
+        const char *script;
+        enum cc_err_domain want_domain;
+        long want_code;
+        const char *want_text;
+        uint64_t want_outages;
+    } table[] = {
+        { "sign ckr", CC_DOM_PKCS11, 0x30, "C_Sign: CKR_DEVICE_ERROR", 0 },
+        { "sign away", CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "token away", 1 },
+        { "sign refuse", CC_DOM_TOKEN, HSM_FAULT_INPUT, "refused as scripted", 0 },
+    };
+    struct rig *rig = *state;
+    struct hsm_key *key;
+    uint64_t before;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        struct cc_err err = { 0 };
+
+        before = hsm_key_outages(key);
+        rig_script(rig, table[i].script);
+        assert_int_equal(sign_once(key, &err), -1);
+        if (i == 0) /* the key could not even be read before */
+            rig_script(rig, NULL);
+        assert_int_equal(err.domain, table[i].want_domain);
+        assert_int_equal(err.code, table[i].want_code);
+        assert_non_null(strstr(err.text, table[i].want_text));
+        assert_non_null(strstr(err.text, "pkcs11:object=rsa"));
+        assert_int_equal(hsm_key_outages(key) - before, table[i].want_outages);
+    }
+    assert_int_equal(rig_restarts(rig), 0);
+
+    struct cc_err other = { .domain = CC_DOM_OPENSSL, .code = ERR_PACK(ERR_LIB_RSA, 0, 5) };
+    hsm_err_resolve(&other);
+    assert_int_equal(other.domain, CC_DOM_OPENSSL);
+    hsm_err_resolve(NULL);
+}
+
+/* ---- several of everything ---- */
+
+struct crowd {
+    struct hsm_key *key;
+    unsigned rounds;
+    unsigned failed;
+    struct cc_err err;
+};
+
+static void *
+crowd_sign(void *arg)
+{
+    struct crowd *crowd = arg;
+
+    for (unsigned i = 0; i < crowd->rounds; i++)
+        if (sign_once(crowd->key, &crowd->err) != 0)
+            crowd->failed++;
+    return NULL;
+}
+
+static void
+crowd_run(struct hsm_key *key, unsigned threads, unsigned rounds)
+{
+    struct crowd crowd[16];
+    pthread_t ids[16];
+
+    for (unsigned i = 0; i < threads; i++) {
+        crowd[i] = (struct crowd){ .key = key, .rounds = rounds };
+        assert_int_equal(pthread_create(&ids[i], NULL, crowd_sign, &crowd[i]), 0);
+    }
+    for (unsigned i = 0; i < threads; i++)
+        (void)pthread_join(ids[i], NULL);
+    for (unsigned i = 0; i < threads; i++)
+        if (crowd[i].failed != 0)
+            fail_msg("thread %u: %u failed: %s", i, crowd[i].failed, crowd[i].err.text);
+}
+
+/* More callers than sessions wait their turn; keys named while others work are known in time. */
+static void
+test_more_callers_than_sessions(void **state)
+{
+    struct rig *rig = *state;
+
+    rig->settings.sessions = 1;
+    rig->settings.deadline_ms = LONG_MS;
+    rig_open(rig);
+    crowd_run(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa"), 8, 5);
+    crowd_run(rig_get(rig, HSM_ROLE_OCSP, "pkcs11:object=ec"), 8, 5);
+}
+
+static unsigned
+count_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    (void)closedir(dir);
+    return n;
+}
+
+static void
+test_nothing_left(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_key *key;
+    unsigned open_before, before;
+    struct hsm_status status;
+
+    rig_open(rig);
+    hsm_close(rig->hsm);
+    before = count_descriptors();
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    open_before = count_descriptors();
+    for (int i = 0; i < 5; i++) {
+        rig_script(rig, "once sign die");
+        assert_signs(key);
+    }
+    assert_int_equal(count_descriptors(), open_before);
+    hsm_get_status(rig->hsm, &status);
+    hsm_close(rig->hsm);
+    rig->hsm = NULL;
+    assert_int_equal(count_descriptors(), before);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+}
+
+static void
+test_two_at_once(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_settings settings = rig->settings;
+    struct cc_err err = { 0 };
+    struct hsm *second = NULL;
+    struct hsm_key *key = NULL;
+
+    rig_open(rig);
+    settings.on_state = NULL;
+    assert_int_equal(hsm_open(&settings, &second, &err), 0);
+    assert_int_equal(hsm_key_get0(second, HSM_ROLE_CA, "pkcs11:object=ec", &key, &err), 0);
+    assert_signs(key);
+    assert_signs(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa"));
+    hsm_close(second);
+    assert_signs(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_open),
+        TEST(test_open_refused),
+        TEST(test_open_helper_ends),
+        TEST(test_states),
+        TEST(test_lost_once),
+        TEST(test_lost_always),
+        TEST(test_killed_while_idle),
+        TEST(test_stopped),
+        TEST(test_key_replaced),
+        TEST(test_key_refused),
+        TEST(test_roles),
+        TEST(test_seal),
+        TEST(test_random),
+        TEST(test_reencrypt),
+        TEST(test_health),
+        TEST(test_errors),
+        TEST(test_more_callers_than_sessions),
+        TEST(test_nothing_left),
+        TEST(test_two_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
