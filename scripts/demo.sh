@@ -214,7 +214,7 @@ step "uploading them, passwords encrypted with OAEP and SHA-512, SHA-256 and SHA
     done
 } >"$work/upload.csv")
 upload() {
-    "$bin/certconnector" pfx import --config "$work/certconnector.conf" --public-key "$work/import-key.pem" \
+    as_root env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnector" pfx import --config "$work/certconnector.conf" --public-key "$work/import-key.pem" \
         --provider "Contoso HSM" --key-name PFXEncryptionKey "$@"
 }
 chmod 0600 "$work"/pfx/*.password
