@@ -138,6 +138,9 @@ struct event_type {
 /* The entry of an id; NULL when there is none. */
 const struct event_type *event_type_get(int id);
 
+/* The entry of a name, without case; "ScepRequestSuccess" finds 4000.  NULL when there is none. */
+const struct event_type *event_type_find(const char *name);
+
 /* All entries in order of id. */
 const struct event_type *event_types(size_t *ret_count);
 
