@@ -55,8 +55,8 @@ struct http_request {
     const struct cc_secret *bearer; /* Authorization: Bearer …; NULL: none */
     const char *content_type;       /* NULL: no body */
     struct cc_bytes body;
-    int64_t timeout_ms;  /* of the whole call */
-    size_t max_response; /* bytes of the answer's body */
+    int64_t timeout_ms;  /* of the whole call; 0: 30 s */
+    size_t max_response; /* bytes of the answer's body; 0: 1 MiB */
 };
 
 struct http_response {
