@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+#include "hsm/token/ckr.h"
+
+#include <stdio.h>
+
+static const struct {
+    CK_RV rv;
+    const char *name;
+} ckr_names[] = {
+#define NAME(rv)                                                                                   \
+    {                                                                                              \
+        rv, #rv                                                                                    \
+    }
+    NAME(CKR_ACTION_PROHIBITED),
+    NAME(CKR_ARGUMENTS_BAD),
+    NAME(CKR_ATTRIBUTE_READ_ONLY),
+    NAME(CKR_ATTRIBUTE_SENSITIVE),
+    NAME(CKR_ATTRIBUTE_TYPE_INVALID),
+    NAME(CKR_ATTRIBUTE_VALUE_INVALID),
+    NAME(CKR_BUFFER_TOO_SMALL),
+    NAME(CKR_CANCEL),
+    NAME(CKR_CANT_LOCK),
+    NAME(CKR_CRYPTOKI_ALREADY_INITIALIZED),
+    NAME(CKR_CRYPTOKI_NOT_INITIALIZED),
+    NAME(CKR_CURVE_NOT_SUPPORTED),
+    NAME(CKR_DATA_INVALID),
+    NAME(CKR_DATA_LEN_RANGE),
+    NAME(CKR_DEVICE_ERROR),
+    NAME(CKR_DEVICE_MEMORY),
+    NAME(CKR_DEVICE_REMOVED),
+    NAME(CKR_DOMAIN_PARAMS_INVALID),
+    NAME(CKR_ENCRYPTED_DATA_INVALID),
+    NAME(CKR_ENCRYPTED_DATA_LEN_RANGE),
+    NAME(CKR_EXCEEDED_MAX_ITERATIONS),
+    NAME(CKR_FIPS_SELF_TEST_FAILED),
+    NAME(CKR_FUNCTION_CANCELED),
+    NAME(CKR_FUNCTION_FAILED),
+    NAME(CKR_FUNCTION_NOT_PARALLEL),
+    NAME(CKR_FUNCTION_NOT_SUPPORTED),
+    NAME(CKR_FUNCTION_REJECTED),
+    NAME(CKR_GENERAL_ERROR),
+    NAME(CKR_HOST_MEMORY),
+    NAME(CKR_INFORMATION_SENSITIVE),
+    NAME(CKR_KEY_CHANGED),
+    NAME(CKR_KEY_FUNCTION_NOT_PERMITTED),
+    NAME(CKR_KEY_HANDLE_INVALID),
+    NAME(CKR_KEY_INDIGESTIBLE),
+    NAME(CKR_KEY_NEEDED),
+    NAME(CKR_KEY_NOT_NEEDED),
+    NAME(CKR_KEY_NOT_WRAPPABLE),
+    NAME(CKR_KEY_SIZE_RANGE),
+    NAME(CKR_KEY_TYPE_INCONSISTENT),
+    NAME(CKR_KEY_UNEXTRACTABLE),
+    NAME(CKR_LIBRARY_LOAD_FAILED),
+    NAME(CKR_MECHANISM_INVALID),
+    NAME(CKR_MECHANISM_PARAM_INVALID),
+    NAME(CKR_MUTEX_BAD),
+    NAME(CKR_MUTEX_NOT_LOCKED),
+    NAME(CKR_NEED_TO_CREATE_THREADS),
+    NAME(CKR_NEW_PIN_MODE),
+    NAME(CKR_NEXT_OTP),
+    NAME(CKR_NO_EVENT),
+    NAME(CKR_OBJECT_HANDLE_INVALID),
+    NAME(CKR_OK),
+    NAME(CKR_OPERATION_ACTIVE),
+    NAME(CKR_OPERATION_NOT_INITIALIZED),
+    NAME(CKR_PIN_EXPIRED),
+    NAME(CKR_PIN_INCORRECT),
+    NAME(CKR_PIN_INVALID),
+    NAME(CKR_PIN_LEN_RANGE),
+    NAME(CKR_PIN_LOCKED),
+    NAME(CKR_PIN_TOO_WEAK),
+    NAME(CKR_PUBLIC_KEY_INVALID),
+    NAME(CKR_RANDOM_NO_RNG),
+    NAME(CKR_RANDOM_SEED_NOT_SUPPORTED),
+    NAME(CKR_SAVED_STATE_INVALID),
+    NAME(CKR_SESSION_CLOSED),
+    NAME(CKR_SESSION_COUNT),
+    NAME(CKR_SESSION_EXISTS),
+    NAME(CKR_SESSION_HANDLE_INVALID),
+    NAME(CKR_SESSION_PARALLEL_NOT_SUPPORTED),
+    NAME(CKR_SESSION_READ_ONLY),
+    NAME(CKR_SESSION_READ_ONLY_EXISTS),
+    NAME(CKR_SESSION_READ_WRITE_SO_EXISTS),
+    NAME(CKR_SIGNATURE_INVALID),
+    NAME(CKR_SIGNATURE_LEN_RANGE),
+    NAME(CKR_SLOT_ID_INVALID),
+    NAME(CKR_STATE_UNSAVEABLE),
+    NAME(CKR_TEMPLATE_INCOMPLETE),
+    NAME(CKR_TEMPLATE_INCONSISTENT),
+    NAME(CKR_TOKEN_NOT_PRESENT),
+    NAME(CKR_TOKEN_NOT_RECOGNIZED),
+    NAME(CKR_TOKEN_WRITE_PROTECTED),
+    NAME(CKR_UNWRAPPING_KEY_HANDLE_INVALID),
+    NAME(CKR_UNWRAPPING_KEY_SIZE_RANGE),
+    NAME(CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT),
+    NAME(CKR_USER_ALREADY_LOGGED_IN),
+    NAME(CKR_USER_ANOTHER_ALREADY_LOGGED_IN),
+    NAME(CKR_USER_NOT_LOGGED_IN),
+    NAME(CKR_USER_PIN_NOT_INITIALIZED),
+    NAME(CKR_USER_TOO_MANY_TYPES),
+    NAME(CKR_USER_TYPE_INVALID),
+    NAME(CKR_WRAPPED_KEY_INVALID),
+    NAME(CKR_WRAPPED_KEY_LEN_RANGE),
+    NAME(CKR_WRAPPING_KEY_HANDLE_INVALID),
+    NAME(CKR_WRAPPING_KEY_SIZE_RANGE),
+    NAME(CKR_WRAPPING_KEY_TYPE_INCONSISTENT),
+#undef NAME
+};
+
+const char *
+ckr_name(CK_RV rv)
+{
+    static _Thread_local char unnamed[32];
+
+    for (size_t i = 0; i < CC_COUNT(ckr_names); i++)
+        if (ckr_names[i].rv == rv)
+            return ckr_names[i].name;
+    (void)snprintf(unnamed, sizeof(unnamed), "CKR_0x%lX", rv);
+    return unnamed;
+}
+
+enum ckr_class
+ckr_class(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_KEY_HANDLE_INVALID:
+    case CKR_OBJECT_HANDLE_INVALID:
+    case CKR_UNWRAPPING_KEY_HANDLE_INVALID:
+        return CKR_IS_KEY;
+    case CKR_SESSION_HANDLE_INVALID:
+    case CKR_SESSION_CLOSED:
+    case CKR_USER_NOT_LOGGED_IN:
+    case CKR_OPERATION_ACTIVE:
+        return CKR_IS_LOGIN;
+    case CKR_DEVICE_ERROR:
+    case CKR_DEVICE_REMOVED:
+    case CKR_TOKEN_NOT_PRESENT:
+    case CKR_TOKEN_NOT_RECOGNIZED:
+    case CKR_SLOT_ID_INVALID:
+    case CKR_CRYPTOKI_NOT_INITIALIZED:
+        return CKR_IS_DEVICE;
+    case CKR_SESSION_COUNT:
+        return CKR_IS_BUSY;
+    case CKR_PIN_INCORRECT:
+    case CKR_PIN_INVALID:
+    case CKR_PIN_LEN_RANGE:
+    case CKR_PIN_EXPIRED:
+    case CKR_PIN_LOCKED:
+        return CKR_IS_PIN;
+    default:
+        return CKR_IS_ANSWER;
+    }
+}
+
+enum ckr_class
+ckr_class_open(CK_RV rv)
+{
+    const enum ckr_class is = ckr_class(rv);
+
+    return is == CKR_IS_BUSY || is == CKR_IS_LOGIN ? is : CKR_IS_DEVICE;
+}
+
+bool
+ckr_is_template(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_ATTRIBUTE_READ_ONLY:
+    case CKR_ATTRIBUTE_TYPE_INVALID:
+    case CKR_ATTRIBUTE_VALUE_INVALID:
+    case CKR_TEMPLATE_INCOMPLETE:
+    case CKR_TEMPLATE_INCONSISTENT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool
+ckr_is_refusal(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_MECHANISM_INVALID:
+    case CKR_MECHANISM_PARAM_INVALID:
+    case CKR_ARGUMENTS_BAD: /* SoftHSM's word for OAEP parameters that it does not know */
+    case CKR_FUNCTION_NOT_SUPPORTED:
+    case CKR_FUNCTION_REJECTED:
+    case CKR_ACTION_PROHIBITED:
+    case CKR_KEY_FUNCTION_NOT_PERMITTED:
+    case CKR_KEY_NOT_WRAPPABLE:
+    case CKR_KEY_UNEXTRACTABLE:
+    case CKR_KEY_TYPE_INCONSISTENT:
+    case CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT:
+    case CKR_WRAPPING_KEY_TYPE_INCONSISTENT:
+    case CKR_TOKEN_WRITE_PROTECTED:
+    case CKR_SESSION_READ_ONLY:
+        return true;
+    default:
+        return ckr_is_template(rv);
+    }
+}
+
+int
+ckr_err(struct cc_err *err, CK_RV rv, const char *where)
+{
+    return cc_err_set(err, CC_DOM_PKCS11, (long)rv, "%s: %s", where, ckr_name(rv));
+}
