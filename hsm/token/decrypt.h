@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HSM_TOKEN_DECRYPT_H
+#define HSM_TOKEN_DECRYPT_H
+
+/* RSA decryption, and sealing with AES-GCM.  Plaintexts are secret. */
+
+#include "base/buf.h"
+#include "base/secret.h"
+#include "hsm/token/conn.h"
+#include "hsm/token/key.h"
+#include "hsm/wire.h"
+
+struct decrypt_request {
+    enum wire_decrypt how;
+    int digest_nid; /* of OAEP */
+    int mgf_nid;
+    struct cc_bytes label;
+    struct cc_bytes ciphertext;
+};
+
+/* HSM_FAULT_DECRYPT for what does not decrypt, HSM_FAULT_UNSUPPORTED for what the token cannot do.  The role of the key
+   is not looked at. */
+CC_MUST int token_decrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct decrypt_request *request, struct cc_secret **ret_plain, struct cc_err *err);
+
+/* HSM_FAULT_DECRYPT unless it is as long as the modulus. */
+CC_MUST int token_check_ciphertext(const struct token_key_facts *facts, struct cc_bytes ciphertext,
+        struct cc_err *err);
+
+/*
+ * Sealed form, version 1: 0x01, length of CKA_ID, CKA_ID, 96-bit IV, ciphertext and 128-bit tag.  Authenticated with it:
+ * what stands before the IV, and the context.
+ */
+#define TOKEN_SEAL_MAX 65536
+CC_MUST int token_seal(struct p11_worker *worker, struct token_key *key, struct cc_bytes context,
+        struct cc_bytes plain, struct cc_buf *ret_sealed, struct cc_err *err);
+CC_MUST int token_unseal(struct p11_worker *worker, struct token_key *key, struct cc_bytes context,
+        struct cc_bytes sealed, struct cc_secret **ret_plain, struct cc_err *err);
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#include "hsm/token/reencrypt.h"
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "hsm/token/decrypt.h"
+#include "hsm/token/wrap.h"
+#include "pki/cert.h"
+#include "pki/pfx.h"
+
+/* ---- In this process ---- */
+
+/* What a PFX that does not pass means for the request. */
+static int
+host_pfx_fault(const struct cc_err *e, struct cc_err *err)
+{
+    if (e->domain == CC_DOM_INPUT && e->code == PKI_PFX_PASSWORD)
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_PFX_PASSWORD,
+                "what was decrypted does not open the PFX: %s", e->text);
+    if (e->domain == CC_DOM_INPUT)
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_PFX_CONTENT, "PFX: %s", e->text);
+    return cc_err_set(err, e->domain, e->code, "%s", e->text);
+}
+
+static int
+host_check_pfx(const struct hsm_reencrypt *request, struct cc_bytes password, struct cc_err *err)
+{
+    struct pki_pfx_info info;
+    struct cc_err e = { 0 };
+
+    if (request->pfx.len == 0)
+        return 0;
+    if (pki_pfx_check(request->pfx, password, &info, &e) != 0)
+        return host_pfx_fault(&e, err);
+    if (request->thumbprint != NULL && request->thumbprint[0] != '\0' &&
+            !cc_equal_nocase(request->thumbprint, info.thumbprint))
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_PFX_CONTENT,
+                "the PFX holds the certificate %s, not the one requested", info.thumbprint);
+    return 0;
+}
+
+static int
+host_decrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, struct cc_secret **ret_password, struct cc_err *err)
+{
+    const EVP_MD *md = pki_padding_md(request->padding);
+    const int nid = md == NULL ? 0 : EVP_MD_get_type(md);
+    const struct decrypt_request decrypt = {
+        .how = md == NULL ? WIRE_DECRYPT_RSA_PKCS1 : WIRE_DECRYPT_RSA_OAEP,
+        .digest_nid = nid,
+        .mgf_nid = nid,
+        .ciphertext = request->ciphertext,
+    };
+
+    return token_decrypt(token, worker, key, &decrypt, ret_password, err);
+}
+
+static int
+host_reencrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, X509 *recipient, struct cc_buf *ret_out,
+        struct cc_err *err)
+{
+    struct cc_secret *password = NULL;
+    struct cc_bytes bytes;
+    int rc = -1;
+
+    if (host_decrypt(token, worker, key, request, &password, err) != 0)
+        goto out;
+    bytes = (struct cc_bytes){ cc_secret_data(password), cc_secret_len(password) };
+    if (bytes.len > PKI_PASSWORD_MAX) {
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT, "the password is too long");
+        goto out;
+    }
+    if (host_check_pfx(request, bytes, err) != 0)
+        goto out;
+    rc = pki_password_encrypt_for(recipient, request->form, request->cipher, bytes, ret_out, err);
+out:
+    cc_secret_free(password);
+    return rc;
+}
+
+/* ---- Which way ---- */
+
+/* Certificate and ciphertext, before any key is used. */
+static int
+reencrypt_check(struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, X509 **ret_recipient, struct cc_err *err)
+{
+    struct token_key_facts facts;
+    struct cc_err e = { 0 };
+    X509 *recipient = NULL;
+
+    if (pki_cert_parse(request->recipient, &recipient, &e) != 0 ||
+            pki_cert_check_recipient(recipient, cc_clock_now_ms(), &e) != 0) {
+        X509_free(recipient);
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_RECIPIENT, "recipient's certificate: %s",
+                e.text);
+    }
+    if (token_key_get_facts(worker, key, &facts, err) != 0 ||
+            token_check_ciphertext(&facts, request->ciphertext, err) != 0) {
+        X509_free(recipient);
+        return -1;
+    }
+    *ret_recipient = recipient;
+    return 0;
+}
+
+/* 0 done, -1 failed for good, 1 go on in this process. */
+static int
+reencrypt_on_token(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, X509 *recipient, struct cc_buf *ret_out,
+        struct cc_err *err)
+{
+    struct cc_err e = { 0 };
+    const enum wrap_outcome outcome =
+            token_wrap_again(token, worker, key, request, recipient, ret_out, &e);
+
+    if (outcome == WRAP_DONE)
+        return 0;
+    if (outcome != WRAP_FAILED && request->mode == HSM_REENCRYPT_AUTO) {
+        cc_log(CC_LOG_DEBUG, "hsm", "re-encrypting here, because on the token: %s", e.text);
+        return 1;
+    }
+    return cc_err_set(err, e.domain, e.code, "%s", e.text);
+}
+
+int
+token_reencrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, struct cc_buf *ret_out, bool *ret_on_token,
+        struct cc_err *err)
+{
+    X509 *recipient = NULL;
+    int way = 1, rc = -1;
+
+    if (token_key_check_use(key, TOKEN_REENCRYPT, err) != 0 ||
+            reencrypt_check(worker, key, request, &recipient, err) != 0)
+        goto out;
+    if (request->mode != HSM_REENCRYPT_HOST)
+        way = reencrypt_on_token(token, worker, key, request, recipient, ret_out, err);
+    if (way == 1)
+        rc = host_reencrypt(token, worker, key, request, recipient, ret_out, err);
+    else
+        rc = way;
+    *ret_on_token = way == 0;
+out:
+    X509_free(recipient);
+    return rc;
+}
