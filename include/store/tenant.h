@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STORE_TENANT_H
+#define STORE_TENANT_H
+
+/*
+ * The stand-in service's durable state: its clients and access tokens, users, imported PFX, connectors, and the queues
+ * with their leases and history.
+ *
+ * Any thread, like all of the store.  What writes is durable when it returns.  Strings in arguments are borrowed;
+ * strings in callbacks live during the callback, and a callback must not call the store.  Nothing here is a secret in
+ * clear: secrets and tokens come as hashes, PFX passwords as ciphertext.  Times: milliseconds since 1970, given by the
+ * caller.
+ *
+ * A request of a queue goes
+ *
+ *   queued -> leased -> completed
+ *     ^         |   \-> failed
+ *     \---------/   (lease ended or given back, or a failure that may be retried)
+ *
+ * or, from queued and leased, to cancelled.  Every lease has a requestContext of its own, made of the request's number,
+ * the attempt and a random part.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+
+struct tenant_store;
+
+/* uri: as for store_open().  Brings the tables up to date; a schema newer than this program knows is refused. */
+CC_MUST int tenant_store_open(const char *uri, struct tenant_store **ret_store, struct cc_err *err);
+void tenant_store_close(struct tenant_store *store); /* accepts NULL; no call may be under way */
+
+/* Small named values.  *ret_value is yours to free, NULL when there is none. */
+CC_MUST int tenant_value_get(struct tenant_store *store, const char *name, char **ret_value,
+        struct cc_err *err);
+CC_MUST int tenant_value_put(struct tenant_store *store, const char *name, const char *value,
+        struct cc_err *err);
+
+/* ---- clients and access tokens ---- */
+
+#define TENANT_HASH_LEN 32
+#define TENANT_SALT_LEN 16
+#define TENANT_ID_MAX 128 /* bytes of a client's or connector's id */
+
+struct tenant_client {
+    uint8_t salt[TENANT_SALT_LEN];
+    uint8_t hash[TENANT_HASH_LEN];
+};
+
+/* Creates the client or replaces its secret. */
+CC_MUST int tenant_client_put(struct tenant_store *store, const char *id,
+        const struct tenant_client *client, struct cc_err *err);
+CC_MUST int tenant_client_find(struct tenant_store *store, const char *id, bool *ret_found,
+        struct tenant_client *ret, struct cc_err *err);
+CC_MUST int tenant_client_count(struct tenant_store *store, int64_t *ret, struct cc_err *err);
+
+/* Bits: a token may be good for both, where both have the same address. */
+#define TENANT_AUDIENCE_GRAPH 1u
+#define TENANT_AUDIENCE_RESOURCE 2u
+
+/* Records a token; tokens that ended before now_ms are forgotten on the way. */
+CC_MUST int tenant_token_put(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
+        const char *client_id, unsigned audience, int64_t now_ms, int64_t expires_ms,
+        struct cc_err *err);
+
+/* *ret_found is false for a token that is unknown or ended. */
+CC_MUST int tenant_token_find(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
+        int64_t now_ms, bool *ret_found, unsigned *ret_audience, struct cc_err *err);
+
+/* Ends all tokens. */
+CC_MUST int tenant_token_expire_all(struct tenant_store *store, int64_t *ret_count,
+        struct cc_err *err);
+
+/* ---- users ---- */
+
+#define TENANT_UPN_MAX 256
+#define TENANT_UUID_LEN 37
+
+/* The id of a user, any case; with create a user that is unknown is made.  *ret_id is "" when there is none. */
+CC_MUST int tenant_user_id(struct tenant_store *store, const char *upn, bool create,
+        char ret_id[TENANT_UUID_LEN], struct cc_err *err);
+
+/* ---- imported PFX ---- */
+
+#define TENANT_PFX_ID_MAX 192
+
+/* id, thumbprint and padding are as Graph shows them; NULL where a text is absent. */
+struct tenant_pfx {
+    const char *id;
+    const char *user_id; /* with dashes */
+    const char *user;    /* as it was uploaded */
+    const char *thumbprint;
+    const char *intended_purpose;
+    const char *provider_name;
+    const char *key_name;
+    const char *padding_scheme;
+    struct cc_bytes blob;
+    struct cc_bytes encrypted_password;
+    int64_t start_ms, expiration_ms;
+    int64_t created_ms, modified_ms;
+};
+
+/* *ret_exists: there is one with this id already, and nothing was changed. */
+CC_MUST int tenant_pfx_add(struct tenant_store *store, const struct tenant_pfx *pfx,
+        bool *ret_exists, struct cc_err *err);
+
+/* Replaces what is not NULL (texts, blobs) or not 0 (times) in the one named by pfx->id. */
+CC_MUST int tenant_pfx_change(struct tenant_store *store, const struct tenant_pfx *pfx,
+        bool *ret_found, struct cc_err *err);
+
+/* Requests that wait for it are cancelled. */
+CC_MUST int tenant_pfx_remove(struct tenant_store *store, const char *id, int64_t now_ms,
+        bool *ret_found, struct cc_err *err);
+
+struct tenant_pfx_query {
+    const char *id;               /* NULL: any, in all of these */
+    const char *user;             /* exactly as uploaded */
+    const char *user_lower;       /* compared with the lower-case form */
+    const char *thumbprint;       /* lower case */
+    const char *intended_purpose; /* as Graph spells it */
+    const char *after_id;         /* those behind this one in the order of ids */
+    unsigned limit;
+};
+
+/* blob and encrypted_password are not read: Graph never shows them. */
+typedef int (*tenant_pfx_fn)(void *arg, const struct tenant_pfx *pfx);
+CC_MUST int tenant_pfx_list(struct tenant_store *store, const struct tenant_pfx_query *query,
+        tenant_pfx_fn fn, void *arg, struct cc_err *err);
+
+/*
+ * The PFX that a device gets: of the user, with this thumbprint, or without one the one of this purpose whose start is
+ * the latest.  *ret_id is "" when there is none.
+ */
+CC_MUST int tenant_pfx_choose(struct tenant_store *store, const char *user_lower,
+        const char *thumbprint, const char *intended_purpose, char ret_id[TENANT_PFX_ID_MAX],
+        struct cc_err *err);
+
+/* ---- connectors ---- */
+
+struct tenant_connector {
+    const char *id;
+    const char *version;   /* NULL: not told yet */
+    const char *features;  /* JSON array, NULL: not told yet */
+    const char *heartbeat; /* the last one, JSON, or NULL */
+    int64_t first_ms, last_ms;
+    bool removed;
+};
+
+/*
+ * Records what is known of an instance; version, features and heartbeat stay as they are where NULL.  A new one beyond
+ * limit instances that were not removed is not recorded, and *ret_full is true.
+ */
+CC_MUST int tenant_connector_put(struct tenant_store *store,
+        const struct tenant_connector *connector, unsigned limit, bool *ret_full,
+        struct cc_err *err);
+CC_MUST int tenant_connector_remove(struct tenant_store *store, const char *id, bool *ret_found,
+        struct cc_err *err);
+
+typedef int (*tenant_connector_fn)(void *arg, const struct tenant_connector *connector);
+CC_MUST int tenant_connector_list(struct tenant_store *store, tenant_connector_fn fn, void *arg,
+        struct cc_err *err);
+
+/* ---- the queues ---- */
+
+#define TENANT_CONTEXT_LEN 80 /* of a requestContext, with its NUL */
+
+enum tenant_state {
+    TENANT_QUEUED = 1,
+    TENANT_LEASED,
+    TENANT_COMPLETED,
+    TENANT_FAILED,
+    TENANT_CANCELLED
+};
+#define TENANT_STATES (TENANT_CANCELLED + 1)
+const char *tenant_state_name(enum tenant_state state);
+int tenant_state_parse(const char *name); /* -1: no such state */
+
+/* A new request of the queue of imported PFX.  A context's random part is made here. */
+struct tenant_new_request {
+    char request_id[TENANT_UUID_LEN]; /* lower-case UUID, made by the caller */
+    const char *pfx_id;
+    const char *device_id;           /* NULL: none, as below */
+    struct cc_bytes recipient;       /* DER, or what is to be taken for it */
+    const char *password_encryption; /* NULL: the connector's default */
+    const char *content_cipher;
+    const char *
+            overrides; /* JSON object whose members replace those of the request as it is handed out, or NULL */
+};
+
+/* Adds all of them in one step.  -1 with CC_DOM_INPUT (code 404) when a PFX is not there. */
+CC_MUST int tenant_queue_add(struct tenant_store *store, const char *feature,
+        const struct tenant_new_request *requests, size_t count, int64_t now_ms,
+        struct cc_err *err);
+
+/* A request as it is handed out. */
+struct tenant_work {
+    const char *request_id;
+    const char *context;
+    int attempt; /* from 1 */
+    int64_t lease_until_ms;
+    const char *device_id, *password_encryption, *content_cipher, *overrides; /* NULL: none */
+    struct cc_bytes recipient;
+    struct tenant_pfx pfx;
+};
+
+struct tenant_lease_ask {
+    const char *feature;
+    const char *connector_id;
+    unsigned max_requests;
+    size_t max_bytes; /* of what is handed out, about; one request always fits */
+    int64_t now_ms, lease_until_ms;
+};
+
+/*
+ * Leases the requests that have waited longest, in one step, then calls fn for each; a request whose lease ended
+ * counts as waiting.  *ret_count: how many are leased.
+ */
+typedef int (*tenant_work_fn)(void *arg, const struct tenant_work *work);
+CC_MUST int tenant_queue_lease(struct tenant_store *store, const struct tenant_lease_ask *ask,
+        tenant_work_fn fn, void *arg, size_t *ret_count, struct cc_err *err);
+
+/* When the next request becomes free, by end of its delay or of its lease; -1: none is open. */
+CC_MUST int tenant_queue_next_due(struct tenant_store *store, const char *feature, int64_t *ret_ms,
+        struct cc_err *err);
+
+/* held[i]: the lease of contexts[i] is still this connector's and was prolonged. */
+CC_MUST int tenant_queue_renew(struct tenant_store *store, const char *connector_id,
+        const char *const *contexts, size_t count, int64_t now_ms, int64_t lease_until_ms,
+        bool *ret_held, struct cc_err *err);
+
+/* Gives leases back that are this connector's; *ret_count: how many were. */
+CC_MUST int tenant_queue_release(struct tenant_store *store, const char *connector_id,
+        const char *const *contexts, size_t count, int64_t now_ms, size_t *ret_count,
+        struct cc_err *err);
+
+enum tenant_verdict {
+    TENANT_ACCEPTED = 1,
+    TENANT_DUPLICATE, /* the very same result again: "accepted" on the wire */
+    TENANT_ALREADY_COMPLETED,
+    TENANT_LEASE_LOST,
+    TENANT_UNKNOWN
+};
+#define TENANT_VERDICTS (TENANT_UNKNOWN + 1)
+
+struct tenant_result {
+    const char *context;
+    bool succeeded, retryable;
+    const char *error_code; /* NULL when it succeeded */
+    const char *text;       /* the result as JSON; the very same text is the very same result */
+};
+
+struct tenant_retry_rule {
+    int64_t delay_ms; /* until a request that failed retryably is offered again */
+    int max_attempts; /* failures after which it has failed for good */
+};
+
+/*
+ * Takes results, all in one step.  A success is accepted as long as nobody completed the request and it was not
+ * cancelled, whoever holds a lease; a failure is not, while another connector holds one.
+ */
+CC_MUST int tenant_queue_upload(struct tenant_store *store, const char *connector_id,
+        const struct tenant_result *results, size_t count, const struct tenant_retry_rule *rule,
+        int64_t now_ms, enum tenant_verdict *ret_verdicts, struct cc_err *err);
+
+/* Cancels a request that is not completed. */
+CC_MUST int tenant_queue_cancel(struct tenant_store *store, const char *request_id, int64_t now_ms,
+        bool *ret_found, struct cc_err *err);
+
+/* ---- looking at the queues ---- */
+
+struct tenant_request {
+    int64_t seq;
+    const char *request_id, *feature, *user, *thumbprint, *device_id;
+    enum tenant_state state;
+    int attempt, failures;
+    const char *connector_id; /* who holds the lease, or completed it; NULL: nobody */
+    int64_t created_ms, updated_ms;
+    int64_t due_ms; /* end of the lease or of the delay, while it is open */
+};
+
+/* state 0: any; those with seq above after_seq, in order of seq. */
+typedef int (*tenant_request_fn)(void *arg, const struct tenant_request *request);
+CC_MUST int tenant_request_list(struct tenant_store *store, enum tenant_state state,
+        int64_t after_seq, unsigned limit, tenant_request_fn fn, void *arg, struct cc_err *err);
+
+/* fn is called once or not at all. */
+CC_MUST int tenant_request_find(struct tenant_store *store, const char *request_id,
+        tenant_request_fn fn, void *arg, struct cc_err *err);
+
+/* What happened to a request, in order. */
+struct tenant_event {
+    int64_t time_ms;
+    const char *what; /* "queued", "leased", "uploaded", "released", "cancelled" */
+    const char *connector_id;
+    int attempt;
+    int64_t lease_until_ms;      /* leased */
+    enum tenant_verdict verdict; /* uploaded */
+    bool requeued;               /* uploaded: a failure that will be tried again */
+    const char *result;          /* uploaded: JSON; NULL for the very same result again */
+};
+typedef int (*tenant_event_fn)(void *arg, const struct tenant_event *event);
+CC_MUST int tenant_request_history(struct tenant_store *store, int64_t seq, tenant_event_fn fn,
+        void *arg, struct cc_err *err);
+
+struct tenant_counts {
+    int64_t by_state[TENANT_STATES];
+    int64_t by_verdict[TENANT_VERDICTS]; /* since the store was made */
+    int64_t requeued, leases, released;
+};
+CC_MUST int tenant_count(struct tenant_store *store, struct tenant_counts *ret, struct cc_err *err);
+
+#endif
