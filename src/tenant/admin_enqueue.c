@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+#include "tenant_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "pki/cert.h"
+#include "pki/password.h"
+
+#define REQUESTS_MAX 20000 /* in one call, all together */
+#define OVERRIDES_MAX 262144
+
+/* One element of what was asked for: count requests of the same kind. */
+struct order {
+    struct tenant_new_request request; /* its texts are the JSON's, or below */
+    char pfx_id[TENANT_PFX_ID_MAX];
+    struct cc_buf recipient;
+    char *overrides;
+    int64_t count;
+};
+
+struct orders {
+    struct order *items;
+    size_t count;
+    struct tenant_new_request *requests;
+    size_t request_count;
+};
+
+static void
+orders_free(struct orders *o)
+{
+    for (size_t i = 0; o->items != NULL && i < o->count; i++) {
+        cc_buf_free(&o->items[i].recipient);
+        free(o->items[i].overrides);
+    }
+    free(o->items);
+    free(o->requests);
+}
+
+/* ---- which PFX ---- */
+
+static int
+read_purpose(json_object *obj, const char **ret, struct cc_err *err)
+{
+    const char *text;
+
+    if (cc_json_get_str(obj, "intendedPurpose", 64, &text, err) != 0)
+        return -1;
+    *ret = text != NULL ? graph_purpose(text) : NULL;
+    if (text != NULL && *ret == NULL)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"intendedPurpose\" has no such value");
+    return 0;
+}
+
+static int
+find_pfx(struct call *call, json_object *obj, struct order *order, struct cc_err *err)
+{
+    const char *user, *thumbprint, *purpose;
+    char user_lower[TENANT_UPN_MAX + 1], thumbprint_lower[129];
+
+    if (cc_json_need_str(obj, "userPrincipalName", TENANT_UPN_MAX, &user, err) != 0 ||
+            cc_json_get_str(obj, "thumbprint", sizeof(thumbprint_lower) - 1, &thumbprint, err) !=
+                    0 ||
+            read_purpose(obj, &purpose, err) != 0)
+        return -1;
+    (void)cc_strcpy(user_lower, sizeof(user_lower), user);
+    cc_lower(user_lower);
+    if (thumbprint != NULL) {
+        (void)cc_strcpy(thumbprint_lower, sizeof(thumbprint_lower), thumbprint);
+        cc_lower(thumbprint_lower);
+        thumbprint = thumbprint_lower;
+    }
+    if (tenant_pfx_choose(call->tenant->store, user_lower, thumbprint, purpose, order->pfx_id,
+                err) != 0)
+        return -1;
+    if (order->pfx_id[0] == '\0')
+        return cc_err_set(err, CC_DOM_INPUT, 404, "the user has no such imported certificate");
+    order->request.pfx_id = order->pfx_id;
+    return 0;
+}
+
+/* ---- how it shall be delivered ---- */
+
+static int
+read_forms(json_object *obj, struct tenant_new_request *r, struct cc_err *err)
+{
+    if (cc_json_get_str(obj, "passwordEncryption", 64, &r->password_encryption, err) != 0 ||
+            cc_json_get_str(obj, "contentCipher", 64, &r->content_cipher, err) != 0)
+        return -1;
+    if (r->password_encryption != NULL && pki_password_form_parse(r->password_encryption) < 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"passwordEncryption\" has no such value");
+    if (r->content_cipher != NULL && pki_content_cipher_parse(r->content_cipher) < 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"contentCipher\" has no such value");
+    return 0;
+}
+
+/* The recipient is not judged: whether it may be used is what connectors are tested for. */
+static int
+read_recipient(json_object *obj, struct order *order, struct cc_err *err)
+{
+    if (cc_json_get_base64(obj, "recipientCertificate", &order->recipient, err) != 0)
+        return -1;
+    if (order->recipient.len == 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"recipientCertificate\" is missing");
+    order->request.recipient = cc_buf_bytes(&order->recipient);
+    return 0;
+}
+
+static int
+read_overrides(json_object *obj, struct order *order, struct cc_err *err)
+{
+    json_object *overrides;
+    const char *text;
+
+    if (cc_json_get_object(obj, "overrides", &overrides, err) != 0)
+        return -1;
+    if (overrides == NULL)
+        return 0;
+    text = json_object_to_json_string_ext(overrides, JSON_C_TO_STRING_PLAIN);
+    if (text == NULL)
+        return cc_err_nomem(err);
+    if (strlen(text) > OVERRIDES_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"overrides\" is too long");
+    if ((order->overrides = cc_strdup(text, err)) == NULL)
+        return -1;
+    order->request.overrides = order->overrides;
+    return 0;
+}
+
+static int
+read_order(struct call *call, json_object *obj, struct order *order, struct cc_err *err)
+{
+    cc_buf_init(&order->recipient, PKI_CERT_MAX);
+    if (!json_object_is_type(obj, json_type_object))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "not a JSON object");
+    if (cc_json_get_int(obj, "count", 1, REQUESTS_MAX, 1, &order->count, err) != 0 ||
+            cc_json_get_str(obj, "deviceId", TENANT_ID_MAX, &order->request.device_id, err) != 0)
+        return -1;
+    if (read_forms(obj, &order->request, err) != 0 || read_recipient(obj, order, err) != 0 ||
+            read_overrides(obj, order, err) != 0)
+        return -1;
+    return find_pfx(call, obj, order, err);
+}
+
+/* ---- all of them ---- */
+
+static int
+read_orders(struct call *call, json_object *body, struct orders *o, struct cc_err *err)
+{
+    bool many = json_object_is_type(body, json_type_array);
+    size_t count = many ? json_object_array_length(body) : 1;
+
+    if (count == 0 || count > REQUESTS_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "no request, or more than %d", REQUESTS_MAX);
+    if ((o->items = calloc(count, sizeof(*o->items))) == NULL)
+        return cc_err_nomem(err);
+    o->count = count;
+    for (size_t i = 0; i < count; i++) {
+        json_object *obj = many ? json_object_array_get_idx(body, i) : body;
+
+        if (read_order(call, obj, &o->items[i], err) != 0)
+            return many ? cc_err_in(err, "element %zu", i) : -1;
+        o->request_count += (size_t)o->items[i].count;
+    }
+    if (o->request_count > REQUESTS_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "more than %d requests", REQUESTS_MAX);
+    return 0;
+}
+
+static int
+make_requests(struct orders *o, struct cc_err *err)
+{
+    size_t n = 0;
+
+    if ((o->requests = calloc(o->request_count, sizeof(*o->requests))) == NULL)
+        return cc_err_nomem(err);
+    for (size_t i = 0; i < o->count; i++) {
+        for (int64_t k = 0; k < o->items[i].count; k++, n++) {
+            o->requests[n] = o->items[i].request;
+            if (cc_uuid(o->requests[n].request_id, err) != 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+/* {"requestId"} for one, {"requestIds"} for a batch. */
+static json_object *
+write_ids(const struct orders *o, bool one, struct cc_err *err)
+{
+    json_object *body = json_object_new_object();
+    json_object *ids;
+    int rc;
+
+    if (one) {
+        rc = cc_json_add_str(body, "requestId", o->requests[0].request_id, err);
+    } else if ((ids = json_object_new_array()) == NULL) {
+        rc = cc_err_nomem(err);
+    } else {
+        for (size_t i = 0; i < o->request_count; i++)
+            (void)json_object_array_add(ids, json_object_new_string(o->requests[i].request_id));
+        rc = cc_json_add(body, "requestIds", ids, err);
+    }
+    if (rc != 0) {
+        json_object_put(body);
+        return NULL;
+    }
+    return body;
+}
+
+void
+admin_add_pfx_requests(struct call *call)
+{
+    struct tenant *tenant = call->tenant;
+    json_object *body = call_json(call, json_type_null);
+    struct orders orders = { .count = 0 };
+    struct cc_err err = { 0 };
+    json_object *answer = NULL;
+    bool one;
+
+    if (body == NULL)
+        return;
+    one = json_object_is_type(body, json_type_object) &&
+          !json_object_object_get_ex(body, "count", NULL);
+    if (read_orders(call, body, &orders, &err) != 0 || make_requests(&orders, &err) != 0)
+        goto out;
+    if (tenant_queue_add(tenant->store, TENANT_FEATURE_PFX_IMPORT, orders.requests,
+                orders.request_count, cc_clock_now_ms(), &err) != 0)
+        goto out;
+    parking_wake(tenant->parking);
+    answer = write_ids(&orders, one, &err);
+out:
+    if (answer == NULL)
+        call_reply_failed(call, &err);
+    else
+        call_reply_json(call, 201, answer);
+    orders_free(&orders);
+    json_object_put(body);
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT */
+#include "tenant_int.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#define HEARTBEAT_MAX 65536 /* bytes of one, as it is kept */
+#define FEATURES_MAX 16
+
+/*
+ * What is asked at every call, in memory; the store has the rest.  The list grows only: removed instances stay, so
+ * that they stay refused.
+ */
+struct instance {
+    struct instance *next;
+    char id[TENANT_ID_MAX + 1];
+    char *features; /* JSON array; NULL: it has not told yet */
+    int64_t last_ms;
+    bool removed;
+};
+
+struct connectors {
+    struct tenant_store *store;
+    pthread_mutex_t lock; /* guards the list and the instances */
+    struct instance *first;
+};
+
+/* With the lock. */
+static struct instance *
+find(struct connectors *connectors, const char *id)
+{
+    for (struct instance *i = connectors->first; i != NULL; i = i->next)
+        if (strcmp(i->id, id) == 0)
+            return i;
+    return NULL;
+}
+
+/* With the lock: what is NULL stays as it is. */
+static int
+learn(struct connectors *connectors, const char *id, const char *features, int64_t now_ms,
+        bool removed, struct cc_err *err)
+{
+    struct instance *i = find(connectors, id);
+    char *copy = NULL;
+
+    if (features != NULL && (copy = cc_strdup(features, err)) == NULL)
+        return -1;
+    if (i == NULL) {
+        if ((i = calloc(1, sizeof(*i))) == NULL) {
+            free(copy);
+            return cc_err_nomem(err);
+        }
+        (void)cc_strcpy(i->id, sizeof(i->id), id);
+        i->next = connectors->first;
+        connectors->first = i;
+    }
+    if (copy != NULL) {
+        free(i->features);
+        i->features = copy;
+    }
+    i->last_ms = now_ms;
+    i->removed = i->removed || removed;
+    return 0;
+}
+
+struct loading {
+    struct connectors *connectors;
+    struct cc_err *err;
+    int rc;
+};
+
+static int
+load_one(void *arg, const struct tenant_connector *c)
+{
+    struct loading *l = arg;
+
+    l->rc = learn(l->connectors, c->id, c->features, c->last_ms, c->removed, l->err);
+    return l->rc;
+}
+
+int
+connectors_open(struct tenant_store *store, struct connectors **ret_connectors, struct cc_err *err)
+{
+    struct connectors *connectors = calloc(1, sizeof(*connectors));
+    struct loading loading = { .connectors = connectors, .err = err };
+
+    if (connectors == NULL)
+        return cc_err_nomem(err);
+    connectors->store = store;
+    pthread_mutex_init(&connectors->lock, NULL);
+    if (tenant_connector_list(store, load_one, &loading, err) != 0 || loading.rc != 0) {
+        connectors_close(connectors);
+        return -1;
+    }
+    *ret_connectors = connectors;
+    return 0;
+}
+
+void
+connectors_close(struct connectors *connectors)
+{
+    struct instance *next;
+
+    if (connectors == NULL)
+        return;
+    for (struct instance *i = connectors->first; i != NULL; i = next) {
+        next = i->next;
+        free(i->features);
+        free(i);
+    }
+    pthread_mutex_destroy(&connectors->lock);
+    free(connectors);
+}
+
+int64_t
+connectors_last_contact(struct connectors *connectors, const char *id)
+{
+    struct instance *i;
+    int64_t last_ms = 0;
+
+    pthread_mutex_lock(&connectors->lock);
+    if ((i = find(connectors, id)) != NULL)
+        last_ms = i->last_ms;
+    pthread_mutex_unlock(&connectors->lock);
+    return last_ms;
+}
+
+int
+connectors_id(json_object *obj, const char **ret, struct cc_err *err)
+{
+    if (cc_json_need_str(obj, "connectorId", TENANT_ID_MAX, ret, err) != 0)
+        return -1;
+    for (const char *c = *ret; *c != '\0'; c++)
+        if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7f)
+            return cc_err_set(err, CC_DOM_INPUT, 0, "member \"connectorId\" is not an id");
+    return 0;
+}
+
+/* ---- admission ---- */
+
+/* features is a JSON array of plain words that we wrote ourselves. */
+static bool
+has_feature(const char *features, const char *feature)
+{
+    size_t len = strlen(feature);
+
+    for (const char *at = strstr(features, feature); at != NULL; at = strstr(at + 1, feature))
+        if (at > features && at[-1] == '"' && at[len] == '"')
+            return true;
+    return false;
+}
+
+enum admission { ADMIT, ADMIT_NEW, REFUSE_REMOVED, REFUSE_FEATURE };
+
+static enum admission
+look_up(struct connectors *connectors, const char *id, const char *feature)
+{
+    enum admission result = ADMIT;
+    struct instance *i;
+
+    pthread_mutex_lock(&connectors->lock);
+    i = find(connectors, id);
+    if (i == NULL)
+        result = ADMIT_NEW;
+    else if (i->removed)
+        result = REFUSE_REMOVED;
+    else if (feature != NULL && i->features != NULL && !has_feature(i->features, feature))
+        result = REFUSE_FEATURE;
+    else
+        i->last_ms = cc_clock_now_ms();
+    pthread_mutex_unlock(&connectors->lock);
+    return result;
+}
+
+/* Writes down what an instance told; false: the call was ended. */
+static bool
+record(struct call *call, const struct tenant_connector *c)
+{
+    struct connectors *connectors = call->tenant->connectors;
+    struct cc_err err = { 0 };
+    bool full;
+    int rc;
+
+    if (tenant_connector_put(connectors->store, c, TENANT_CONNECTORS_MAX, &full, &err) != 0) {
+        call_reply_failed(call, &err);
+        return false;
+    }
+    if (full) {
+        call_reply_error(call, 409, "ConnectorLimitReached", "the tenant has %d connectors already",
+                TENANT_CONNECTORS_MAX);
+        return false;
+    }
+    pthread_mutex_lock(&connectors->lock);
+    rc = learn(connectors, c->id, c->features, c->last_ms, false, &err);
+    pthread_mutex_unlock(&connectors->lock);
+    if (rc != 0)
+        call_reply_failed(call, &err);
+    return rc == 0;
+}
+
+bool
+connectors_admit(struct call *call, const char *id, const char *feature)
+{
+    int64_t now_ms = cc_clock_now_ms();
+    struct tenant_connector c = { .id = id, .first_ms = now_ms, .last_ms = now_ms };
+
+    switch (look_up(call->tenant->connectors, id, feature)) {
+    case ADMIT:
+        return true;
+    case ADMIT_NEW:
+        return record(call, &c);
+    case REFUSE_REMOVED:
+        call_reply_error(call, 403, "ConnectorRemoved", "this connector was taken out");
+        return false;
+    case REFUSE_FEATURE:
+        call_reply_error(call, 403, "FeatureNotAllowed",
+                "this connector has not said that it has the feature %s", feature);
+        return false;
+    }
+    return false;
+}
+
+/* ---- heartbeat ---- */
+
+/* The features that there are, of those that the instance has; *ret is yours. */
+static int
+known_features(json_object *heartbeat, json_object **ret, struct cc_err *err)
+{
+    static const char *const known[] = { "pkcs", "pfx-import", "scep", "revocation" };
+    json_object *features;
+    json_object *result;
+
+    if (cc_json_get_array(heartbeat, "features", &features, err) != 0)
+        return -1;
+    if (features == NULL || json_object_array_length(features) > FEATURES_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"features\" is missing or too long");
+    if ((result = json_object_new_array()) == NULL)
+        return cc_err_nomem(err);
+    for (size_t i = 0; i < json_object_array_length(features); i++) {
+        json_object *item = json_object_array_get_idx(features, i);
+
+        if (!json_object_is_type(item, json_type_string)) {
+            json_object_put(result);
+            return cc_err_set(err, CC_DOM_INPUT, 0, "features[%zu] is not a text", i);
+        }
+        for (size_t k = 0; k < CC_COUNT(known); k++)
+            if (strcmp(json_object_get_string(item), known[k]) == 0)
+                (void)json_object_array_add(result, json_object_new_string(known[k]));
+    }
+    *ret = result;
+    return 0;
+}
+
+/* Takes features over. */
+static json_object *
+write_heartbeat_answer(json_object *take_features, int64_t now_ms, struct cc_err *err)
+{
+    json_object *body = json_object_new_object();
+    char now[CC_TIME_LEN];
+
+    cc_time_format(now_ms, now);
+    if (cc_json_add(body, "features", take_features, err) != 0 ||
+            cc_json_add_str(body, "latestVersion", CC_VERSION, err) != 0 ||
+            cc_json_add_str(body, "status", "Active", err) != 0 ||
+            cc_json_add_str(body, "statusReason", "", err) != 0 ||
+            cc_json_add_str(body, "serverDateTime", now, err) != 0 ||
+            json_object_object_add(body, "supportedUntilDateTime", NULL) != 0) {
+        json_object_put(body);
+        return NULL;
+    }
+    return body;
+}
+
+static bool
+is_removed(struct call *call, const char *id)
+{
+    if (look_up(call->tenant->connectors, id, NULL) != REFUSE_REMOVED)
+        return false;
+    call_reply_error(call, 403, "ConnectorRemoved", "this connector was taken out");
+    return true;
+}
+
+static int
+read_heartbeat(json_object *body, struct tenant_connector *c, json_object **ret_features,
+        struct cc_err *err)
+{
+    json_object *heartbeat;
+
+    if (cc_json_get_object(body, "heartbeat", &heartbeat, err) != 0)
+        return -1;
+    if (heartbeat == NULL)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"heartbeat\" is missing");
+    if (connectors_id(heartbeat, &c->id, err) != 0 ||
+            cc_json_need_str(heartbeat, "version", 64, &c->version, err) != 0 ||
+            known_features(heartbeat, ret_features, err) != 0)
+        return -1;
+    c->features = json_object_to_json_string_ext(*ret_features, JSON_C_TO_STRING_PLAIN);
+    c->heartbeat = json_object_to_json_string_ext(heartbeat,
+            JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+    if (c->features == NULL || c->heartbeat == NULL)
+        return cc_err_nomem(err);
+    if (strlen(c->heartbeat) > HEARTBEAT_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "a heartbeat of more than %d bytes", HEARTBEAT_MAX);
+    return 0;
+}
+
+static void
+heartbeat(struct call *call, json_object *body)
+{
+    int64_t now_ms = cc_clock_now_ms();
+    struct tenant_connector c = { .first_ms = now_ms, .last_ms = now_ms };
+    json_object *features = NULL;
+    json_object *answer;
+    struct cc_err err = { 0 };
+
+    if (read_heartbeat(body, &c, &features, &err) != 0) {
+        call_reply_failed(call, &err);
+    } else if (!is_removed(call, c.id) && record(call, &c)) {
+        answer = write_heartbeat_answer(json_object_get(features), now_ms, &err);
+        if (answer == NULL)
+            call_reply_failed(call, &err);
+        else
+            call_reply_json(call, 200, answer);
+    }
+    json_object_put(features);
+}
+
+/* ---- remove ---- */
+
+static void
+remove_instance(struct call *call, json_object *body)
+{
+    struct connectors *connectors = call->tenant->connectors;
+    struct cc_err err = { 0 };
+    const char *id;
+    bool found;
+    int rc;
+
+    if (connectors_id(body, &id, &err) != 0 ||
+            tenant_connector_remove(connectors->store, id, &found, &err) != 0) {
+        call_reply_failed(call, &err);
+        return;
+    }
+    if (!found) {
+        call_reply_error(call, 404, "ResourceNotFound", "there is no such connector");
+        return;
+    }
+    pthread_mutex_lock(&connectors->lock);
+    rc = learn(connectors, id, NULL, cc_clock_now_ms(), true, &err);
+    pthread_mutex_unlock(&connectors->lock);
+    if (rc != 0)
+        call_reply_failed(call, &err);
+    else
+        call_reply_empty(call, 204);
+}
+
+void
+connectors_call(struct call *call)
+{
+    void (*fn)(struct call * call, json_object * body) = NULL;
+    json_object *body;
+
+    if (!discovery_check_account(call))
+        return;
+    if (strcmp(call->capture[1], "heartbeat") == 0)
+        fn = heartbeat;
+    else if (strcmp(call->capture[1], "remove") == 0)
+        fn = remove_instance;
+    if (fn == NULL) {
+        call_reply_error(call, 404, "ResourceNotFound", "connectors have no such action");
+        return;
+    }
+    if ((body = call_json(call, json_type_object)) == NULL)
+        return;
+    fn(call, body);
+    json_object_put(body);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+#include "tenant_int.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+#define RULES_MAX 32
+#define PATH_MAX_LEN 255
+#define BODY_MAX 65536
+#define LATENCY_MAX_MS 600000
+#define TOKEN_LIFETIME_S 3599 /* as Entra ID says */
+
+/* A rule applies to calls whose path contains its own. */
+struct rule {
+    char path[PATH_MAX_LEN + 1];
+    int64_t status, latency_ms;
+    double drop_rate;
+    char drop_when[8]; /* "before", "after", or "": by the drop's own throw */
+    int64_t retry_after_s, ms_retry_after;
+    int64_t count; /* calls that it still applies to; -1: all */
+    int64_t hits;
+    char *body;
+};
+
+struct faults {
+    pthread_mutex_t lock; /* guards what follows */
+    struct rule rules[RULES_MAX];
+    size_t rule_count;
+    uint64_t seed;
+    int64_t token_lifetime_s;
+};
+
+int
+faults_open(struct faults **ret_faults, struct cc_err *err)
+{
+    struct faults *faults = calloc(1, sizeof(*faults));
+
+    if (faults == NULL)
+        return cc_err_nomem(err);
+    pthread_mutex_init(&faults->lock, NULL);
+    faults->seed = 1;
+    faults->token_lifetime_s = TOKEN_LIFETIME_S;
+    *ret_faults = faults;
+    return 0;
+}
+
+/* With the lock. */
+static void
+clear(struct faults *faults)
+{
+    for (size_t i = 0; i < faults->rule_count; i++)
+        free(faults->rules[i].body);
+    faults->rule_count = 0;
+    faults->seed = 1;
+    faults->token_lifetime_s = TOKEN_LIFETIME_S;
+}
+
+void
+faults_close(struct faults *faults)
+{
+    if (faults == NULL)
+        return;
+    clear(faults);
+    pthread_mutex_destroy(&faults->lock);
+    free(faults);
+}
+
+int64_t
+faults_token_lifetime_s(struct faults *faults)
+{
+    int64_t lifetime_s;
+
+    pthread_mutex_lock(&faults->lock);
+    lifetime_s = faults->token_lifetime_s;
+    pthread_mutex_unlock(&faults->lock);
+    return lifetime_s;
+}
+
+/* ---- what happens to a call ---- */
+
+/* SplitMix64: the same seed and number give the same throw, whatever happened in between. */
+static uint64_t
+throw_dice(uint64_t seed, uint64_t number)
+{
+    uint64_t z = seed + number * 0x9e3779b97f4a7c15u;
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static enum fault_drop
+throw_drop(const struct rule *rule, uint64_t seed)
+{
+    uint64_t dice = throw_dice(seed, (uint64_t)rule->hits);
+
+    if ((double)(dice >> 11) * 0x1.0p-53 >= rule->drop_rate)
+        return FAULT_NO_DROP;
+    if (rule->drop_when[0] != '\0')
+        return strcmp(rule->drop_when, "before") == 0 ? FAULT_DROP_BEFORE : FAULT_DROP_AFTER;
+    return (dice & 1) != 0 ? FAULT_DROP_BEFORE : FAULT_DROP_AFTER;
+}
+
+struct fault
+faults_decide(struct faults *faults, const char *path)
+{
+    struct fault fault = { .retry_after_s = -1, .ms_retry_after = -1 };
+
+    pthread_mutex_lock(&faults->lock);
+    for (size_t i = 0; i < faults->rule_count; i++) {
+        struct rule *rule = &faults->rules[i];
+
+        if (rule->count == 0 || strstr(path, rule->path) == NULL)
+            continue;
+        rule->hits++;
+        if (rule->count > 0)
+            rule->count--;
+        fault.drop = throw_drop(rule, faults->seed);
+        fault.latency_ms = rule->latency_ms;
+        fault.status = (unsigned)rule->status;
+        fault.retry_after_s = rule->retry_after_s;
+        fault.ms_retry_after = rule->ms_retry_after;
+        fault.body = rule->body != NULL ? strdup(rule->body) : NULL;
+        break;
+    }
+    pthread_mutex_unlock(&faults->lock);
+    return fault;
+}
+
+/* ---- switches ---- */
+
+/* The body is a copy of its own: the caller frees it unless it takes the rule. */
+static int
+read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
+{
+    const char *path, *when, *body;
+    json_object *rate;
+
+    *rule = (struct rule){ .count = -1 };
+    if (cc_json_get_str(obj, "path", PATH_MAX_LEN, &path, err) != 0 ||
+            cc_json_get_int(obj, "status", 200, 599, 0, &rule->status, err) != 0 ||
+            cc_json_get_int(obj, "latencyMs", 0, LATENCY_MAX_MS, 0, &rule->latency_ms, err) != 0 ||
+            cc_json_get_int(obj, "retryAfter", 0, 86400, -1, &rule->retry_after_s, err) != 0 ||
+            cc_json_get_int(obj, "msRetryAfter", 0, 86400000, -1, &rule->ms_retry_after, err) !=
+                    0 ||
+            cc_json_get_int(obj, "count", 1, INT64_MAX, -1, &rule->count, err) != 0 ||
+            cc_json_get_str(obj, "dropWhen", 7, &when, err) != 0 ||
+            cc_json_get_str(obj, "body", BODY_MAX, &body, err) != 0)
+        return -1;
+    if (when != NULL && strcmp(when, "before") != 0 && strcmp(when, "after") != 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropWhen\" is before or after");
+    if (json_object_object_get_ex(obj, "dropRate", &rate)) {
+        rule->drop_rate = json_object_get_double(rate);
+        if (!(rule->drop_rate >= 0 && rule->drop_rate <= 1))
+            return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropRate\" is from 0 to 1");
+    }
+    (void)cc_strcpy(rule->path, sizeof(rule->path), path != NULL ? path : "");
+    (void)cc_strcpy(rule->drop_when, sizeof(rule->drop_when), when != NULL ? when : "");
+    if (body != NULL && (rule->body = cc_strdup(body, err)) == NULL)
+        return -1;
+    return 0;
+}
+
+/* With the lock.  One of the same path is replaced. */
+static int
+take_rule(struct faults *faults, struct rule *rule, struct cc_err *err)
+{
+    for (size_t i = 0; i < faults->rule_count; i++) {
+        if (strcmp(faults->rules[i].path, rule->path) == 0) {
+            free(faults->rules[i].body);
+            faults->rules[i] = *rule;
+            return 0;
+        }
+    }
+    if (faults->rule_count == RULES_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "there are %d faults already", RULES_MAX);
+    faults->rules[faults->rule_count++] = *rule;
+    return 0;
+}
+
+/* Members that are no rule's: seed, tokenLifetimeSeconds.  A body with nothing else makes no rule. */
+static int
+put_one(struct faults *faults, json_object *obj, struct cc_err *err)
+{
+    int64_t seed, lifetime_s;
+    struct rule rule;
+    int rc = 0;
+
+    if (cc_json_get_int(obj, "seed", 0, INT64_MAX, -1, &seed, err) != 0 ||
+            cc_json_get_int(obj, "tokenLifetimeSeconds", 1, 86400, -1, &lifetime_s, err) != 0 ||
+            read_rule(obj, &rule, err) != 0)
+        return -1;
+
+    pthread_mutex_lock(&faults->lock);
+    if (seed >= 0)
+        faults->seed = (uint64_t)seed;
+    if (lifetime_s > 0)
+        faults->token_lifetime_s = lifetime_s;
+    if (json_object_object_get_ex(obj, "path", NULL))
+        rc = take_rule(faults, &rule, err);
+    else if (rule.status != 0 || rule.latency_ms != 0 || rule.drop_rate > 0)
+        rc = cc_err_set(err, CC_DOM_INPUT, 0, "member \"path\" is missing; \"\" is every path");
+    else
+        free(rule.body);
+    pthread_mutex_unlock(&faults->lock);
+    if (rc != 0)
+        free(rule.body);
+    return rc;
+}
+
+void
+admin_put_faults(struct call *call)
+{
+    json_object *body = call_json(call, json_type_null);
+    struct cc_err err = { 0 };
+    int rc = 0;
+
+    if (body == NULL)
+        return;
+    if (json_object_is_type(body, json_type_array)) {
+        for (size_t i = 0; i < json_object_array_length(body) && rc == 0; i++)
+            rc = put_one(call->tenant->faults, json_object_array_get_idx(body, i), &err);
+    } else {
+        rc = put_one(call->tenant->faults, body, &err);
+    }
+    if (rc != 0)
+        call_reply_failed(call, &err);
+    else
+        call_reply_empty(call, 204);
+    json_object_put(body);
+}
+
+void
+admin_delete_faults(struct call *call)
+{
+    struct faults *faults = call->tenant->faults;
+
+    pthread_mutex_lock(&faults->lock);
+    clear(faults);
+    pthread_mutex_unlock(&faults->lock);
+    call_reply_empty(call, 204);
+}
+
+static json_object *
+write_rule(const struct rule *rule, struct cc_err *err)
+{
+    json_object *obj = json_object_new_object();
+
+    if (cc_json_add_str(obj, "path", rule->path, err) != 0 ||
+            cc_json_add_int(obj, "status", rule->status, err) != 0 ||
+            cc_json_add_int(obj, "latencyMs", rule->latency_ms, err) != 0 ||
+            cc_json_add_int(obj, "hits", rule->hits, err) != 0 ||
+            cc_json_add(obj, "dropRate", json_object_new_double(rule->drop_rate), err) != 0 ||
+            cc_json_add_int(obj, "countLeft", rule->count, err) != 0) {
+        json_object_put(obj);
+        return NULL;
+    }
+    return obj;
+}
+
+void
+admin_get_faults(struct call *call)
+{
+    struct faults *faults = call->tenant->faults;
+    json_object *value = json_object_new_array();
+    json_object *body = json_object_new_object();
+    struct cc_err err = { 0 };
+    int rc = value == NULL ? cc_err_nomem(&err) : 0;
+
+    pthread_mutex_lock(&faults->lock);
+    for (size_t i = 0; i < faults->rule_count && rc == 0; i++) {
+        json_object *obj = write_rule(&faults->rules[i], &err);
+
+        if (obj == NULL || json_object_array_add(value, obj) != 0) {
+            json_object_put(obj);
+            rc = cc_err_nomem(&err);
+        }
+    }
+    pthread_mutex_unlock(&faults->lock);
+    if (rc == 0)
+        rc = cc_json_add(body, "value", json_object_get(value), &err);
+    if (rc != 0)
+        call_reply_failed(call, &err);
+    else
+        call_reply_json(call, 200, json_object_get(body));
+    json_object_put(body);
+    json_object_put(value);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "tenant_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+/* "*" in a segment stands for one or more bytes of it. */
+static const struct route {
+    const char *method;
+    const char *pattern;
+    enum auth auth;
+    void (*handler)(struct call *call);
+} routes[] = {
+    { "POST", "/*/oauth2/v2.0/token", AUTH_NONE, oauth_token },
+    { "GET", "/*/v2.0/.well-known/openid-configuration", AUTH_NONE, oauth_configuration },
+
+    { "GET", "/*/servicePrincipals/appId=*/endpoints", AUTH_GRAPH, discovery_endpoints },
+    { "GET", "/*/users", AUTH_GRAPH, graph_users },
+    { "GET", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_list },
+    { "POST", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_create },
+    { "GET", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_get },
+    { "GET", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_get },
+    { "PATCH", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_patch },
+    { "PATCH", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_patch },
+    { "DELETE", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_delete },
+    { "DELETE", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_delete },
+
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/PfxImportRequests/*", AUTH_RESOURCE,
+            queue_call },
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/Connectors/*", AUTH_RESOURCE,
+            connectors_call },
+
+    { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user },
+    { "POST", "/admin/api/pfxImportRequests", AUTH_ADMIN, admin_add_pfx_requests },
+    { "GET", "/admin/api/requests", AUTH_ADMIN, admin_list_requests },
+    { "GET", "/admin/api/requests/*", AUTH_ADMIN, admin_get_request },
+    { "DELETE", "/admin/api/requests/*", AUTH_ADMIN, admin_cancel_request },
+    { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors },
+    { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts },
+    { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults },
+    { "GET", "/admin/api/faults", AUTH_ADMIN, admin_get_faults },
+    { "DELETE", "/admin/api/faults", AUTH_ADMIN, admin_delete_faults },
+    { "POST", "/admin/api/moveAccount", AUTH_ADMIN, admin_move_account },
+    { "POST", "/admin/api/expireTokens", AUTH_ADMIN, admin_expire_tokens },
+};
+
+/* ---- routing ---- */
+
+static size_t
+segment_len(const char *text)
+{
+    return strcspn(text, "/");
+}
+
+/* One segment against one of the pattern; what "*" stands for goes to capture. */
+static bool
+match_segment(const char *pattern, size_t pattern_len, const char *text, size_t len, char *capture,
+        bool *ret_captured)
+{
+    const char *star = memchr(pattern, '*', pattern_len);
+    size_t before = star != NULL ? (size_t)(star - pattern) : pattern_len;
+    size_t after = star != NULL ? pattern_len - before - 1 : 0;
+
+    *ret_captured = star != NULL;
+    if (star == NULL)
+        return len == pattern_len && strncasecmp(pattern, text, len) == 0;
+    if (len <= before + after || len - before - after >= CALL_CAPTURE_MAX)
+        return false;
+    if (strncasecmp(pattern, text, before) != 0 ||
+            strncasecmp(star + 1, text + len - after, after) != 0)
+        return false;
+    memcpy(capture, text + before, len - before - after);
+    capture[len - before - after] = '\0';
+    return true;
+}
+
+/* Whole paths, segment by segment. */
+static bool
+match(struct call *call, const char *pattern, const char *path)
+{
+    size_t captures = 0;
+
+    while (*pattern == '/' && *path == '/') {
+        size_t pattern_len = segment_len(++pattern);
+        size_t len = segment_len(++path);
+        char capture[CALL_CAPTURE_MAX];
+        bool captured;
+
+        if (!match_segment(pattern, pattern_len, path, len, capture, &captured))
+            return false;
+        if (captured && captures < CALL_CAPTURES)
+            memcpy(call->capture[captures++], capture, sizeof(capture));
+        pattern += pattern_len;
+        path += len;
+    }
+    return *pattern == '\0' && *path == '\0';
+}
+
+static void
+refuse_method(struct call *call, const char *allow)
+{
+    struct http_header header = { "Allow", allow };
+    static const char body[] =
+            "{\"error\":{\"code\":\"MethodNotAllowed\",\"message\":\"not with this method\"}}";
+
+    call_reply(call, 405, &header, 1, "application/json; charset=utf-8", body, sizeof(body) - 1);
+}
+
+static void
+route(struct call *call)
+{
+    const char *method = http_exchange_method(call->exchange);
+    const char *path = http_exchange_path(call->exchange);
+    char allow[64] = "";
+
+    for (size_t i = 0; i < CC_COUNT(routes); i++) {
+        size_t len = strlen(allow);
+
+        if (!match(call, routes[i].pattern, path))
+            continue;
+        if (strcmp(routes[i].method, method) == 0) {
+            if (auth_check(call, routes[i].auth))
+                routes[i].handler(call);
+            return;
+        }
+        (void)snprintf(allow + len, sizeof(allow) - len, "%s%s", len > 0 ? ", " : "",
+                routes[i].method);
+    }
+    if (allow[0] != '\0')
+        refuse_method(call, allow);
+    else
+        call_reply_error(call, 404, "ResourceNotFound", "there is nothing at this path");
+}
+
+/* ---- faults ---- */
+
+static void
+reply_fault(struct call *call)
+{
+    const struct fault *fault = &call->fault;
+    struct http_header headers[2];
+    char seconds[24], ms[24];
+    size_t count = 0;
+    const char *body = fault->body;
+
+    (void)snprintf(seconds, sizeof(seconds), "%lld", (long long)fault->retry_after_s);
+    (void)snprintf(ms, sizeof(ms), "%lld", (long long)fault->ms_retry_after);
+    if (fault->retry_after_s >= 0)
+        headers[count++] = (struct http_header){ "Retry-After", seconds };
+    if (fault->ms_retry_after >= 0)
+        headers[count++] = (struct http_header){ "x-ms-retry-after-ms", ms };
+    if (body == NULL)
+        body = "{\"error\":{\"code\":\"Fault\",\"message\":\"a fault that was asked for\"}}";
+    call_reply(call, fault->status, headers, count, "application/json; charset=utf-8", body,
+            strlen(body));
+}
+
+static void
+run(struct call *call)
+{
+    if (call->fault.drop == FAULT_DROP_BEFORE)
+        call_drop(call);
+    else if (call->fault.status != 0)
+        reply_fault(call);
+    else
+        route(call);
+}
+
+void
+tenant_handle(void *arg, struct http_exchange *exchange)
+{
+    struct tenant *tenant = arg;
+    const char *path = http_exchange_path(exchange);
+    struct call *call = call_new(tenant, exchange);
+
+    if (call == NULL) {
+        http_exchange_reply(exchange, 503, NULL, 0, NULL, NULL, 0);
+        return;
+    }
+    if (!cc_starts_with(path, "/admin/"))
+        call->fault = faults_decide(tenant->faults, path);
+    if (call->fault.latency_ms > 0)
+        later_add(tenant->later, call, call->fault.latency_ms, run);
+    else
+        run(call);
+}
+
+/* ---- life ---- */
+
+/* A value that is made once and stays. */
+static int
+load_id(struct tenant *tenant, struct cc_err *err)
+{
+    char *value = NULL;
+
+    if (tenant_value_get(tenant->store, "tenant-id", &value, err) != 0)
+        return -1;
+    if (value != NULL) {
+        (void)cc_strcpy(tenant->id, sizeof(tenant->id), value);
+        free(value);
+        return 0;
+    }
+    if (cc_uuid(tenant->id, err) != 0)
+        return -1;
+    return tenant_value_put(tenant->store, "tenant-id", tenant->id, err);
+}
+
+static int
+load_account(struct tenant *tenant, struct cc_err *err)
+{
+    char *value = NULL;
+    int64_t account = 1;
+    int rc = 0;
+
+    if (tenant_value_get(tenant->store, "account", &value, err) != 0)
+        return -1;
+    if (value != NULL)
+        rc = cc_parse_int(value, 1, 100000000, &account, err);
+    atomic_store(&tenant->account, (long)account);
+    free(value);
+    return rc;
+}
+
+int
+tenant_open(const struct tenant_settings *settings, struct tenant_store *take_store,
+        const struct cc_secret *admin_token, struct tenant **ret_tenant, struct cc_err *err)
+{
+    struct tenant *tenant = calloc(1, sizeof(*tenant));
+
+    if (tenant == NULL) {
+        tenant_store_close(take_store);
+        return cc_err_nomem(err);
+    }
+    tenant->settings = settings;
+    tenant->store = take_store;
+    auth_hash_token(cc_secret_str(admin_token), tenant->admin_hash);
+    if (load_id(tenant, err) != 0 || load_account(tenant, err) != 0)
+        goto fail;
+    if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
+            faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
+            parking_open(tenant->store, TENANT_FEATURE_PFX_IMPORT, queue_try_download,
+                    &tenant->parking, err) != 0)
+        goto fail;
+    *ret_tenant = tenant;
+    return 0;
+fail:
+    tenant_close(tenant);
+    return -1;
+}
+
+void
+tenant_stop(struct tenant *tenant)
+{
+    later_stop(tenant->later);
+    parking_stop(tenant->parking);
+}
+
+void
+tenant_close(struct tenant *tenant)
+{
+    if (tenant == NULL)
+        return;
+    parking_close(tenant->parking);
+    later_close(tenant->later);
+    faults_close(tenant->faults);
+    connectors_close(tenant->connectors);
+    tenant_store_close(tenant->store);
+    free(tenant);
+}
