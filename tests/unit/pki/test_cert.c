@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+#include "pki/cert.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "files.h"
+
+static int64_t
+ms_of(const char *text)
+{
+    int64_t ms = 0;
+
+    assert_int_equal(cc_time_parse(text, &ms, NULL), 0);
+    return ms;
+}
+
+static void
+parse_takes_one_certificate_and_nothing_behind_it(void **state)
+{
+    struct cc_buf der = read_object("rsa.der");
+    struct cc_err err = { 0 };
+    X509 *cert = NULL;
+
+    (void)state;
+    for (size_t len = 0; len < der.len; len++) {
+        uint8_t *copy = exact_copy(der.data, len);
+
+        assert_int_equal(pki_cert_parse((struct cc_bytes){ copy, len }, &cert, NULL), -1);
+        free(copy);
+    }
+    assert_int_equal(cc_buf_add_u8(&der, 0, NULL), 0);
+    assert_int_equal(pki_cert_parse(cc_buf_bytes(&der), &cert, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_INPUT);
+    der.len--;
+    assert_null(cert);
+    assert_int_equal(pki_cert_parse(cc_buf_bytes(&der), &cert, NULL), 0);
+    X509_free(cert);
+    cc_buf_free(&der);
+}
+
+static void
+parse_has_a_ceiling(void **state)
+{
+    uint8_t *big = calloc(1, PKI_CERT_MAX + 1);
+    X509 *cert = NULL;
+
+    (void)state;
+    /* a SEQUENCE of the whole length */
+    memcpy(big, "\x30\x82\xff\xfd", 4);
+    assert_int_equal(pki_cert_parse((struct cc_bytes){ big, PKI_CERT_MAX + 1 }, &cert, NULL), -1);
+    assert_int_equal(pki_cert_parse((struct cc_bytes){ NULL, 0 }, &cert, NULL), -1);
+    free(big);
+}
+
+/* Flipped bits must not crash, and what then still parses must be usable by all the readers. */
+static void
+flipped_bits_are_survived(void **state)
+{
+    struct cc_buf der = read_object("ec256.der");
+
+    (void)state;
+    for (size_t bit = 0; bit < der.len * 8; bit++) {
+        struct cc_buf serial = CC_BUF_INIT(FILE_BYTES);
+        char thumbprint[PKI_THUMBPRINT_LEN];
+        int64_t from, to;
+        X509 *cert = NULL;
+
+        der.data[bit / 8] ^= (uint8_t)(1U << bit % 8);
+        if (pki_cert_parse(cc_buf_bytes(&der), &cert, NULL) == 0) {
+            assert_int_equal(pki_cert_thumbprint(cert, thumbprint, NULL), 0);
+            assert_int_equal(pki_cert_serial(cert, &serial, NULL), 0);
+            (void)!pki_cert_validity(cert, &from, &to, NULL);
+            assert_int_equal(pki_cert_check_recipient(cert, 0, NULL), -1);
+        }
+        X509_free(cert);
+        cc_buf_free(&serial);
+        der.data[bit / 8] ^= (uint8_t)(1U << bit % 8);
+    }
+    cc_buf_free(&der);
+}
+
+static void
+the_thumbprint_is_sha1_of_the_file(void **state)
+{
+    struct cc_buf der = read_object("rsa.der");
+    X509 *cert = read_cert("rsa.der");
+    char thumbprint[PKI_THUMBPRINT_LEN];
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    char want[PKI_THUMBPRINT_LEN] = "";
+
+    (void)state;
+    assert_true(EVP_Digest(der.data, der.len, digest, NULL, EVP_sha1(), NULL));
+    for (int i = 0; i < 20; i++)
+        snprintf(want + 2 * i, 3, "%02x", digest[i]);
+    assert_int_equal(pki_cert_thumbprint(cert, thumbprint, NULL), 0);
+    assert_string_equal(thumbprint, want);
+    X509_free(cert);
+    cc_buf_free(&der);
+}
+
+static void
+validity_is_in_milliseconds(void **state)
+{
+    X509 *cert = read_cert("dated.der");
+    int64_t from = 0, to = 0;
+
+    (void)state;
+    assert_int_equal(pki_cert_validity(cert, &from, &to, NULL), 0);
+    assert_true(from == ms_of("2026-01-01T00:00:00Z"));
+    assert_true(to == ms_of("2026-12-31T23:59:59Z"));
+    X509_free(cert);
+}
+
+static void
+recipients_are_judged(void **state)
+{
+    static const struct {
+        const char *file, *now;
+        int want;
+        const char *want_text;
+    } cases[] = {
+        { "dated.der", "2026-06-01T00:00:00Z", 0, NULL },
+        { "dated.der", "2026-01-01T00:00:00Z", 0, NULL },
+        { "dated.der", "2025-12-31T23:59:59.999Z", -1, "not valid before 2026-01-01" },
+        { "dated.der", "2026-12-31T23:59:59.999Z", 0, NULL },
+        { "dated.der", "2027-01-01T00:00:00Z", -1, "ended on 2026-12-31" },
+        { "rsa3072.der", "2030-06-01T00:00:00Z", 0, NULL },
+        { "rsa1024.der", "2030-06-01T00:00:00Z", -1, "1024 bits" },
+        { "pss.der", "2030-06-01T00:00:00Z", -1, "not RSA" },
+        { "ec256.der", "2030-06-01T00:00:00Z", -1, "not RSA" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        X509 *cert = read_cert(cases[i].file);
+        struct cc_err err = { 0 };
+
+        assert_int_equal(pki_cert_check_recipient(cert, ms_of(cases[i].now), &err), cases[i].want);
+        if (cases[i].want != 0) {
+            assert_int_equal(err.domain, CC_DOM_INPUT);
+            assert_non_null(strstr(err.text, cases[i].want_text));
+        }
+        X509_free(cert);
+    }
+}
+
+static void
+serial_numbers(void **state)
+{
+    static const struct {
+        const char *file, *want;
+    } cases[] = {
+        { "rsa.der", "C0FFEE" },
+        { "rsa3072.der", "0A" },
+        { "rsa1024.der", "00" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct cc_buf serial = CC_BUF_INIT(64);
+        X509 *cert = read_cert(cases[i].file);
+
+        assert_int_equal(pki_cert_serial(cert, &serial, NULL), 0);
+        assert_string_equal(cc_buf_str(&serial), cases[i].want);
+        X509_free(cert);
+        cc_buf_free(&serial);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parse_takes_one_certificate_and_nothing_behind_it),
+        cmocka_unit_test(parse_has_a_ceiling),
+        cmocka_unit_test(flipped_bits_are_survived),
+        cmocka_unit_test(the_thumbprint_is_sha1_of_the_file),
+        cmocka_unit_test(validity_is_in_milliseconds),
+        cmocka_unit_test(recipients_are_judged),
+        cmocka_unit_test(serial_numbers),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
