@@ -402,7 +402,7 @@ decrypt_safe(struct pfx *pfx, int i, const struct spellings *spellings, struct l
 static int
 decrypt_safes(struct pfx *pfx, const struct spellings *spellings, struct cc_err *err)
 {
-    struct legacy legacy = { NULL };
+    struct legacy legacy = { .ctx = NULL };
     int rc = 0;
 
     for (int i = 0; rc == 0 && i < sk_PKCS7_num(pfx->safes); i++)
