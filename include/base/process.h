@@ -11,7 +11,8 @@
 
 /*
  * No core dumps, not traceable by processes of the same user (PR_SET_DUMPABLE 0), SIGPIPE ignored, descriptors 0 to
- * 2 open, umask 027.  Called at the top of main, before any thread.
+ * 2 open, umask 027, and all memory that OpenSSL frees is wiped.  Called at the top of main, before any thread and
+ * any call of OpenSSL.
  */
 void cc_process_harden(void);
 

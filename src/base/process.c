@@ -3,15 +3,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
+
+#include "base/secret.h"
 
 /* What RAND_bytes() takes at once. */
 #define RANDOM_CHUNK ((size_t)1 << 20)
@@ -45,6 +50,42 @@ open_standard_descriptors(void)
             abort();
 }
 
+/*
+ * OpenSSL wipes keys, but not every place a password passes on its way to one: its key derivation of PKCS #12 leaves
+ * it in freed memory.  So everything that OpenSSL frees is wiped.
+ */
+static void *
+wiping_malloc(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return malloc(size);
+}
+
+static void
+wiping_free(void *data, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    if (data != NULL)
+        cc_wipe(data, malloc_usable_size(data));
+    free(data);
+}
+
+static void *
+wiping_realloc(void *data, size_t size, const char *file, int line)
+{
+    size_t old_size = data != NULL ? malloc_usable_size(data) : 0;
+    void *place = malloc(size);
+
+    if (place == NULL)
+        return NULL;
+    if (data != NULL)
+        memcpy(place, data, old_size < size ? old_size : size);
+    wiping_free(data, file, line);
+    return place;
+}
+
 void
 cc_process_harden(void)
 {
@@ -56,6 +97,8 @@ cc_process_harden(void)
     if (setrlimit(RLIMIT_CORE, &no_core) != 0 || sigaction(SIGPIPE, &ignore, NULL) != 0)
         abort();
     (void)umask(027);
+    /* Too late only where OpenSSL was used before; then memory is as clean as OpenSSL itself leaves it. */
+    (void)CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free);
 }
 
 int
