@@ -31,7 +31,7 @@ static const struct db_step steps[] = {
 
             /* What is open is a small part of a table that is mostly history: 6 is closed. */
             "CREATE INDEX journal_open ON journal (workload, received_ms) WHERE state <> 6;"
-            "CREATE INDEX journal_closed ON journal (updated_ms, workload) WHERE state = 6;"
+            "CREATE INDEX journal_closed ON journal (workload, updated_ms) WHERE state = 6;"
 
             /* How the requests ended, pruned ones too. */
             "CREATE TABLE journal_total ("
