@@ -4,7 +4,8 @@
 
 /*
  * The administrator's side of imported PFX: Graph's collection deviceManagement/userPfxCertificates (beta).
- * Any thread; signs in with the Graph scope of the same struct intune.
+ * Any thread; signs in with the Graph scope of the same struct intune.  Enum values are written as the wire spells them,
+ * whatever their case.  Throttled calls (429) wait as asked and go on; other failures as in intune/service.h.
  */
 
 #include <stdbool.h>
@@ -26,7 +27,10 @@ struct intune_user_pfx {
     int64_t not_before_ms, not_after_ms, created_ms, modified_ms;
 };
 
-/* Create, or with update change, one.  blob: the PFX; password: encrypted under the import key. */
+/*
+ * Create, or with update change, one.  blob: the PFX; password: encrypted under the import key.  What is changed is
+ * named by id, or, when id is empty, by user and thumbprint (which takes one more call).
+ */
 CC_MUST int intune_user_pfx_put(struct intune *intune, const struct intune_user_pfx *pfx,
         struct cc_bytes blob, struct cc_bytes encrypted_password, bool update, struct cc_err *err);
 

@@ -52,8 +52,8 @@ const char *intune_error_code_name(enum intune_error_code code);
 struct intune_work {
     char request_context[1025];
     char request_id[129];
-    int attempt;            /* from 1 */
-    int64_t lease_until_ms; /* by our clock: the service's lease length added to the time of the download */
+    int attempt; /* from 1 */
+    int64_t lease_until_ms; /* by our wall clock: the service's Date tells what the lease is long; never too late */
     json_object *body;
 };
 
@@ -76,7 +76,10 @@ enum intune_verdict {
     INTUNE_UNKNOWN
 };
 
-/* results[i]: JSON text of one result object, requestContext included, sent as it is. */
+/*
+ * results[i]: JSON text of one result object, requestContext included, sent as it is.  A status that we do not know
+ * is INTUNE_UNKNOWN; a result that the answer says nothing of is an error (CC_DOM_INPUT), and may be sent again.
+ */
 CC_MUST int intune_queue_upload(struct intune *intune, enum intune_queue queue,
         const char *connector_id, const char *const *results, size_t count,
         enum intune_verdict *ret_verdicts, struct cc_err *err);

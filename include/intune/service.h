@@ -9,6 +9,10 @@
  * Any thread.  A call blocks up to the settings' timeout times its attempts; intune_cancel() ends it.
  * Retried, with backoff, full jitter and the service's Retry-After: no answer, 429, 503, other 5xx.  401: a new token
  * once.  Connection failures, 404, 410 and 5xx: the endpoints are discovered anew, once a call.  400, 403 and 409 are final.
+ * Retries without a Retry-After come out of a budget that good answers fill (one for ten), so that a service that comes
+ * back is not met by a storm.  Retry-After is obeyed up to a minute.  When discovery fails, the endpoints known so far
+ * serve on unless one of them answered 404 or 410.
+ * Secrets: the client secret is read at each sign-in and wiped, tokens are kept in struct cc_secret.
  * Errors: CC_DOM_HTTP (code: status), CC_DOM_NETWORK, CC_DOM_CANCELLED, CC_DOM_INPUT for an answer that is not what it
  * should be.  The text carries the service's error code and message, escaped, and the client-request-id.
  */
@@ -44,8 +48,13 @@ struct intune_settings {
     bool allow_http;
     int64_t timeout_ms; /* of one HTTP call; 0: 30 s */
     unsigned attempts;  /* of one call; 0: 4 */
+    int64_t backoff_ms; /* span of the first pause between attempts, doubled each time; 0: 500 */
 
-    /* Told of each change of contact, from the calling thread; err says why on LOST and REFUSED, else NULL. */
+    /*
+     * Told of each change of contact, from the calling thread, one at a time; err says why on LOST and REFUSED, else
+     * NULL.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
+     * call into this room but for intune_get_status().
+     */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
     void *on_contact_arg;
 };

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+#include "intune_int.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#define BACKOFF_CAP_MS 20000
+#define RETRY_AFTER_CAP_MS 60000
+#define ANSWER_MAX ((size_t)1 << 20)
+#define CODE_SHOWN 80
+#define MESSAGE_SHOWN 240
+
+/* A peer that throttles and says how long is obeyed this often before a call gives up. */
+#define THROTTLED_MAX 30
+
+/* ---- refusals ---- */
+
+/* The text of a member, or NULL when there is none: what a refusal says is shown, not relied on. */
+static const char *
+text_of(json_object *json, const char *name)
+{
+    const char *text = NULL;
+
+    return json != NULL && cc_json_get_str(json, name, SIZE_MAX, &text, NULL) == 0 ? text : NULL;
+}
+
+static json_object *
+object_of(json_object *json, const char *name)
+{
+    json_object *object = NULL;
+
+    return json != NULL && cc_json_get_object(json, name, &object, NULL) == 0 ? object : NULL;
+}
+
+/* Graph's and ours: {"error":{"code","message"}}; OAuth's: {"error":"…","error_description":"…"}; old Graph's. */
+static void
+read_refusal(json_object *json, const char **ret_code, const char **ret_message)
+{
+    json_object *error = object_of(json, "error");
+
+    if (error == NULL)
+        error = object_of(json, "odata.error");
+    if (error == NULL) {
+        *ret_code = text_of(json, "error");
+        *ret_message = text_of(json, "error_description");
+        return;
+    }
+    *ret_code = text_of(error, "code");
+    *ret_message = text_of(error, "message");
+    if (*ret_message == NULL)
+        *ret_message = text_of(object_of(error, "message"), "value");
+}
+
+int
+intune_refusal(struct intune_attempt *attempt, const struct http_response *response,
+        const char *what, struct cc_err *err)
+{
+    json_object *json = cc_json_parse(response->body.data, response->body.len, NULL);
+    const char *code = NULL;
+    const char *message = NULL;
+    char shown_code[CODE_SHOWN];
+    char shown_message[MESSAGE_SHOWN];
+
+    attempt->retry_after_ms = response->retry_after_ms;
+    if (attempt->retry_after_ms < 0)
+        attempt->retry_after_ms = response->ms_retry_after;
+    read_refusal(json, &code, &message);
+    cc_err_set(err, CC_DOM_HTTP, response->status,
+            "%s%sstatus %ld%s%s%s%s (client-request-id %s%s%s)", what == NULL ? "" : what,
+            what == NULL ? "" : ": ", response->status, code == NULL ? "" : ": ",
+            code == NULL ? "" : cc_escape_into(shown_code, sizeof(shown_code), code),
+            message == NULL ? "" : ": ",
+            message == NULL ? "" : cc_escape_into(shown_message, sizeof(shown_message), message),
+            attempt->request_id, response->request_id[0] == '\0' ? "" : ", request-id ",
+            response->request_id);
+    json_object_put(json);
+    return -1;
+}
+
+/* ---- with a token ---- */
+
+static int
+send_once(struct intune_attempt *attempt, enum intune_scope scope, struct http_request *request,
+        struct http_response *ret, struct intune_token **ret_token, struct cc_err *err)
+{
+    struct intune_token *token;
+    int rc;
+
+    if (intune_token_get(attempt, scope, &token, err) != 0)
+        return -1;
+    request->bearer = token->secret;
+    rc = http_client_send(attempt->link->http, request, ret, err);
+    request->bearer = NULL;
+    *ret_token = token;
+    return rc;
+}
+
+int
+intune_send(struct intune_attempt *attempt, enum intune_scope scope, struct http_request *request,
+        struct http_response *ret, struct cc_err *err)
+{
+    for (;;) {
+        struct intune_token *token = NULL;
+        int rc = send_once(attempt, scope, request, ret, &token, err);
+        bool again = rc == 0 && ret->status == 401 && !attempt->renewed[scope];
+
+        if (token != NULL && rc == 0 && ret->status == 401)
+            intune_token_drop(attempt->link, scope, token);
+        if (token != NULL)
+            intune_token_put(attempt->link, token);
+        if (!again) {
+            attempt->refused = attempt->refused || (rc == 0 && ret->status == 401);
+            return rc;
+        }
+        attempt->renewed[scope] = true;
+        http_response_free(ret);
+    }
+}
+
+/* ---- one attempt ---- */
+
+/* Where the call goes, as seen now. */
+static int
+make_url(struct intune_attempt *attempt, const struct intune_call *call, struct cc_buf *url,
+        struct cc_err *err)
+{
+    if (call->url != NULL)
+        return cc_buf_add_str(url, call->url, err);
+    if (intune_endpoint_get(attempt, INTUNE_CONNECTOR_SERVICE, url, err) != 0 ||
+            cc_buf_add_str(url, "/", err) != 0)
+        return -1;
+    return cc_buf_add_str(url, call->what, err);
+}
+
+static int
+send_call(struct intune_attempt *attempt, const struct intune_call *call, struct http_response *ret,
+        struct cc_err *err)
+{
+    const struct http_header headers[] = { { "client-request-id", attempt->request_id },
+        { "Accept", "application/json" }, { "api-version", INTUNE_API_VERSION } };
+    struct cc_buf url = CC_BUF_INIT(INTUNE_URL_MAX * 4);
+    struct http_request request = {
+        .method = call->method,
+        .headers = headers,
+        .header_count = call->url != NULL ? CC_COUNT(headers) - 1 : CC_COUNT(headers),
+        .content_type = call->text.data != NULL ? "application/json" : NULL,
+        .body = call->text,
+        .timeout_ms = attempt->link->timeout_ms + call->wait_ms,
+        .max_response = call->max_response > 0 ? call->max_response : ANSWER_MAX,
+    };
+    int rc = make_url(attempt, call, &url, err);
+
+    if (rc == 0) {
+        request.url = cc_buf_str(&url);
+        rc = intune_send(attempt, call->url != NULL ? INTUNE_SCOPE_GRAPH : INTUNE_SCOPE_SERVICE,
+                &request, ret, err);
+    }
+    cc_buf_free(&url);
+    return rc;
+}
+
+static int
+read_answer(const struct intune_call *call, const struct http_response *response,
+        struct intune_answer *ret, struct cc_err *err)
+{
+    json_object *json = NULL;
+
+    if (!(call->may_be_empty && response->body.len == 0) &&
+            (json = cc_json_parse(response->body.data, response->body.len, err)) == NULL)
+        return cc_err_in(err, "the answer");
+    if (json != NULL && !json_object_is_type(json, json_type_object)) {
+        json_object_put(json);
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the answer is no object");
+    }
+    ret->json = json;
+    ret->date_ms = response->date_ms;
+    return 0;
+}
+
+/*
+ * One attempt, with what it may repeat at once: a refused token (intune_send()) and an address that is gone.  Of other
+ * failures the address may be to blame as well, so that the next attempt asks discovery first.
+ */
+static int
+try_call(struct intune_attempt *attempt, const struct intune_call *call, struct intune_answer *ret,
+        struct cc_err *err)
+{
+    for (;;) {
+        struct http_response response;
+        bool gone, doubtful, again;
+        int rc;
+
+        http_response_init(&response);
+        rc = send_call(attempt, call, &response, err);
+        gone = rc == 0 && (response.status == 404 || response.status == 410);
+        doubtful = rc == 0 ? response.status >= 500 : err != NULL && err->domain == CC_DOM_NETWORK;
+        again = call->url == NULL && gone && !attempt->rediscovered;
+        if (call->url == NULL && (gone || doubtful) && !attempt->rediscovered) {
+            attempt->rediscovered = true;
+            intune_endpoint_forget(attempt->link, gone);
+        }
+        if (rc == 0 && !again) {
+            if (response.status >= 200 && response.status < 300)
+                rc = read_answer(call, &response, ret, err);
+            else
+                rc = intune_refusal(attempt, &response, NULL, err);
+        }
+        http_response_free(&response);
+        if (!again)
+            return rc;
+    }
+}
+
+/* ---- all attempts ---- */
+
+static bool
+throttled(const struct intune_attempt *attempt, const struct cc_err *err)
+{
+    return err->domain == CC_DOM_HTTP && err->code == 429 && attempt->retry_after_ms >= 0;
+}
+
+static bool
+passes(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_NETWORK ||
+           (err->domain == CC_DOM_HTTP &&
+                   (err->code == 408 || err->code == 429 || err->code >= 500));
+}
+
+/* What the peer asks for comes before what we would choose. */
+static int64_t
+pause_ms(const struct intune_attempt *attempt, unsigned failed)
+{
+    if (attempt->retry_after_ms >= 0)
+        return attempt->retry_after_ms < RETRY_AFTER_CAP_MS ? attempt->retry_after_ms
+                                                            : RETRY_AFTER_CAP_MS;
+    return cc_backoff_ms(failed, attempt->link->backoff_ms, BACKOFF_CAP_MS);
+}
+
+/* Whether to try again after this failure, the pause being over then. */
+static bool
+again(struct intune_attempt *attempt, const struct intune_call *call, unsigned *failed,
+        unsigned *slowed, struct cc_err *why)
+{
+    struct intune *intune = attempt->link->intune;
+    struct cc_err stop = { 0 };
+
+    if (!passes(why))
+        return false;
+    if (call->url != NULL && throttled(attempt, why) && *slowed < THROTTLED_MAX)
+        (*slowed)++;
+    else if (*failed + 1 >= attempt->link->attempts)
+        return false;
+    else
+        (*failed)++;
+    if (attempt->retry_after_ms < 0 && !intune_may_retry(intune))
+        return false;
+    if (intune_wait(intune, pause_ms(attempt, *failed), &stop) != 0) {
+        *why = stop;
+        return false;
+    }
+    return true;
+}
+
+/* Graph is the administrator's; contact with the service is what the connector lives by. */
+static void
+note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
+        int64_t date_ms, const struct cc_err *why)
+{
+    if (call->url != NULL || why->domain == CC_DOM_CANCELLED)
+        return;
+    if (why->domain == CC_DOM_NONE)
+        intune_note_success(intune, date_ms);
+    else if (attempt->refused)
+        intune_note_failure(intune, true, why);
+    else if (why->domain == CC_DOM_HTTP && why->code >= 400 && why->code < 500 &&
+             why->code != 404 && why->code != 410 && why->code != 429)
+        intune_note_success(intune, 0); /* no, but an answer */
+    else
+        intune_note_failure(intune, false, why);
+}
+
+static int
+call_text(struct intune *intune, const struct intune_call *call, struct intune_answer *ret,
+        struct cc_err *err)
+{
+    struct intune_attempt attempt = { .link = intune_link_get(intune) };
+    struct intune_answer answer = { 0 };
+    unsigned failed = 0;
+    unsigned slowed = 0;
+    struct cc_err why;
+    int rc;
+
+    do {
+        cc_err_clear(&why);
+        attempt.retry_after_ms = -1;
+        attempt.refused = false;
+        rc = cc_uuid(attempt.request_id, &why);
+        if (rc == 0)
+            rc = try_call(&attempt, call, &answer, &why);
+    } while (rc != 0 && again(&attempt, call, &failed, &slowed, &why));
+    note(intune, call, &attempt, answer.date_ms, &why);
+    intune_link_put(attempt.link);
+    if (rc != 0) {
+        cc_err_set(err, why.domain, why.code, "%s: %s", call->what, why.text);
+        return -1;
+    }
+    *ret = answer;
+    return 0;
+}
+
+int
+intune_call(struct intune *intune, const struct intune_call *call, struct intune_answer *ret,
+        struct cc_err *err)
+{
+    struct intune_call written = *call;
+    struct cc_buf text = CC_BUF_INIT((size_t)64 << 20);
+    int rc = 0;
+
+    if (call->body != NULL) {
+        rc = cc_json_write(call->body, &text, err);
+        written.text = cc_buf_bytes(&text);
+    }
+    if (rc == 0)
+        rc = call_text(intune, &written, ret, err);
+    cc_buf_free(&text);
+    return rc;
+}

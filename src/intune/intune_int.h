@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef INTUNE_INT_H
+#define INTUNE_INT_H
+
+/*
+ * How a call is made.  A struct link is one state of the settings with what was learnt under them: the HTTP client,
+ * the tokens, the endpoints.  New settings make a new link; a call keeps the link it began with until its end.
+ *
+ * Locks: intune->contact_lock before intune->lock; link->lock alone.  None is held while a peer is waited for.
+ */
+
+#include <json-c/json.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "http/client.h"
+#include "intune/service.h"
+
+#define INTUNE_API_VERSION "2026-11-01"
+#define INTUNE_CONNECTOR_SERVICE "PkiConnectorFEService"
+#define INTUNE_ENDPOINTS_MAX 64
+#define INTUNE_URL_MAX 2048
+
+enum intune_scope { INTUNE_SCOPE_GRAPH, INTUNE_SCOPE_SERVICE, INTUNE_SCOPES };
+
+/* A token, shared by the calls that use it. */
+struct intune_token {
+    unsigned owners; /* guarded by the link's lock */
+    struct cc_secret *secret;
+    int64_t refresh_at; /* monotonic: half of its life */
+    int64_t expires_at;
+};
+
+/* Something that one thread fetches while the others wait for it. */
+struct intune_flight {
+    bool busy;
+    unsigned landed;   /* how often it ended */
+    struct cc_err err; /* how it ended last */
+    bool refused;
+};
+
+struct intune_token_slot {
+    struct intune_token *token;
+    int64_t try_at; /* not before, while the token still serves */
+    struct intune_flight flight;
+};
+
+struct intune_endpoint {
+    char *provider;
+    char *uri;
+};
+
+struct intune_endpoints {
+    struct intune_endpoint item[INTUNE_ENDPOINTS_MAX];
+    size_t count;
+    bool fresh; /* discovered, and nothing speaks against it */
+    bool gone;  /* must not be used again, even if discovery fails */
+    int64_t refresh_at;
+    struct intune_flight flight;
+};
+
+struct intune_link {
+    struct intune *intune;
+    struct intune_link *next;
+    unsigned owners; /* guarded by intune->lock */
+
+    /* Constant. */
+    char *authority, *graph, *graph_version, *resource, *app_id, *tenant, *client_id,
+            *client_secret;
+    bool allow_http;
+    int64_t timeout_ms;
+    int64_t backoff_ms;
+    unsigned attempts;
+    struct http_client *http;
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t landed;
+    struct intune_token_slot tokens[INTUNE_SCOPES];
+    struct intune_endpoints endpoints;
+};
+
+struct intune {
+    pthread_mutex_t lock; /* guards links, cancelled, status, budget */
+    pthread_cond_t cancel;
+    bool cancelled;
+    struct intune_link *links; /* the one in force first */
+    struct intune_status status;
+    int budget; /* tenths of a retry */
+
+    pthread_mutex_t contact_lock; /* one notice at a time, in order */
+    void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
+    void *on_contact_arg;
+};
+
+/* What one call has gone through. */
+struct intune_attempt {
+    struct intune_link *link;
+    char request_id[CC_UUID_LEN];
+    int64_t retry_after_ms; /* asked for by whoever refused; -1: nothing asked */
+    bool renewed[INTUNE_SCOPES];
+    bool rediscovered;
+    bool refused; /* it failed because we are not let in */
+};
+
+/* ---- service.c ---- */
+
+CC_MUST struct intune_link *intune_link_get(struct intune *intune);
+void intune_link_put(struct intune_link *link);
+
+/* What a call came to, for the status and on_contact. */
+void intune_note_success(struct intune *intune, int64_t date_ms);
+void intune_note_failure(struct intune *intune, bool refused, const struct cc_err *err);
+void intune_note_moved(struct intune *intune);
+
+/* Waits unless we are stopping; -1 with CC_DOM_CANCELLED. */
+CC_MUST int intune_wait(struct intune *intune, int64_t ms, struct cc_err *err);
+
+/* Whether a retry may be made now; takes it from the budget. */
+bool intune_may_retry(struct intune *intune);
+
+/* ---- token.c ---- */
+
+/* The token of a scope, fetched when it is not at hand; intune_token_put() it. */
+CC_MUST int intune_token_get(struct intune_attempt *attempt, enum intune_scope scope,
+        struct intune_token **ret_token, struct cc_err *err);
+void intune_token_put(struct intune_link *link, struct intune_token *token);
+
+/* The service does not take this token: it is not given out again. */
+void intune_token_drop(struct intune_link *link, enum intune_scope scope,
+        struct intune_token *token);
+void intune_tokens_free(struct intune_link *link);
+
+/* Takes "access_token" out of the text of an answer, so that the rest can be read like any other. */
+CC_MUST int intune_token_cut(struct cc_buf *text, struct cc_secret **ret_token, struct cc_err *err);
+
+/* Reads the whole answer of a token endpoint, text with the token wiped from it. */
+CC_MUST int intune_token_read(struct cc_buf *text, struct cc_secret **ret_token,
+        int64_t *ret_life_ms, struct cc_err *err);
+
+/* ---- discovery.c ---- */
+
+/* Appends the URI of a service, without slash at its end. */
+CC_MUST int intune_endpoint_get(struct intune_attempt *attempt, const char *provider,
+        struct cc_buf *ret_uri, struct cc_err *err);
+
+/* It did not answer well there: discover anew.  gone: and do not go there again. */
+void intune_endpoint_forget(struct intune_link *link, bool gone);
+void intune_endpoints_clear(struct intune_endpoints *endpoints);
+
+/* Reads the answer of the discovery call. */
+CC_MUST int intune_endpoints_read(const void *text, size_t len, struct intune_endpoints *ret,
+        struct cc_err *err);
+
+/* ---- call.c ---- */
+
+/* Sends with the token of the scope, once more with a new one after 401. */
+CC_MUST int intune_send(struct intune_attempt *attempt, enum intune_scope scope,
+        struct http_request *request, struct http_response *ret, struct cc_err *err);
+
+/* An answer that is no success as an error; sets attempt->retry_after_ms. */
+int intune_refusal(struct intune_attempt *attempt, const struct http_response *response,
+        const char *what, struct cc_err *err);
+
+struct intune_call {
+    const char *what; /* for errors; and after the service's URI */
+    const char *url;  /* of Graph; NULL: the connector service */
+    const char *method;
+    json_object *body;    /* borrowed; or */
+    struct cc_bytes text; /* JSON text */
+    int64_t wait_ms;      /* that the service may take on purpose */
+    size_t max_response;
+    bool may_be_empty; /* no JSON in the answer is fine too */
+};
+
+struct intune_answer {
+    json_object *json; /* yours to put; NULL: there was none */
+    int64_t date_ms;   /* of the service; 0: it did not say */
+};
+
+CC_MUST int intune_call(struct intune *intune, const struct intune_call *call,
+        struct intune_answer *ret, struct cc_err *err);
+
+#endif

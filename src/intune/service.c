@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+#include "intune/service.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "intune_int.h"
+
+#define TIMEOUT_MS 30000
+#define BACKOFF_MS 500
+#define ATTEMPTS 4
+
+/*
+ * Ten calls that succeed pay for one retry, and ten retries can be saved up: when the service is down, calls soon fail
+ * at their first attempt, and many connectors do not multiply what it has to bear when it comes back.
+ */
+#define BUDGET_FULL 100
+#define BUDGET_EARNED 1
+#define BUDGET_RETRY 10
+
+/* ---- links ---- */
+
+static void
+link_free(struct intune_link *link)
+{
+    if (link == NULL)
+        return;
+    intune_tokens_free(link);
+    intune_endpoints_clear(&link->endpoints);
+    http_client_close(link->http);
+    pthread_cond_destroy(&link->landed);
+    pthread_mutex_destroy(&link->lock);
+    free(link->authority);
+    free(link->graph);
+    free(link->graph_version);
+    free(link->resource);
+    free(link->app_id);
+    free(link->tenant);
+    free(link->client_id);
+    free(link->client_secret);
+    free(link);
+}
+
+static char *
+copy_url(const char *url, struct cc_err *err)
+{
+    struct cc_buf text = CC_BUF_INIT(INTUNE_URL_MAX);
+    size_t len = strlen(url);
+
+    if (cc_buf_add(&text, url, len, err) != 0 ||
+            ((len == 0 || url[len - 1] != '/') && cc_buf_add_str(&text, "/", err) != 0)) {
+        cc_buf_free(&text);
+        return NULL;
+    }
+    return (char *)text.data;
+}
+
+static int
+copy_settings(struct intune_link *link, const struct intune_settings *settings, struct cc_err *err)
+{
+    if ((link->authority = copy_url(settings->authority, err)) == NULL ||
+            (link->graph = copy_url(settings->graph, err)) == NULL ||
+            (link->resource = copy_url(settings->resource, err)) == NULL ||
+            (link->graph_version = cc_strdup(settings->graph_version, err)) == NULL ||
+            (link->app_id = cc_strdup(settings->app_id, err)) == NULL ||
+            (link->tenant = cc_strdup(settings->tenant, err)) == NULL ||
+            (link->client_id = cc_strdup(settings->client_id, err)) == NULL ||
+            (link->client_secret = cc_strdup(settings->client_secret, err)) == NULL)
+        return -1;
+    link->allow_http = settings->allow_http;
+    link->timeout_ms = settings->timeout_ms > 0 ? settings->timeout_ms : TIMEOUT_MS;
+    link->attempts = settings->attempts > 0 ? settings->attempts : ATTEMPTS;
+    link->backoff_ms = settings->backoff_ms > 0 ? settings->backoff_ms : BACKOFF_MS;
+    return 0;
+}
+
+static struct intune_link *
+link_new(struct intune *intune, const struct intune_settings *settings, struct cc_err *err)
+{
+    const struct http_client_settings http = {
+        .user_agent = settings->caller_info,
+        .proxy = settings->proxy,
+        .no_proxy = settings->no_proxy,
+        .ca_file = settings->ca_file,
+        .allow_http = settings->allow_http,
+    };
+    struct intune_link *link = calloc(1, sizeof(*link));
+
+    if (link == NULL) {
+        cc_err_nomem(err);
+        return NULL;
+    }
+    pthread_mutex_init(&link->lock, NULL);
+    pthread_cond_init(&link->landed, NULL);
+    link->intune = intune;
+    link->owners = 1;
+    if (copy_settings(link, settings, err) != 0 || http_client_open(&http, &link->http, err) != 0) {
+        link_free(link);
+        return NULL;
+    }
+    return link;
+}
+
+struct intune_link *
+intune_link_get(struct intune *intune)
+{
+    struct intune_link *link;
+
+    pthread_mutex_lock(&intune->lock);
+    link = intune->links;
+    link->owners++;
+    pthread_mutex_unlock(&intune->lock);
+    return link;
+}
+
+void
+intune_link_put(struct intune_link *link)
+{
+    struct intune *intune = link->intune;
+    struct intune_link **at;
+    bool last;
+
+    pthread_mutex_lock(&intune->lock);
+    last = --link->owners == 0;
+    if (last) {
+        for (at = &intune->links; *at != link; at = &(*at)->next)
+            ;
+        *at = link->next;
+    }
+    pthread_mutex_unlock(&intune->lock);
+    if (last)
+        link_free(link);
+}
+
+/* ---- open, close, cancel ---- */
+
+int
+intune_open(const struct intune_settings *settings, struct intune **ret_intune, struct cc_err *err)
+{
+    struct intune *intune = calloc(1, sizeof(*intune));
+    pthread_condattr_t monotonic;
+
+    if (intune == NULL)
+        return cc_err_nomem(err);
+    pthread_mutex_init(&intune->lock, NULL);
+    pthread_mutex_init(&intune->contact_lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&intune->cancel, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    intune->budget = BUDGET_FULL;
+    intune->on_contact = settings->on_contact;
+    intune->on_contact_arg = settings->on_contact_arg;
+    if ((intune->links = link_new(intune, settings, err)) == NULL) {
+        intune_close(intune);
+        return -1;
+    }
+    *ret_intune = intune;
+    return 0;
+}
+
+void
+intune_close(struct intune *intune)
+{
+    if (intune == NULL)
+        return;
+    if (intune->links != NULL)
+        intune_link_put(intune->links);
+    pthread_cond_destroy(&intune->cancel);
+    pthread_mutex_destroy(&intune->contact_lock);
+    pthread_mutex_destroy(&intune->lock);
+    free(intune);
+}
+
+void
+intune_cancel(struct intune *intune)
+{
+    struct intune_link *link;
+
+    pthread_mutex_lock(&intune->lock);
+    intune->cancelled = true;
+    for (link = intune->links; link != NULL; link = link->next)
+        http_client_cancel(link->http);
+    pthread_cond_broadcast(&intune->cancel);
+    pthread_mutex_unlock(&intune->lock);
+}
+
+int
+intune_reconfigure(struct intune *intune, const struct intune_settings *settings,
+        struct cc_err *err)
+{
+    struct intune_link *link = link_new(intune, settings, err);
+    struct intune_link *old;
+
+    if (link == NULL)
+        return -1;
+    pthread_mutex_lock(&intune->contact_lock);
+    pthread_mutex_lock(&intune->lock);
+    if (intune->cancelled)
+        http_client_cancel(link->http);
+    old = intune->links;
+    link->next = old;
+    intune->links = link;
+    intune->on_contact = settings->on_contact;
+    intune->on_contact_arg = settings->on_contact_arg;
+    pthread_mutex_unlock(&intune->lock);
+    pthread_mutex_unlock(&intune->contact_lock);
+    intune_link_put(old);
+    return 0;
+}
+
+/* ---- waiting ---- */
+
+int
+intune_wait(struct intune *intune, int64_t ms, struct cc_err *err)
+{
+    struct timespec at;
+    bool cancelled;
+    int rc = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += ms / 1000;
+    at.tv_nsec += (ms % 1000) * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&intune->lock);
+    while (!intune->cancelled && rc == 0)
+        rc = pthread_cond_timedwait(&intune->cancel, &intune->lock, &at);
+    cancelled = intune->cancelled;
+    pthread_mutex_unlock(&intune->lock);
+    return cancelled ? cc_err_set(err, CC_DOM_CANCELLED, 0, "stopping") : 0;
+}
+
+bool
+intune_may_retry(struct intune *intune)
+{
+    bool may;
+
+    pthread_mutex_lock(&intune->lock);
+    may = intune->budget >= BUDGET_RETRY;
+    if (may)
+        intune->budget -= BUDGET_RETRY;
+    pthread_mutex_unlock(&intune->lock);
+    return may;
+}
+
+/* ---- contact ---- */
+
+/* With contact_lock held, and no other. */
+static void
+tell(struct intune *intune, enum intune_contact contact, const struct cc_err *err)
+{
+    if (intune->on_contact != NULL)
+        intune->on_contact(intune->on_contact_arg, contact, err);
+}
+
+void
+intune_note_success(struct intune *intune, int64_t date_ms)
+{
+    int64_t now = cc_clock_now_ms();
+    bool changed;
+
+    pthread_mutex_lock(&intune->contact_lock);
+    pthread_mutex_lock(&intune->lock);
+    changed = intune->status.contact != INTUNE_CONTACT_OK;
+    intune->status.contact = INTUNE_CONTACT_OK;
+    intune->status.last_contact_ms = now;
+    if (date_ms != 0)
+        intune->status.clock_skew_ms = date_ms - now;
+    intune->status.last_error[0] = '\0';
+    if (intune->budget < BUDGET_FULL)
+        intune->budget += BUDGET_EARNED;
+    pthread_mutex_unlock(&intune->lock);
+    if (changed)
+        tell(intune, INTUNE_CONTACT_OK, NULL);
+    pthread_mutex_unlock(&intune->contact_lock);
+}
+
+void
+intune_note_failure(struct intune *intune, bool refused, const struct cc_err *err)
+{
+    enum intune_contact contact = refused ? INTUNE_SIGN_IN_REFUSED : INTUNE_CONTACT_LOST;
+    bool changed;
+
+    pthread_mutex_lock(&intune->contact_lock);
+    pthread_mutex_lock(&intune->lock);
+    changed = intune->status.contact != contact;
+    intune->status.contact = contact;
+    cc_strcpy(intune->status.last_error, sizeof(intune->status.last_error), cc_err_text(err));
+    pthread_mutex_unlock(&intune->lock);
+    if (changed)
+        tell(intune, contact, err);
+    pthread_mutex_unlock(&intune->contact_lock);
+}
+
+void
+intune_note_moved(struct intune *intune)
+{
+    pthread_mutex_lock(&intune->contact_lock);
+    tell(intune, INTUNE_MOVED, NULL);
+    pthread_mutex_unlock(&intune->contact_lock);
+}
+
+void
+intune_get_status(struct intune *intune, struct intune_status *ret)
+{
+    pthread_mutex_lock(&intune->lock);
+    *ret = intune->status;
+    pthread_mutex_unlock(&intune->lock);
+}
