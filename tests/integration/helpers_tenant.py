@@ -135,7 +135,8 @@ class Tenant:
     # ---- Graph ----
 
     def graph(self, method, path, body=None, **options):
-        options.setdefault("headers", {"Authorization": "Bearer " + self.token(GRAPH_SCOPE)})
+        if "headers" not in options:
+            options["headers"] = {"Authorization": "Bearer " + self.token(GRAPH_SCOPE)}
         url = path if path.startswith("https://") else f"{self.url}/{path}"
         return self.http.request(method, url, json=body, timeout=60, **options)
 
@@ -181,9 +182,9 @@ class Tenant:
 
     def service(self, action, body, uri=None, headers=None, **options):
         """One call to the account; the answer."""
-        all_headers = {"Authorization": "Bearer " + self.token(), "client-request-id": str(uuid.uuid4()),
-                       "api-version": API_VERSION}
-        all_headers.update(headers or {})
+        all_headers = {"client-request-id": str(uuid.uuid4()), "api-version": API_VERSION, **(headers or {})}
+        if "Authorization" not in all_headers:
+            all_headers["Authorization"] = "Bearer " + self.token()
         all_headers = {name: value for name, value in all_headers.items() if value is not None}
         options.setdefault("timeout", 60)
         session = options.pop("session", self.http)
