@@ -68,6 +68,12 @@ struct cc_bytes http_exchange_body(const struct http_exchange *exchange);
 const char *http_exchange_peer(
         const struct http_exchange *exchange); /* address text; "unix" for a unix socket */
 
+/*
+ * Whether the peer still waits for the answer: false once its connection was closed or half closed.  Any thread, before
+ * the reply; for those that keep an exchange long and would waste something on a peer that is gone.
+ */
+bool http_exchange_alive(struct http_exchange *exchange);
+
 /* Answers and frees the exchange.  Any thread, once.  Body and headers are copied; content_type may be NULL. */
 void http_exchange_reply(struct http_exchange *exchange, unsigned status,
         const struct http_header *headers, size_t header_count, const char *content_type,

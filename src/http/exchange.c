@@ -2,6 +2,7 @@
 #include "http_int.h"
 
 #include <malloc.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,26 @@ const char *
 http_exchange_peer(const struct http_exchange *exchange)
 {
     return exchange->peer;
+}
+
+bool
+http_exchange_alive(struct http_exchange *exchange)
+{
+    struct http_listener *listener = exchange->listener;
+    const union MHD_ConnectionInfo *info = NULL;
+    struct pollfd peer = { .events = POLLRDHUP };
+    bool alive = false;
+
+    /* While it is held libmicrohttpd does not close the connection: its descriptor stays what it is. */
+    pthread_mutex_lock(&listener->lock);
+    if (exchange->phase == HTTP_PHASE_HELD)
+        info = MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (info != NULL) {
+        peer.fd = info->connect_fd;
+        alive = poll(&peer, 1, 0) == 0;
+    }
+    pthread_mutex_unlock(&listener->lock);
+    return alive;
 }
 
 /* ---- the answer ---- */

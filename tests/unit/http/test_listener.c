@@ -743,12 +743,17 @@ peer_leaves_early(void **state)
     struct seen seen;
     struct http_listener *listener = open_with(&seen, (struct http_listener_settings){ 0 });
     int fd = raw_connect(http_listener_port(listener));
+    int64_t deadline = cc_deadline_in(5000);
     char answer[1024];
 
     (void)state;
     raw_send(fd, BYTES("GET /keep HTTP/1.1\r\n" HOST "\r\n"));
     wait_calls(&seen, 1);
+    assert_true(http_exchange_alive(seen.kept[0]));
     (void)close(fd);
+    while (http_exchange_alive(seen.kept[0]) && cc_deadline_left(deadline) > 0)
+        (void)sched_yield();
+    assert_false(http_exchange_alive(seen.kept[0]));
     http_exchange_reply(seen.kept[0], 200, NULL, 0, NULL, "x", 1);
     fd = raw_connect(http_listener_port(listener));
     raw_send(fd, BYTES("GET / HTTP/1.1\r\n" HOST CLOSE "\r\n"));
