@@ -107,8 +107,18 @@ answer_last(struct parking *parking, struct parked *parked)
     pthread_mutex_lock(&parking->lock);
 }
 
-/* With the lock, which is let go of meanwhile.  False: there was no work. */
+/* Work that is leased to one who is gone would wait for the end of its lease. */
 static bool
+answer(struct parking *parking, struct parked *parked)
+{
+    if (http_exchange_alive(parked->call->exchange))
+        return parking->try_fn(parked->call, &parked->ask, false);
+    call_drop(parked->call);
+    return true;
+}
+
+/* With the lock, which is let go of meanwhile. */
+static void
 answer_first(struct parking *parking)
 {
     struct parked *parked = take(parking, &parking->first);
@@ -116,7 +126,7 @@ answer_first(struct parking *parking)
 
     parking->maybe_work = false;
     pthread_mutex_unlock(&parking->lock);
-    answered = parking->try_fn(parked->call, &parked->ask, false);
+    answered = answer(parking, parked);
     if (answered)
         free(parked);
     pthread_mutex_lock(&parking->lock);
@@ -124,7 +134,6 @@ answer_first(struct parking *parking)
         put_back(parking, parked);
     else
         parking->maybe_work = true; /* where this came from there may be more */
-    return answered;
 }
 
 static void *
@@ -145,7 +154,7 @@ parking_main(void *arg)
             continue;
         }
         if (parking->maybe_work) {
-            (void)answer_first(parking);
+            answer_first(parking);
             continue;
         }
         pthread_mutex_unlock(&parking->lock);

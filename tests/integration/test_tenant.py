@@ -354,6 +354,16 @@ def test_long_poll_ends_empty(tenant):
     assert time.monotonic() - begun > 0.9
 
 
+def test_long_poll_of_the_dead_gets_nothing(tenant):
+    pfx = tenant.upload_pfx()
+    tenant.discover()
+    for turn in range(5):
+        with pytest.raises(requests.exceptions.ReadTimeout):
+            tenant.download("dead", wait=30, timeout=0.3, session=tls_session(tenant))
+        request_id = tenant.enqueue(pfx)
+        assert [work["requestId"] for work in tenant.download("alive", wait=5)] == [request_id], turn
+
+
 def test_long_poll_sees_lease_end_and_release(tmp_path):
     service = start(tmp_path, "--lease-seconds", "1")
     try:

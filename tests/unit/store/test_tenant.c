@@ -1,0 +1,718 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/tenant.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/text.h"
+
+static int
+setup(void **state)
+{
+    struct tenant_store *store = NULL;
+    struct cc_err err = { 0 };
+
+    if (tenant_store_open("sqlite::memory:", &store, &err) != 0)
+        fail_msg("%s", cc_err_text(&err));
+    *state = store;
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    tenant_store_close(*state);
+    return 0;
+}
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        struct cc_err err = { 0 };                                                                 \
+        if ((call) != 0)                                                                           \
+            fail_msg(#call ": %s", cc_err_text(&err));                                             \
+    } while (0)
+
+/* ---- values, clients, tokens, users ---- */
+
+static void
+values(void **state)
+{
+    char *value = NULL;
+
+    OK(tenant_value_get(*state, "a", &value, &err));
+    assert_null(value);
+    OK(tenant_value_put(*state, "a", "1", &err));
+    OK(tenant_value_put(*state, "a", "2", &err));
+    OK(tenant_value_get(*state, "a", &value, &err));
+    assert_string_equal(value, "2");
+    free(value);
+}
+
+static void
+clients(void **state)
+{
+    struct tenant_client one = { .salt = "salt", .hash = "hash" };
+    struct tenant_client two = { .salt = "pepper", .hash = "hush" };
+    struct tenant_client got;
+    int64_t count;
+    bool found;
+
+    OK(tenant_client_find(*state, "c", &found, &got, &err));
+    assert_false(found);
+    OK(tenant_client_put(*state, "c", &one, &err));
+    OK(tenant_client_put(*state, "c", &two, &err));
+    OK(tenant_client_find(*state, "c", &found, &got, &err));
+    assert_true(found);
+    assert_memory_equal(&got, &two, sizeof(two));
+    OK(tenant_client_count(*state, &count, &err));
+    assert_int_equal(count, 1);
+}
+
+static void
+tokens(void **state)
+{
+    const uint8_t hash[TENANT_HASH_LEN] = { 1 }, other[TENANT_HASH_LEN] = { 2 };
+    unsigned audience = 0;
+    int64_t count;
+    bool found;
+
+    OK(tenant_token_put(*state, hash, "c", TENANT_AUDIENCE_GRAPH, 1000, 2000, &err));
+    OK(tenant_token_find(*state, hash, 1999, &found, &audience, &err));
+    assert_true(found);
+    assert_int_equal(audience, TENANT_AUDIENCE_GRAPH);
+    OK(tenant_token_find(*state, hash, 2000, &found, &audience, &err));
+    assert_false(found);
+    OK(tenant_token_find(*state, other, 1000, &found, &audience, &err));
+    assert_false(found);
+    /* A new one at a later time drops those that ended. */
+    OK(tenant_token_put(*state, other, "c", TENANT_AUDIENCE_RESOURCE, 2000, 9000, &err));
+    OK(tenant_token_expire_all(*state, &count, &err));
+    assert_int_equal(count, 1);
+    OK(tenant_token_find(*state, other, 2000, &found, &audience, &err));
+    assert_false(found);
+}
+
+static void
+users(void **state)
+{
+    char id[TENANT_UUID_LEN], again[TENANT_UUID_LEN], longest[TENANT_UPN_MAX + 2];
+
+    OK(tenant_user_id(*state, "User@X.example", false, id, &err));
+    assert_string_equal(id, "");
+    OK(tenant_user_id(*state, "User@X.example", true, id, &err));
+    assert_true(cc_is_uuid(id));
+    OK(tenant_user_id(*state, "uSER@x.EXAMPLE", true, again, &err));
+    assert_string_equal(again, id);
+    memset(longest, 'u', sizeof(longest));
+    longest[TENANT_UPN_MAX + 1] = '\0';
+    assert_int_equal(tenant_user_id(*state, longest, true, again, NULL), -1);
+}
+
+/* ---- imported PFX ---- */
+
+static struct tenant_pfx
+pfx(const char *id, const char *user, const char *thumbprint)
+{
+    static const uint8_t blob[] = "pfx", password[] = "password";
+
+    return (struct tenant_pfx){ .id = id,
+        .user_id = "user-id",
+        .user = user,
+        .thumbprint = thumbprint,
+        .intended_purpose = "vpn",
+        .provider_name = "provider",
+        .key_name = "key",
+        .padding_scheme = "oaepSha512",
+        .blob = { blob, 3 },
+        .encrypted_password = { password, 8 },
+        .start_ms = 100,
+        .expiration_ms = 200,
+        .created_ms = 300,
+        .modified_ms = 300 };
+}
+
+static void
+add_pfx(struct tenant_store *store, const char *id, const char *user, const char *thumbprint)
+{
+    struct tenant_pfx p = pfx(id, user, thumbprint);
+    bool exists;
+
+    OK(tenant_pfx_add(store, &p, &exists, &err));
+    assert_false(exists);
+}
+
+struct ids {
+    char text[512];
+    struct tenant_pfx last;
+};
+
+static int
+take_id(void *arg, const struct tenant_pfx *p)
+{
+    struct ids *ids = arg;
+    size_t len = strlen(ids->text);
+
+    (void)snprintf(ids->text + len, sizeof(ids->text) - len, "%s%s", len > 0 ? " " : "", p->id);
+    ids->last.start_ms = p->start_ms;
+    ids->last.modified_ms = p->modified_ms;
+    return 0;
+}
+
+static void
+pfx_list_and_choice(void **state)
+{
+    static const struct {
+        struct tenant_pfx_query query;
+        const char *want;
+    } cases[] = {
+        { { .limit = 10 }, "1-a 1-b 2-a" },
+        { { .limit = 2 }, "1-a 1-b" },
+        { { .limit = 2, .after_id = "1-b" }, "2-a" },
+        { { .limit = 9, .user_lower = "one@x" }, "1-a 1-b" },
+        { { .limit = 9, .user_lower = "One@x" }, "" },
+        { { .limit = 9, .user = "One@x" }, "1-a" },
+        { { .limit = 9, .user_lower = "one@x", .thumbprint = "b" }, "1-b" },
+        { { .limit = 9, .user_lower = "one@x", .after_id = "1-a" }, "1-b" },
+        { { .limit = 9, .thumbprint = "a" }, "1-a 2-a" },
+        { { .limit = 9, .intended_purpose = "vpn", .thumbprint = "b" }, "1-b" },
+        { { .limit = 9, .intended_purpose = "wifi" }, "" },
+        { { .limit = 9, .id = "2-a" }, "2-a" },
+        { { .limit = 9, .id = "2-" }, "" },
+    };
+    struct tenant_pfx late = pfx("1-b", NULL, NULL);
+    struct tenant_pfx again = pfx("1-a", "One@x", "a");
+    char id[TENANT_PFX_ID_MAX];
+    bool hit;
+
+    add_pfx(*state, "2-a", "two@x", "a");
+    add_pfx(*state, "1-a", "One@x", "a");
+    add_pfx(*state, "1-b", "one@x", "b");
+    OK(tenant_pfx_add(*state, &again, &hit, &err));
+    assert_true(hit);
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct ids ids = { .text = "" };
+
+        OK(tenant_pfx_list(*state, &cases[i].query, take_id, &ids, &err));
+        assert_string_equal(ids.text, cases[i].want);
+    }
+
+    late.start_ms = 999;
+    OK(tenant_pfx_change(*state, &late, &hit, &err));
+    assert_true(hit);
+    OK(tenant_pfx_choose(*state, "one@x", NULL, "vpn", id, &err));
+    assert_string_equal(id, "1-b");
+    OK(tenant_pfx_choose(*state, "one@x", "a", NULL, id, &err));
+    assert_string_equal(id, "1-a");
+    OK(tenant_pfx_choose(*state, "one@x", NULL, "wifi", id, &err));
+    assert_string_equal(id, "");
+    OK(tenant_pfx_remove(*state, "1-a", 1, &hit, &err));
+    assert_true(hit);
+    OK(tenant_pfx_remove(*state, "1-a", 1, &hit, &err));
+    assert_false(hit);
+    late.id = "1-a";
+    OK(tenant_pfx_change(*state, &late, &hit, &err));
+    assert_false(hit);
+}
+
+/* ---- connectors ---- */
+
+struct seen_connector {
+    unsigned count, removed;
+    char features[64];
+};
+
+static int
+take_connector(void *arg, const struct tenant_connector *c)
+{
+    struct seen_connector *seen = arg;
+
+    seen->count++;
+    seen->removed += c->removed;
+    (void)cc_strcpy(seen->features, sizeof(seen->features), c->features != NULL ? c->features : "");
+    return 0;
+}
+
+static void
+connectors(void **state)
+{
+    struct tenant_connector c = { .id = "a", .features = "[]", .first_ms = 1, .last_ms = 1 };
+    struct seen_connector seen = { 0 };
+    bool full, found;
+
+    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    assert_false(full);
+    c.features = NULL;
+    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    OK(tenant_connector_list(*state, take_connector, &seen, &err));
+    assert_int_equal(seen.count, 1);
+    assert_string_equal(seen.features, "[]");
+
+    c.id = "b";
+    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    c.id = "c";
+    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    assert_true(full);
+    OK(tenant_connector_remove(*state, "a", &found, &err));
+    assert_true(found);
+    OK(tenant_connector_remove(*state, "a", &found, &err));
+    assert_false(found);
+    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    assert_false(full);
+    memset(&seen, 0, sizeof(seen));
+    OK(tenant_connector_list(*state, take_connector, &seen, &err));
+    assert_int_equal(seen.count, 3);
+    assert_int_equal(seen.removed, 1);
+}
+
+/* ---- the queue ---- */
+
+#define FEATURE "pfx-import"
+#define LEASE 1000
+
+struct leased {
+    unsigned count;
+    char contexts[16][TENANT_CONTEXT_LEN];
+    char ids[16][TENANT_UUID_LEN];
+    int attempts[16];
+    char blob[16];
+};
+
+static int
+take_work(void *arg, const struct tenant_work *w)
+{
+    struct leased *l = arg;
+
+    assert_true(l->count < 16);
+    (void)cc_strcpy(l->contexts[l->count], sizeof(l->contexts[0]), w->context);
+    (void)cc_strcpy(l->ids[l->count], sizeof(l->ids[0]), w->request_id);
+    l->attempts[l->count] = w->attempt;
+    (void)snprintf(l->blob, sizeof(l->blob), "%.*s/%.*s", (int)w->pfx.blob.len,
+            (const char *)w->pfx.blob.data, (int)w->recipient.len, (const char *)w->recipient.data);
+    l->count++;
+    return 0;
+}
+
+static struct leased
+lease(struct tenant_store *store, const char *connector, unsigned most, int64_t now_ms)
+{
+    struct tenant_lease_ask ask = { .feature = FEATURE,
+        .connector_id = connector,
+        .max_requests = most,
+        .max_bytes = 1 << 20,
+        .now_ms = now_ms,
+        .lease_until_ms = now_ms + LEASE };
+    struct leased l = { .count = 0 };
+    size_t count;
+
+    OK(tenant_queue_lease(store, &ask, take_work, &l, &count, &err));
+    assert_int_equal(count, l.count);
+    return l;
+}
+
+/* Requests "0", "1" … as they are counted. */
+static void
+enqueue(struct tenant_store *store, unsigned count, int64_t now_ms)
+{
+    static const uint8_t recipient[] = "to";
+    struct tenant_new_request requests[16] = { 0 };
+
+    for (unsigned i = 0; i < count; i++) {
+        requests[i].pfx_id = "1-a";
+        requests[i].recipient = (struct cc_bytes){ recipient, 2 };
+        OK(cc_uuid(requests[i].request_id, &err));
+    }
+    OK(tenant_queue_add(store, FEATURE, requests, count, now_ms, &err));
+}
+
+static enum tenant_verdict
+upload(struct tenant_store *store, const char *connector, const char *context, bool succeeded,
+        bool retryable, const char *text, int64_t now_ms)
+{
+    struct tenant_retry_rule rule = { .delay_ms = 50, .max_attempts = 3 };
+    struct tenant_result result = { .context = context,
+        .succeeded = succeeded,
+        .retryable = retryable,
+        .text = text };
+    enum tenant_verdict verdict;
+
+    OK(tenant_queue_upload(store, connector, &result, 1, &rule, now_ms, &verdict, &err));
+    return verdict;
+}
+
+static struct tenant_counts
+count(struct tenant_store *store)
+{
+    struct tenant_counts counts;
+
+    OK(tenant_count(store, &counts, &err));
+    return counts;
+}
+
+static void
+leases(void **state)
+{
+    struct leased l;
+    int64_t due;
+
+    OK(tenant_queue_next_due(*state, FEATURE, &due, &err));
+    assert_int_equal(due, -1);
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 3, 100);
+    OK(tenant_queue_next_due(*state, FEATURE, &due, &err));
+    assert_int_equal(due, 100);
+    OK(tenant_queue_next_due(*state, "pkcs", &due, &err));
+    assert_int_equal(due, -1);
+
+    l = lease(*state, "a", 2, 100);
+    assert_int_equal(l.count, 2);
+    assert_string_equal(l.blob, "pfx/to");
+    assert_int_equal(l.attempts[0], 1);
+    l = lease(*state, "b", 9, 100);
+    assert_int_equal(l.count, 1);
+    assert_int_equal(lease(*state, "b", 9, 100 + LEASE - 1).count, 0);
+    OK(tenant_queue_next_due(*state, FEATURE, &due, &err));
+    assert_int_equal(due, 100 + LEASE);
+
+    /* All three leases ended at once: the oldest first again, with another attempt and another context. */
+    struct leased again = lease(*state, "b", 9, 100 + LEASE);
+    assert_int_equal(again.count, 3);
+    assert_int_equal(again.attempts[0], 2);
+    assert_string_equal(again.ids[2], l.ids[0]);
+    assert_string_not_equal(again.contexts[2], l.contexts[0]);
+    assert_int_equal(count(*state).leases, 6);
+}
+
+static void
+bytes_bound_a_lease(void **state)
+{
+    struct tenant_lease_ask ask = { .feature = FEATURE,
+        .connector_id = "a",
+        .max_requests = 9,
+        .max_bytes = 1,
+        .now_ms = 100,
+        .lease_until_ms = 200 };
+    struct leased l = { .count = 0 };
+    size_t got;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 3, 100);
+    OK(tenant_queue_lease(*state, &ask, take_work, &l, &got, &err));
+    assert_int_equal(got, 1);
+}
+
+static void
+renew_and_release(void **state)
+{
+    struct leased l;
+    bool held[3];
+    size_t released;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 2, 100);
+    l = lease(*state, "a", 2, 100);
+    const char *contexts[] = { l.contexts[0], l.contexts[1], "1.1.0000000000000000" };
+
+    OK(tenant_queue_renew(*state, "a", contexts, 3, 900, 900 + LEASE, held, &err));
+    assert_true(held[0] && held[1] && !held[2]);
+    OK(tenant_queue_renew(*state, "b", contexts, 3, 900, 900 + LEASE, held, &err));
+    assert_false(held[0] || held[1] || held[2]);
+    assert_int_equal(lease(*state, "b", 2, 100 + LEASE).count, 0);
+
+    OK(tenant_queue_release(*state, "b", contexts, 3, 950, &released, &err));
+    assert_int_equal(released, 0);
+    OK(tenant_queue_release(*state, "a", contexts, 1, 950, &released, &err));
+    assert_int_equal(released, 1);
+    l = lease(*state, "b", 2, 950);
+    assert_int_equal(l.count, 1);
+    assert_int_equal(l.attempts[0], 2);
+    /* The other instance has it now, by the same request number. */
+    OK(tenant_queue_renew(*state, "a", contexts, 1, 960, 960 + LEASE, held, &err));
+    assert_false(held[0]);
+}
+
+struct upload_case {
+    const char *name;
+    const char *connector;
+    bool succeeded, retryable;
+    int64_t now_ms;
+    enum tenant_verdict want;
+    enum tenant_state want_state;
+};
+
+/* "a" has the lease from 100 on, for LEASE. */
+static const struct upload_case upload_cases[] = {
+    { "success of the holder", "a", true, false, 150, TENANT_ACCEPTED, TENANT_COMPLETED },
+    { "success of another", "b", true, false, 150, TENANT_ACCEPTED, TENANT_COMPLETED },
+    { "success after the lease", "a", true, false, 5000, TENANT_ACCEPTED, TENANT_COMPLETED },
+    { "failure of the holder", "a", false, false, 150, TENANT_ACCEPTED, TENANT_FAILED },
+    { "failure of another", "b", false, false, 150, TENANT_LEASE_LOST, TENANT_LEASED },
+    { "failure after the lease", "b", false, false, 5000, TENANT_ACCEPTED, TENANT_FAILED },
+    { "failure to be tried again", "a", false, true, 150, TENANT_ACCEPTED, TENANT_QUEUED },
+};
+
+static void
+uploads(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(upload_cases); i++) {
+        const struct upload_case *c = &upload_cases[i];
+        void *store = NULL;
+        struct leased l;
+        enum tenant_verdict verdict;
+
+        (void)setup(&store);
+        add_pfx(store, "1-a", "one@x", "a");
+        enqueue(store, 1, 100);
+        l = lease(store, "a", 1, 100);
+        verdict = upload(store, c->connector, l.contexts[0], c->succeeded, c->retryable,
+                "{\"n\":1}", c->now_ms);
+        if (verdict != c->want || count(store).by_state[c->want_state] != 1)
+            fail_msg("%s", c->name);
+        if (verdict == TENANT_ACCEPTED) {
+            assert_int_equal(upload(store, c->connector, l.contexts[0], c->succeeded, c->retryable,
+                                     "{\"n\":1}", c->now_ms),
+                    TENANT_DUPLICATE);
+            assert_int_equal(count(store).by_state[c->want_state], 1);
+        }
+        if (verdict == TENANT_ACCEPTED && c->want_state != TENANT_QUEUED)
+            assert_int_equal(upload(store, "b", l.contexts[0], true, false, "{\"n\":2}", c->now_ms),
+                    TENANT_ALREADY_COMPLETED);
+        (void)teardown(&store);
+    }
+}
+
+/* Two attempts fail in the same words: their contexts, which real results carry, tell them apart. */
+static void
+retries_end(void **state)
+{
+    int64_t now_ms = 100, due;
+    struct leased l;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 1, now_ms);
+    for (int attempt = 1; attempt <= 3; attempt++, now_ms += 50) {
+        assert_int_equal(lease(*state, "a", 1, now_ms - 1).count, 0);
+        l = lease(*state, "a", 1, now_ms);
+        assert_int_equal(l.attempts[0], attempt);
+        assert_int_equal(upload(*state, "a", l.contexts[0], false, true, l.contexts[0], now_ms),
+                TENANT_ACCEPTED);
+        OK(tenant_queue_next_due(*state, FEATURE, &due, &err));
+        assert_int_equal(due, attempt < 3 ? now_ms + 50 : -1);
+    }
+    assert_int_equal(count(*state).by_state[TENANT_FAILED], 1);
+    assert_int_equal(count(*state).requeued, 2);
+}
+
+static void
+spoiled_contexts(void **state)
+{
+    static const char *const spoiled[] = { "", "1", "1.", "1.1", "1.1.", "1..x", "x.1.y", "-1.1.x",
+        "99999999999999999999.1.x", "1.99999999999.x", "2.1.x" };
+    char text[TENANT_CONTEXT_LEN + 8];
+    struct leased l;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 1, 100);
+    l = lease(*state, "a", 1, 100);
+    for (size_t i = 0; i < CC_COUNT(spoiled); i++)
+        assert_int_equal(upload(*state, "a", spoiled[i], true, false, "{}", 100), TENANT_UNKNOWN);
+    /* An attempt that there was not, a nonce cut short, flipped, doubled. */
+    (void)cc_strcpy(text, sizeof(text), l.contexts[0]);
+    text[2] = '2';
+    assert_int_equal(upload(*state, "a", text, true, false, "{}", 100), TENANT_UNKNOWN);
+    (void)cc_strcpy(text, sizeof(text), l.contexts[0]);
+    text[strlen(text) - 1] = '\0';
+    assert_int_equal(upload(*state, "a", text, true, false, "{}", 100), TENANT_UNKNOWN);
+    (void)cc_strcpy(text, sizeof(text), l.contexts[0]);
+    text[5] = text[5] == '0' ? '1' : '0';
+    assert_int_equal(upload(*state, "a", text, true, false, "{}", 100), TENANT_UNKNOWN);
+    assert_int_equal(count(*state).by_verdict[TENANT_UNKNOWN], CC_COUNT(spoiled) + 3);
+    assert_int_equal(count(*state).by_state[TENANT_LEASED], 1);
+}
+
+static void
+cancelling(void **state)
+{
+    struct leased l;
+    bool hit;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 3, 100);
+    l = lease(*state, "a", 2, 100);
+    OK(tenant_queue_cancel(*state, l.ids[0], 150, &hit, &err));
+    assert_true(hit);
+    OK(tenant_queue_cancel(*state, l.ids[0], 150, &hit, &err));
+    assert_false(hit);
+    assert_int_equal(upload(*state, "a", l.contexts[0], true, false, "{}", 160), TENANT_LEASE_LOST);
+
+    assert_int_equal(upload(*state, "a", l.contexts[1], true, false, "{}", 160), TENANT_ACCEPTED);
+    OK(tenant_pfx_remove(*state, "1-a", 170, &hit, &err));
+    assert_int_equal(count(*state).by_state[TENANT_CANCELLED], 2);
+    assert_int_equal(count(*state).by_state[TENANT_COMPLETED], 1);
+    assert_int_equal(lease(*state, "a", 2, 9999).count, 0);
+}
+
+static void
+nothing_for_an_unknown_pfx(void **state)
+{
+    struct tenant_new_request requests[2] = { { .pfx_id = "1-a" }, { .pfx_id = "none" } };
+    struct cc_err why = { 0 };
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    for (size_t i = 0; i < 2; i++) {
+        requests[i].recipient = cc_bytes_of_str("to");
+        OK(cc_uuid(requests[i].request_id, &err));
+    }
+    assert_int_equal(tenant_queue_add(*state, FEATURE, requests, 2, 1, &why), -1);
+    assert_int_equal(why.domain, CC_DOM_INPUT);
+    assert_int_equal(why.code, 404);
+    assert_int_equal(count(*state).by_state[TENANT_QUEUED], 0);
+}
+
+/* ---- looking ---- */
+
+struct story {
+    char text[512];
+    int64_t seq;
+    enum tenant_state state;
+};
+
+static int
+take_request(void *arg, const struct tenant_request *r)
+{
+    struct story *s = arg;
+
+    s->seq = r->seq;
+    s->state = r->state;
+    return 0;
+}
+
+static int
+take_event(void *arg, const struct tenant_event *e)
+{
+    struct story *s = arg;
+    size_t len = strlen(s->text);
+
+    (void)snprintf(s->text + len, sizeof(s->text) - len, "%s,%s,%d,%d,%d,%s;", e->what,
+            e->connector_id != NULL ? e->connector_id : "-", e->attempt, (int)e->verdict,
+            e->requeued, e->result != NULL ? e->result : "-");
+    return 0;
+}
+
+static void
+history(void **state)
+{
+    struct story s = { .text = "" };
+    struct leased l;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 1, 100);
+    l = lease(*state, "a", 1, 100);
+    assert_int_equal(upload(*state, "a", l.contexts[0], false, true, "[1]", 110), TENANT_ACCEPTED);
+    l = lease(*state, "b", 1, 200);
+    assert_int_equal(upload(*state, "b", l.contexts[0], true, false, "[2]", 210), TENANT_ACCEPTED);
+    assert_int_equal(upload(*state, "b", l.contexts[0], true, false, "[2]", 220), TENANT_DUPLICATE);
+    assert_int_equal(upload(*state, "a", l.contexts[0], true, false, "[3]", 230),
+            TENANT_ALREADY_COMPLETED);
+
+    OK(tenant_request_find(*state, l.ids[0], take_request, &s, &err));
+    assert_int_equal(s.state, TENANT_COMPLETED);
+    OK(tenant_request_history(*state, s.seq, take_event, &s, &err));
+    assert_string_equal(s.text,
+            "queued,-,0,0,0,-;leased,a,1,0,0,-;uploaded,a,1,1,1,[1];leased,b,2,0,0,-;"
+            "uploaded,b,2,1,0,[2];uploaded,b,2,2,0,-;uploaded,a,2,3,0,[3];");
+}
+
+static int
+count_request(void *arg, const struct tenant_request *r)
+{
+    unsigned *n = arg;
+
+    (void)r;
+    ++*n;
+    return 0;
+}
+
+static void
+request_lists(void **state)
+{
+    static const struct {
+        enum tenant_state state;
+        int64_t after;
+        unsigned limit, want;
+    } cases[] = { { 0, 0, 99, 5 }, { 0, 0, 3, 3 }, { 0, 3, 99, 2 }, { TENANT_LEASED, 0, 99, 2 },
+        { TENANT_QUEUED, 0, 99, 3 }, { TENANT_QUEUED, 4, 99, 1 }, { TENANT_FAILED, 0, 99, 0 } };
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 5, 100);
+    (void)lease(*state, "a", 2, 100);
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        unsigned n = 0;
+
+        OK(tenant_request_list(*state, cases[i].state, cases[i].after, cases[i].limit,
+                count_request, &n, &err));
+        assert_int_equal(n, cases[i].want);
+    }
+    for (int s = TENANT_QUEUED; s < TENANT_STATES; s++)
+        assert_int_equal(tenant_state_parse(tenant_state_name((enum tenant_state)s)), s);
+    assert_int_equal(tenant_state_parse("other"), -1);
+}
+
+static void
+lasts_on_disk(void **state)
+{
+    char folder[] = "/tmp/certconnector-tenant.XXXXXX";
+    char uri[96], path[64];
+    struct tenant_store *store = NULL;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof(path), "%s/state.db", folder);
+    (void)snprintf(uri, sizeof(uri), "sqlite:%s", path);
+    OK(tenant_store_open(uri, &store, &err));
+    add_pfx(store, "1-a", "one@x", "a");
+    enqueue(store, 4, 100);
+    (void)lease(store, "a", 1, 100);
+    tenant_store_close(store);
+    OK(tenant_store_open(uri, &store, &err));
+    assert_int_equal(count(store).by_state[TENANT_QUEUED], 3);
+    assert_int_equal(lease(store, "a", 9, 100).count, 3);
+    tenant_store_close(store);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(values),
+        TEST(clients),
+        TEST(tokens),
+        TEST(users),
+        TEST(pfx_list_and_choice),
+        TEST(connectors),
+        TEST(leases),
+        TEST(bytes_bound_a_lease),
+        TEST(renew_and_release),
+        cmocka_unit_test(uploads),
+        TEST(retries_end),
+        TEST(spoiled_contexts),
+        TEST(cancelling),
+        TEST(nothing_for_an_unknown_pfx),
+        TEST(history),
+        TEST(request_lists),
+        cmocka_unit_test(lasts_on_disk),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
