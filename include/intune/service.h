@@ -67,6 +67,9 @@ void intune_close(struct intune *intune); /* no call may be under way; accepts N
 /* Ends calls under way and refuses later ones: the connector is stopping. */
 void intune_cancel(struct intune *intune);
 
+/* Ends downloads from queues that are under way and refuses later ones; everything else goes on. */
+void intune_cancel_downloads(struct intune *intune);
+
 /* New settings for what follows; calls under way end with the old ones. */
 CC_MUST int intune_reconfigure(struct intune *intune, const struct intune_settings *settings,
         struct cc_err *err);

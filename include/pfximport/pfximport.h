@@ -5,9 +5,14 @@
 /*
  * The workload of imported PFX: download, journal, re-encrypt the password with the token, journal, upload, report.
  *
- * Owns its threads: one that downloads, one that renews leases, one that uploads, and a pool that works.  What it is
- * given is borrowed and must outlive it.  pfximport_stop() takes no more work, lets what is begun end within the
- * time given, releases the rest to the service; nothing is lost by a kill at any point either (store/journal.h).
+ * Owns its threads: one that downloads, one that renews leases, two that upload, and a pool that works.  What it is
+ * given is borrowed and must outlive it.  Secret: nothing here ever holds the password of a PFX; PFX are freed when
+ * their request is done.  A failure that the token may overcome is tried again for minutes, then the request goes back
+ * to the service; any other fails the request with the code of the wire and an event.
+ *
+ * pfximport_stop() takes no more work, lets what is begun end and be uploaded within the time given (then it cuts the
+ * calls to the service, intune_cancel()), and releases the rest to the service.  Nothing is lost by a kill at any
+ * point either (store/journal.h).  Afterwards its struct intune downloads no more.
  */
 
 #include <stdbool.h>
@@ -23,20 +28,24 @@
 
 struct pfximport;
 
-/* "providerName/keyName" of an upload -> key. */
+/*
+ * "providerName/keyName" of an upload -> key.  The entry with name NULL is the default key: it serves requests that
+ * name neither provider nor key, and those that name one when there is no other entry.  Once keys have names, a
+ * request for a name that is not among them is failed (KeyNotFound), never tried with another key.
+ */
 struct pfximport_key {
     const char *name;
     struct hsm_key *key;
 };
 
 struct pfximport_settings {
+    struct hsm *hsm; /* whose keys they are: nothing is downloaded while it is not open */
     struct intune *intune;
     struct store *store;
     struct eventlog *log;
     const char *log_directory; /* asked after a crash whether the admin event stands already */
     const char *connector_id;
-    const struct pfximport_key
-            *keys; /* copied; the entry with name NULL serves requests that name no key */
+    const struct pfximport_key *keys; /* copied */
     size_t key_count;
     enum hsm_reencrypt_mode reencrypt;
     bool check_pfx;

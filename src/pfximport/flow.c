@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+#include "pfximport/flow.h"
+#include "pfximport/flow_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+
+/* ---- what is in hand ---- */
+
+static int
+copy_text(char **ret, const char *text, struct cc_err *err)
+{
+    if (text == NULL)
+        return 0;
+    *ret = cc_strdup(text, err);
+    return *ret == NULL ? -1 : 0;
+}
+
+struct flow_item *
+flow_item_new(struct flow *flow, const char *request_context, const char *request_id, int attempt,
+        const struct flow_about *about, struct cc_err *err)
+{
+    struct flow_item *item = calloc(1, sizeof(*item));
+
+    if (item == NULL) {
+        cc_err_nomem(err);
+        return NULL;
+    }
+    item->flow = flow;
+    item->attempt = attempt;
+    item->received = cc_clock_mono_ms();
+    cc_buf_init(&item->result.json, FLOW_RESULT_MAX);
+    if (copy_text(&item->request_context, request_context, err) != 0 ||
+            copy_text(&item->request_id, request_id, err) != 0 ||
+            copy_text(&item->user, about->user, err) != 0 ||
+            copy_text(&item->device, about->device, err) != 0 ||
+            copy_text(&item->thumbprint, about->thumbprint, err) != 0) {
+        flow_item_free(item);
+        return NULL;
+    }
+    return item;
+}
+
+struct flow_item *
+flow_item_from_entry(struct flow *flow, const struct journal_entry *entry, struct cc_err *err)
+{
+    const struct flow_about about = { entry->user, entry->device, entry->thumbprint };
+    struct flow_item *item = flow_item_new(flow, entry->request_context, entry->request_id,
+            entry->attempt, &about, err);
+
+    if (item == NULL)
+        return NULL;
+    if (entry->result != NULL && cc_buf_add_str(&item->result.json, entry->result, err) != 0) {
+        flow_item_free(item);
+        return NULL;
+    }
+    cc_strcpy(item->result.detail, sizeof(item->result.detail),
+            entry->detail != NULL ? entry->detail : "");
+    item->result.outcome = entry->outcome;
+    item->verdict = entry->verdict;
+    item->journaled = entry->state >= JOURNAL_ISSUED;
+    item->reported = entry->state >= JOURNAL_REPORTED;
+    item->closed = entry->state == JOURNAL_CLOSED;
+    /* The event of one that was accepted is written before its row is closed.  One whose lease was lost then may
+       be accepted now, and then has its event still to come. */
+    item->silent = item->reported && entry->verdict == JOURNAL_ACCEPTED;
+    return item;
+}
+
+void
+flow_item_free(struct flow_item *item)
+{
+    if (item == NULL)
+        return;
+    json_object_put(item->body);
+    cc_buf_free(&item->result.json);
+    free(item->request_context);
+    free(item->request_id);
+    free(item->user);
+    free(item->device);
+    free(item->thumbprint);
+    free(item);
+}
+
+void
+flow_item_lease(struct flow_item *item, int64_t lease_until_ms)
+{
+    int64_t length = lease_until_ms - cc_clock_now_ms();
+
+    item->lease_begin = cc_clock_mono_ms();
+    item->lease_end = item->lease_begin + (length > 0 ? length : 0);
+    item->lease_lost = false;
+}
+
+unsigned
+flow_unfinished(const struct flow *flow)
+{
+    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING];
+}
+
+/* Wakes who waits for what has just changed; with the lock held. */
+static void
+flow_signal(struct flow *flow, enum flow_stage stage)
+{
+    if (stage == FLOW_DONE)
+        pthread_cond_signal(&flow->done);
+    if (stage == FLOW_RETURNING)
+        pthread_cond_broadcast(&flow->attend);
+    if (flow->room_wanted > 0 && flow_unfinished(flow) < flow->room_wanted)
+        pthread_cond_signal(&flow->room);
+    if (flow->count[FLOW_DONE] + flow->count[FLOW_UPLOADING] == 0)
+        pthread_cond_signal(&flow->idle);
+}
+
+void
+flow_item_add(struct flow_item *item, enum flow_stage stage)
+{
+    struct flow *flow = item->flow;
+
+    TAILQ_INSERT_TAIL(&flow->items, item, link);
+    item->stage = stage;
+    flow->count[stage]++;
+    flow_signal(flow, stage);
+}
+
+void
+flow_item_set_stage(struct flow_item *item, enum flow_stage stage)
+{
+    struct flow *flow = item->flow;
+
+    flow->count[item->stage]--;
+    flow->count[stage]++;
+    item->stage = stage;
+    flow_signal(flow, stage);
+}
+
+void
+flow_item_remove(struct flow_item *item)
+{
+    struct flow *flow = item->flow;
+
+    TAILQ_REMOVE(&flow->items, item, link);
+    flow->count[item->stage]--;
+    flow_signal(flow, FLOW_STAGES);
+}
+
+/* ---- waiting ---- */
+
+void
+flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    (void)pthread_cond_timedwait(cond, &flow->lock, &until);
+}
+
+bool
+flow_pause(struct flow *flow, int64_t ms, bool while_stopping)
+{
+    int64_t end = cc_deadline_in(ms);
+    bool over = false;
+
+    pthread_mutex_lock(&flow->lock);
+    while (!flow->closing && (while_stopping || !flow->stopping)) {
+        int64_t left = end - cc_clock_mono_ms();
+
+        if (left <= 0) {
+            over = true;
+            break;
+        }
+        flow_wait(flow, &flow->attend, left);
+    }
+    pthread_mutex_unlock(&flow->lock);
+    return over;
+}
+
+/* ---- what went wrong, said once ---- */
+
+int
+flow_store_said(struct flow *flow, int rc, const struct cc_err *err)
+{
+    const struct event_fields fields = { .error = err };
+
+    if (rc != 0 && !atomic_exchange(&flow->store_lost, true))
+        eventlog_write(flow->log, EVENT_STORE_UNAVAILABLE, &fields,
+                "The state store cannot be used; no new work is taken until it can");
+    else if (rc == 0 && atomic_exchange(&flow->store_lost, false))
+        eventlog_write(flow->log, EVENT_STORE_RECOVERED, NULL, "The state store can be used again");
+    return rc;
+}
+
+int
+flow_service_said(struct flow *flow, int rc, const struct cc_err *err)
+{
+    const struct event_fields fields = { .error = err };
+
+    if (rc == 0)
+        atomic_store(&flow->feature_refused, false);
+    else if (err->domain == CC_DOM_HTTP && err->code == 403 &&
+             !atomic_exchange(&flow->feature_refused, true))
+        eventlog_write(flow->log, EVENT_FEATURE_REFUSED, &fields,
+                "The service does not allow this connector the feature %s: allow it there, or take "
+                "it out of [connector] features",
+                flow->kind.workload);
+    return rc;
+}
+
+/* ---- begin and end ---- */
+
+static int
+flow_init_locks(struct flow *flow, struct cc_err *err)
+{
+    pthread_cond_t *conds[] = { &flow->room, &flow->done, &flow->attend, &flow->idle };
+    pthread_condattr_t attr;
+    int rc;
+
+    if ((rc = pthread_condattr_init(&attr)) != 0)
+        return cc_err_set_errno(err, rc, "condition");
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    for (size_t i = 0; i < CC_COUNT(conds) && rc == 0; i++)
+        rc = pthread_cond_init(conds[i], &attr);
+    pthread_condattr_destroy(&attr);
+    if (rc == 0)
+        rc = pthread_mutex_init(&flow->lock, NULL);
+    if (rc == 0)
+        rc = pthread_mutex_init(&flow->admission, NULL);
+    return rc == 0 ? 0 : cc_err_set_errno(err, rc, "lock");
+}
+
+static unsigned
+at_most(unsigned value, unsigned most)
+{
+    return value < most ? value : most;
+}
+
+void
+flow_reconfigure(struct flow *flow, const struct flow_settings *settings)
+{
+    pthread_mutex_lock(&flow->lock);
+    flow->batch = at_most(settings->batch > 0 ? settings->batch : 1, FLOW_BATCH_MAX);
+    flow->poll_wait_ms = settings->poll_wait_ms;
+    flow->max_attempts = settings->max_attempts > 0 ? settings->max_attempts : 1;
+    pthread_mutex_unlock(&flow->lock);
+}
+
+static int
+flow_start_thread(pthread_t *thread, const char *name, void *(*run)(void *), struct flow *flow,
+        struct cc_err *err)
+{
+    int rc = pthread_create(thread, NULL, run, flow);
+
+    if (rc != 0)
+        return cc_err_set_errno(err, rc, "thread %s", name);
+    (void)pthread_setname_np(*thread, name);
+    return 0;
+}
+
+static int
+flow_start_threads(struct flow *flow, struct cc_err *err)
+{
+    if ((flow->pool = cc_pool_open("cc-work", flow->workers,
+                 FLOW_QUEUE_MAX + FLOW_PER_WORKER * (size_t)flow->workers, err)) == NULL)
+        return -1;
+    while (flow->uploader_count < FLOW_UPLOADERS) {
+        if (flow_start_thread(&flow->uploaders[flow->uploader_count], "cc-upload", flow_uploader,
+                    flow, err) != 0)
+            return -1;
+        flow->uploader_count++;
+    }
+    if (flow_start_thread(&flow->keeper, "cc-lease", flow_keeper, flow, err) != 0)
+        return -1;
+    flow->has_keeper = true;
+    if (flow_start_thread(&flow->downloader, "cc-download", flow_downloader, flow, err) != 0)
+        return -1;
+    flow->has_downloader = true;
+    return 0;
+}
+
+int
+flow_start(const struct flow_kind *kind, const struct flow_settings *settings, void *arg,
+        struct flow **ret_flow, struct cc_err *err)
+{
+    struct flow *flow = calloc(1, sizeof(*flow));
+
+    if (flow == NULL)
+        return cc_err_nomem(err);
+    TAILQ_INIT(&flow->items);
+    if (flow_init_locks(flow, err) != 0) {
+        free(flow);
+        return -1;
+    }
+    flow->kind = *kind;
+    flow->arg = arg;
+    flow->intune = settings->intune;
+    flow->store = settings->store;
+    flow->log = settings->log;
+    flow->workers = settings->workers > 0 ? settings->workers : 1;
+    flow_reconfigure(flow, settings);
+    if ((flow->log_directory = cc_strdup(settings->log_directory, err)) == NULL ||
+            (flow->connector_id = cc_strdup(settings->connector_id, err)) == NULL ||
+            flow_start_threads(flow, err) != 0) {
+        flow_stop(flow, 0);
+        return -1;
+    }
+    *ret_flow = flow;
+    return 0;
+}
+
+/* Lets uploads end that can; true when nothing is left. */
+static bool
+flow_drain_uploads(struct flow *flow, int64_t deadline)
+{
+    bool empty;
+
+    pthread_mutex_lock(&flow->lock);
+    for (;;) {
+        int64_t left = deadline - cc_clock_mono_ms();
+
+        empty = flow->count[FLOW_DONE] + flow->count[FLOW_UPLOADING] == 0;
+        if (empty || left <= 0)
+            break;
+        flow_wait(flow, &flow->idle, left);
+    }
+    flow->closing = true;
+    pthread_cond_broadcast(&flow->done);
+    pthread_cond_broadcast(&flow->attend);
+    pthread_mutex_unlock(&flow->lock);
+    return empty;
+}
+
+static void
+flow_free(struct flow *flow)
+{
+    struct flow_item *item;
+
+    while ((item = TAILQ_FIRST(&flow->items)) != NULL) {
+        TAILQ_REMOVE(&flow->items, item, link);
+        flow_item_free(item);
+    }
+    pthread_cond_destroy(&flow->room);
+    pthread_cond_destroy(&flow->done);
+    pthread_cond_destroy(&flow->attend);
+    pthread_cond_destroy(&flow->idle);
+    pthread_mutex_destroy(&flow->lock);
+    pthread_mutex_destroy(&flow->admission);
+    free(flow->log_directory);
+    free(flow->connector_id);
+    free(flow);
+}
+
+void
+flow_stop(struct flow *flow, int64_t drain_ms)
+{
+    int64_t deadline = cc_deadline_in(drain_ms);
+
+    if (flow == NULL)
+        return;
+    pthread_mutex_lock(&flow->lock);
+    flow->stopping = true;
+    pthread_cond_broadcast(&flow->room);
+    pthread_cond_broadcast(&flow->attend);
+    pthread_mutex_unlock(&flow->lock);
+
+    intune_cancel_downloads(flow->intune);
+    if (flow->has_downloader)
+        pthread_join(flow->downloader, NULL);
+    cc_pool_close(flow->pool);
+    if (!flow_drain_uploads(flow, deadline))
+        intune_cancel(flow->intune);
+    for (unsigned i = 0; i < flow->uploader_count; i++)
+        pthread_join(flow->uploaders[i], NULL);
+    if (flow->has_keeper)
+        pthread_join(flow->keeper, NULL);
+    flow_free(flow);
+}
+
+void
+flow_get_status(struct flow *flow, struct flow_status *ret)
+{
+    struct flow_status status = { 0 };
+
+    pthread_mutex_lock(&flow->lock);
+    for (int stage = 0; stage < FLOW_STAGES; stage++)
+        status.in_hand += flow->count[stage];
+    pthread_mutex_unlock(&flow->lock);
+    status.succeeded = atomic_load(&flow->succeeded);
+    status.failed = atomic_load(&flow->failed);
+    status.last_download_ms = atomic_load(&flow->last_download_ms);
+    *ret = status;
+}

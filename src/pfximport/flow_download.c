@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+#include "pfximport/flow_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+
+/*
+ * What the downloader does: it asks for as many requests as there is room for, journals them, and hands them to the
+ * workers.  While the workload is not ready it asks for none, so that other instances get them.
+ */
+
+/* ---- how many to ask for ---- */
+
+/* With the lock held: room for unfinished requests; enough to work on while the next download is under way. */
+static unsigned
+flow_capacity(const struct flow *flow)
+{
+    unsigned for_workers = FLOW_PER_WORKER * flow->workers;
+    unsigned for_downloads = 2 * flow->batch;
+
+    return for_workers > for_downloads ? for_workers : for_downloads;
+}
+
+/* With the lock held: how many to ask for now; 0: wait. */
+static unsigned
+flow_room(const struct flow *flow)
+{
+    unsigned capacity = flow_capacity(flow);
+    unsigned unfinished = flow_unfinished(flow);
+    unsigned room = unfinished < capacity ? capacity - unfinished : 0;
+
+    /* Results that cannot be uploaded just now take memory too. */
+    if (flow->count[FLOW_DONE] > FLOW_PER_WORKER * capacity)
+        return 0;
+    /* Few at a time would cost a call and a commit for each few. */
+    if (2 * room < flow->batch)
+        return 0;
+    if (atomic_load(&flow->store_lost))
+        return 1;
+    return room < flow->batch ? room : flow->batch;
+}
+
+/* Waits until requests may be asked for; how many, 0: we stop. */
+static unsigned
+flow_wait_room(struct flow *flow, int64_t *ret_poll_wait_ms)
+{
+    unsigned room = 0;
+
+    pthread_mutex_lock(&flow->lock);
+    while (!flow->stopping) {
+        if ((room = flow_room(flow)) == 0) {
+            flow->room_wanted = flow_capacity(flow) - (flow->batch + 1) / 2 + 1;
+            flow_wait(flow, &flow->room, FLOW_SERVICE_RETRY_MS);
+            flow->room_wanted = 0;
+            continue;
+        }
+        pthread_mutex_unlock(&flow->lock);
+        bool ready = flow->kind.ready(flow->arg);
+        pthread_mutex_lock(&flow->lock);
+        if (ready)
+            break;
+        flow_wait(flow, &flow->room, FLOW_READY_POLL_MS);
+    }
+    if (flow->stopping)
+        room = 0;
+    *ret_poll_wait_ms = flow->poll_wait_ms;
+    pthread_mutex_unlock(&flow->lock);
+    return room;
+}
+
+/* ---- taking in ---- */
+
+/* With the lock held: the request that is in hand already, or NULL. */
+static struct flow_item *
+flow_find(struct flow *flow, const struct intune_work *work)
+{
+    struct flow_item *item;
+
+    TAILQ_FOREACH(item, &flow->items, link)
+    {
+        if (item->attempt == work->attempt && strcmp(item->request_id, work->request_id) == 0)
+            return item;
+    }
+    return NULL;
+}
+
+/* With the lock held. */
+static void
+flow_queue(struct flow_item *item)
+{
+    if (!cc_pool_submit(item->flow->pool, flow_work, item))
+        flow_item_set_stage(item, FLOW_RETURNING);
+}
+
+/* With the lock held: a request in hand came again, under a new lease; one about to be given back is worked after all. */
+static int
+flow_take_again(struct flow_item *item, const struct intune_work *work, struct cc_err *err)
+{
+    char *context = NULL;
+
+    if (item->stage == FLOW_QUEUED || item->stage == FLOW_RETURNING) {
+        if ((context = cc_strdup(work->request_context, err)) == NULL)
+            return -1;
+        free(item->request_context);
+        item->request_context = context;
+    }
+    flow_item_lease(item, work->lease_until_ms);
+    if (item->stage == FLOW_RETURNING) {
+        json_object_put(item->body);
+        item->body = json_object_get(work->body);
+        flow_item_set_stage(item, FLOW_QUEUED);
+        flow_queue(item);
+    }
+    return 0;
+}
+
+static int
+flow_take_new(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
+        struct cc_err *err)
+{
+    struct flow_item *item =
+            flow_item_new(flow, work->request_context, work->request_id, work->attempt, about, err);
+
+    if (item == NULL)
+        return -1;
+    item->body = json_object_get(work->body);
+    flow_item_lease(item, work->lease_until_ms);
+    pthread_mutex_lock(&flow->lock);
+    flow_item_add(item, FLOW_QUEUED);
+    flow_queue(item);
+    pthread_mutex_unlock(&flow->lock);
+    return 0;
+}
+
+struct flow_stored {
+    struct flow *flow;
+    struct flow_item *item;
+    struct cc_err *err;
+};
+
+static int
+flow_on_stored(void *arg, const struct journal_entry *entry)
+{
+    struct flow_stored *stored = arg;
+
+    stored->item = flow_item_from_entry(stored->flow, entry, stored->err);
+    return 0;
+}
+
+/* The stored result is answered under the context that the service uses now. */
+static int
+flow_readdress(struct flow_item *item, const char *request_context, struct cc_err *err)
+{
+    struct cc_buf *text = &item->result.json;
+    json_object *result = NULL;
+    int rc = -1;
+
+    if (strcmp(item->request_context, request_context) == 0)
+        return 0;
+    if ((result = cc_json_parse(text->data, text->len, err)) == NULL)
+        return cc_err_in(err, "stored result of request %s", item->request_id);
+    if (cc_json_add_str(result, "requestContext", request_context, err) != 0)
+        goto out;
+    cc_buf_reset(text);
+    rc = cc_json_write(result, text, err);
+out:
+    json_object_put(result);
+    return rc;
+}
+
+/* A request whose result stands: uploaded again as it is. */
+static int
+flow_take_stored(struct flow *flow, const struct intune_work *work, struct cc_err *err)
+{
+    struct flow_stored stored = { flow, NULL, err };
+
+    if (flow_store_said(flow,
+                journal_find(flow->store, flow->kind.workload, work->request_id, flow_on_stored,
+                        &stored, err),
+                err) != 0)
+        return -1;
+    if (stored.item == NULL)
+        return cc_err_set(err, CC_DOM_INTERNAL, 0, "request %s is not in the journal",
+                work->request_id);
+    if (flow_readdress(stored.item, work->request_context, err) != 0) {
+        flow_item_free(stored.item);
+        return -1;
+    }
+    pthread_mutex_lock(&flow->lock);
+    flow_item_lease(stored.item, work->lease_until_ms);
+    flow_item_add(stored.item, FLOW_DONE);
+    pthread_mutex_unlock(&flow->lock);
+    return 0;
+}
+
+static int
+flow_take(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
+        enum journal_todo todo, struct cc_err *err)
+{
+    struct flow_item *item;
+    int rc = 0;
+
+    pthread_mutex_lock(&flow->lock);
+    if ((item = flow_find(flow, work)) != NULL)
+        rc = flow_take_again(item, work, err);
+    pthread_mutex_unlock(&flow->lock);
+    if (item != NULL)
+        return rc;
+    switch (todo) {
+    case JOURNAL_UPLOAD:
+    case JOURNAL_REUPLOAD:
+        return flow_take_stored(flow, work, err);
+    case JOURNAL_DO:
+    case JOURNAL_BUSY: /* journaled once, and nobody has it */
+        break;
+    }
+    return flow_take_new(flow, work, about, err);
+}
+
+/* ---- a download ---- */
+
+static void
+flow_write_download_events(struct flow *flow, const struct intune_work *work,
+        const struct flow_about *about, size_t count, int64_t began)
+{
+    const struct event_fields batch = { .duration_ms = cc_clock_mono_ms() - began };
+
+    eventlog_write(flow->log, flow->kind.event.download_success, &batch, "Downloaded %zu %s%s",
+            count, flow->kind.title, count == 1 ? "" : "s");
+    for (size_t i = 0; i < count; i++) {
+        const struct event_fields fields = {
+            .request_id = work[i].request_id,
+            .user = about[i].user,
+            .device = about[i].device,
+            .thumbprint = about[i].thumbprint,
+        };
+        eventlog_write(flow->log, flow->kind.event.downloaded_request, &fields,
+                "Downloaded the %s %s, attempt %d", flow->kind.title, work[i].request_id,
+                work[i].attempt);
+    }
+}
+
+static void
+flow_write_download_failure(struct flow *flow, const struct cc_err *err, const char *what)
+{
+    const struct event_fields fields = { .error = err };
+
+    eventlog_write(flow->log, flow->kind.event.download_failure, &fields, "%s: %s", what,
+            cc_err_text(err));
+}
+
+/* Journals what came and takes it in; the journal first, as a request that it does not know must not be begun. */
+static int
+flow_admit(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
+        size_t count, struct cc_err *err)
+{
+    struct journal_entry entries[FLOW_BATCH_MAX] = { 0 };
+    enum journal_todo todo[FLOW_BATCH_MAX];
+    int64_t now = cc_clock_now_ms();
+    int rc;
+
+    for (size_t i = 0; i < count; i++) {
+        entries[i] = (struct journal_entry){
+            .workload = flow->kind.workload,
+            .request_id = work[i].request_id,
+            .request_context = work[i].request_context,
+            .attempt = work[i].attempt,
+            .user = about[i].user,
+            .device = about[i].device,
+            .thumbprint = about[i].thumbprint,
+            .lease_until_ms = work[i].lease_until_ms,
+            .received_ms = now,
+        };
+    }
+    pthread_mutex_lock(&flow->admission);
+    rc = flow_store_said(flow, journal_receive(flow->store, entries, count, todo, err), err);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        struct cc_err one = { 0 };
+
+        /* What could not be taken in comes again when its lease is over. */
+        if (flow_take(flow, &work[i], &about[i], todo[i], &one) != 0)
+            flow_write_download_failure(flow, &one, "A downloaded request could not be taken in");
+    }
+    pthread_mutex_unlock(&flow->admission);
+    return rc;
+}
+
+/* Gives a whole download back; what cannot be given back comes again when its lease is over. */
+static void
+flow_refuse(struct flow *flow, const struct intune_work *work, size_t count)
+{
+    const char *contexts[FLOW_BATCH_MAX];
+    struct cc_err err = { 0 };
+
+    for (size_t i = 0; i < count; i++)
+        contexts[i] = work[i].request_context;
+    if (intune_queue_release(flow->intune, flow->kind.queue, flow->connector_id, contexts, count,
+                &err) != 0)
+        cc_log(CC_LOG_WARNING, "flow", "giving back %zu requests: %s", count, cc_err_text(&err));
+}
+
+static int
+flow_take_download(struct flow *flow, const struct intune_work *work, size_t count, int64_t began,
+        struct cc_err *err)
+{
+    struct flow_about about[FLOW_BATCH_MAX] = { 0 };
+
+    for (size_t i = 0; i < count; i++)
+        flow->kind.describe(flow->arg, work[i].body, &about[i]);
+    if (flow_admit(flow, work, about, count, err) != 0) {
+        flow_refuse(flow, work, count);
+        return -1;
+    }
+    flow_write_download_events(flow, work, about, count, began);
+    return 0;
+}
+
+static int
+flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_err *err)
+{
+    struct intune_work *work = NULL;
+    size_t count = 0, malformed = 0;
+    int64_t began = cc_clock_mono_ms();
+    int rc = intune_queue_download(flow->intune, flow->kind.queue, flow->connector_id, max,
+            poll_wait_ms, &work, &count, &malformed, err);
+
+    if (flow_service_said(flow, rc, err) != 0)
+        return -1;
+    atomic_store(&flow->last_download_ms, cc_clock_now_ms());
+    if (malformed > 0) {
+        struct cc_err lacking = { 0 };
+
+        cc_err_set(&lacking, CC_DOM_INPUT, 0, "%zu requests lack members that every request has",
+                malformed);
+        flow_write_download_failure(flow, &lacking, "Requests were skipped");
+    }
+    if (count > FLOW_BATCH_MAX)
+        rc = cc_err_set(err, CC_DOM_INPUT, 0, "the service sent %zu requests", count);
+    else if (count > 0)
+        rc = flow_take_download(flow, work, count, began, err);
+    intune_work_free(work, count);
+    return rc;
+}
+
+void *
+flow_downloader(void *arg)
+{
+    struct flow *flow = arg;
+    unsigned failures = 0;
+    int64_t poll_wait_ms;
+    unsigned max;
+
+    flow_recover(flow);
+    while ((max = flow_wait_room(flow, &poll_wait_ms)) > 0) {
+        struct cc_err err = { 0 };
+
+        if (flow_download(flow, max, poll_wait_ms, &err) == 0) {
+            failures = 0;
+            continue;
+        }
+        if (err.domain == CC_DOM_CANCELLED)
+            break;
+        flow_write_download_failure(flow, &err, "Downloading failed");
+        if (!flow_pause(flow,
+                    cc_backoff_ms(failures++, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
+                    false))
+            break;
+    }
+    return NULL;
+}

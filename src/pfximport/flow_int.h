@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PFXIMPORT_FLOW_INT_H
+#define PFXIMPORT_FLOW_INT_H
+
+/*
+ * Inside of a flow: the requests in hand, and who may touch what of them.
+ *
+ * A request's stage says who has it: nobody (queued, done, returning: then only under the lock) or one thread
+ * (working: a worker; uploading: an uploader), which reads and writes it freely but for the fields that the lock
+ * guards.  Lock order: admission, then lock.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "base/pool.h"
+#include "pfximport/flow.h"
+
+#define FLOW_BATCH_MAX 100 /* of one call to the service */
+#define FLOW_PER_WORKER 4  /* requests in hand for each worker, so that none waits for a download */
+#define FLOW_QUEUE_MAX (3 * FLOW_BATCH_MAX) /* waiting for workers, whatever the settings say */
+#define FLOW_UPLOADERS 2 /* so that one journals while the other waits for the service */
+#define FLOW_KEEP_MS                                                                               \
+    (5 * 60 * 1000)           /* how long what cannot be done now is kept before it goes back */
+#define FLOW_READY_POLL_MS 50 /* between two looks at a workload that is not ready */
+#define FLOW_RETRY_MS 250     /* backoff of failed attempts, and where it ends */
+#define FLOW_RETRY_MAX_MS 10000
+#define FLOW_SERVICE_RETRY_MS 1000 /* the same of calls to the service and the store */
+#define FLOW_SERVICE_RETRY_MAX_MS 30000
+
+enum flow_stage {
+    FLOW_QUEUED,    /* waits for a worker */
+    FLOW_WORKING,   /* a worker has it */
+    FLOW_DONE,      /* its result waits for an uploader */
+    FLOW_UPLOADING, /* an uploader has it */
+    FLOW_RETURNING, /* not to be worked here: the keeper gives it back and forgets it */
+    FLOW_STAGES
+};
+
+struct flow_item {
+    TAILQ_ENTRY(flow_item) link; /* in flow->items, guarded by lock */
+    struct flow *flow;
+    enum flow_stage stage;          /* guarded by lock */
+    bool lease_lost;                /* guarded by lock */
+    int64_t lease_begin, lease_end; /* monotonic, guarded by lock; end 0: no lease to keep */
+    char *request_context;          /* guarded by lock while queued or returning */
+    char *request_id, *user, *device, *thumbprint; /* constant */
+    int attempt;                                   /* constant */
+    int64_t received;                              /* monotonic, constant */
+    json_object *body;                             /* NULL after the work */
+    struct flow_result result;
+    bool journaled; /* the result stands in the journal */
+    bool reported;  /* the row was reported before, or closed even */
+    bool closed;
+    bool silent; /* its admin event stands already */
+    enum journal_verdict verdict;
+};
+
+TAILQ_HEAD(flow_items, flow_item);
+
+struct flow {
+    struct flow_kind kind;
+    void *arg;
+    struct intune *intune;
+    struct store *store;
+    struct eventlog *log;
+    char *log_directory;
+    char *connector_id;
+    unsigned workers;
+
+    /* Held while a row and its item come (journal_receive) or go (journal_forget), so that they do so together. */
+    pthread_mutex_t admission;
+
+    pthread_mutex_t lock;
+    pthread_cond_t room;   /* the downloader: there is room, or we stop */
+    pthread_cond_t done;   /* the uploaders: there are results, or all is over */
+    pthread_cond_t attend; /* the keeper and who pauses: something to give back, or we stop */
+    pthread_cond_t idle;   /* flow_stop(): no result is left */
+
+    /* ---- guarded by lock ---- */
+    struct flow_items items; /* all in hand, oldest first */
+    unsigned count[FLOW_STAGES];
+    unsigned room_wanted; /* the downloader waits until fewer are unfinished; 0: it does not */
+    unsigned batch;
+    int64_t poll_wait_ms;
+    unsigned max_attempts;
+    bool stopping; /* no new work; what is done is still uploaded */
+    bool closing;  /* the time to upload is over */
+    /* ---- */
+
+    atomic_ullong succeeded, failed;
+    atomic_llong last_download_ms;
+    atomic_bool store_lost;      /* and event 40 said so */
+    atomic_bool feature_refused; /* and event 34 said so */
+
+    struct cc_pool *pool;
+    pthread_t downloader, keeper, uploaders[FLOW_UPLOADERS];
+    bool has_downloader, has_keeper;
+    unsigned uploader_count;
+};
+
+/* ---- items ---- */
+
+/* Not yet in hand.  Copies what it is given. */
+struct flow_item *flow_item_new(struct flow *flow, const char *request_context,
+        const char *request_id, int attempt, const struct flow_about *about, struct cc_err *err);
+
+/* With the result that stands in the journal. */
+struct flow_item *flow_item_from_entry(struct flow *flow, const struct journal_entry *entry,
+        struct cc_err *err);
+void flow_item_free(struct flow_item *item);
+
+/* The lease runs from now, until this wall time. */
+void flow_item_lease(struct flow_item *item, int64_t lease_until_ms);
+
+/* All with the lock held. */
+void flow_item_add(struct flow_item *item, enum flow_stage stage);
+void flow_item_set_stage(struct flow_item *item, enum flow_stage stage);
+void flow_item_remove(struct flow_item *item);
+unsigned flow_unfinished(const struct flow *flow);
+
+/* ---- waiting ---- */
+
+/* With the lock held: waits on cond at most ms. */
+void flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms);
+
+/* Waits until the time is over (true), or the flow stops, or with uploads allowed closes (false). */
+bool flow_pause(struct flow *flow, int64_t ms, bool while_stopping);
+
+/* ---- what went wrong, said once ---- */
+
+/* After each call to the store: events 40 and 41 on the edges; returns rc. */
+int flow_store_said(struct flow *flow, int rc, const struct cc_err *err);
+
+/* After each call to the service: event 34 once when it does not allow the feature; returns rc. */
+int flow_service_said(struct flow *flow, int rc, const struct cc_err *err);
+
+/* ---- the steps, a file each ---- */
+
+/* flow_recover.c: what the journal holds at start.  Gives up when the flow stops. */
+void flow_recover(struct flow *flow);
+
+/* flow_download.c, flow_work.c, flow_keep.c, flow_upload.c */
+void *flow_downloader(void *flow);
+void flow_work(void *item);
+void *flow_keeper(void *flow);
+void *flow_uploader(void *flow);
+
+/* flow_upload.c: the admin event of an uploaded request, when it is ours to write; also in recovery. */
+void flow_write_admin_event(struct flow *flow, const struct flow_item *item);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "pfximport/flow_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+
+/*
+ * What the keeper does: it renews leases when a third of their time is gone, and gives back to the service what will
+ * not be worked here.
+ */
+
+/* Contexts of up to one call; copies, as their requests may go at any time. */
+struct flow_contexts {
+    char *text[FLOW_BATCH_MAX];
+    size_t count;
+};
+
+static void
+contexts_free(struct flow_contexts *contexts)
+{
+    for (size_t i = 0; i < contexts->count; i++)
+        free(contexts->text[i]);
+    contexts->count = 0;
+}
+
+static bool
+contexts_add(struct flow_contexts *contexts, const char *text)
+{
+    char *copy;
+
+    if (contexts->count == FLOW_BATCH_MAX || (copy = cc_strdup(text, NULL)) == NULL)
+        return false;
+    contexts->text[contexts->count++] = copy;
+    return true;
+}
+
+/* ---- leases ---- */
+
+static bool
+flow_holds_lease(const struct flow_item *item)
+{
+    return item->lease_end != 0 && item->stage != FLOW_RETURNING;
+}
+
+static int64_t
+flow_renew_at(const struct flow_item *item)
+{
+    return item->lease_begin + (item->lease_end - item->lease_begin) / 3;
+}
+
+/* With the lock held. */
+static void
+flow_lose_lease(struct flow_item *item)
+{
+    item->lease_end = 0;
+    item->lease_lost = true;
+    pthread_cond_broadcast(&item->flow->attend);
+}
+
+/* With the lock held: what is to be renewed now; leases whose time is over are lost. */
+static void
+flow_find_due(struct flow *flow, int64_t now, struct flow_contexts *ret_due)
+{
+    struct flow_item *item;
+
+    TAILQ_FOREACH(item, &flow->items, link)
+    {
+        if (!flow_holds_lease(item))
+            continue;
+        if (item->lease_end <= now)
+            flow_lose_lease(item);
+        else if (flow_renew_at(item) <= now)
+            (void)contexts_add(ret_due, item->request_context);
+    }
+}
+
+/* With the lock held. */
+static void
+flow_set_lease(struct flow *flow, const char *context, int64_t lease_until_ms)
+{
+    struct flow_item *item;
+
+    TAILQ_FOREACH(item, &flow->items, link)
+    {
+        if (!flow_holds_lease(item) || strcmp(item->request_context, context) != 0)
+            continue;
+        if (lease_until_ms == 0)
+            flow_lose_lease(item);
+        else
+            flow_item_lease(item, lease_until_ms);
+        return;
+    }
+}
+
+/* Renews what is due; false when the service could not be asked. */
+static bool
+flow_renew(struct flow *flow)
+{
+    struct flow_contexts due = { .count = 0 };
+    int64_t until[FLOW_BATCH_MAX] = { 0 };
+    struct cc_err err = { 0 };
+    bool renewed = true;
+
+    pthread_mutex_lock(&flow->lock);
+    flow_find_due(flow, cc_clock_mono_ms(), &due);
+    pthread_mutex_unlock(&flow->lock);
+    if (due.count == 0)
+        return true;
+    if (flow_service_said(flow,
+                intune_queue_renew(flow->intune, flow->kind.queue, flow->connector_id,
+                        (const char *const *)due.text, due.count, until, &err),
+                &err) != 0) {
+        cc_log(CC_LOG_WARNING, "flow", "renewing %zu leases: %s", due.count, cc_err_text(&err));
+        renewed = false;
+    } else {
+        pthread_mutex_lock(&flow->lock);
+        for (size_t i = 0; i < due.count; i++)
+            flow_set_lease(flow, due.text[i], until[i]);
+        pthread_mutex_unlock(&flow->lock);
+    }
+    contexts_free(&due);
+    return renewed;
+}
+
+/* ---- giving back ---- */
+
+/* With the lock held: takes requests to be given back out of hand. */
+static size_t
+flow_take_returning(struct flow *flow, struct flow_item *ret_items[FLOW_BATCH_MAX])
+{
+    struct flow_item *item, *next;
+    size_t count = 0;
+
+    for (item = TAILQ_FIRST(&flow->items); item != NULL && count < FLOW_BATCH_MAX; item = next) {
+        next = TAILQ_NEXT(item, link);
+        if (item->stage != FLOW_RETURNING)
+            continue;
+        flow_item_remove(item);
+        ret_items[count++] = item;
+    }
+    return count;
+}
+
+/*
+ * Gives leases back and forgets the rows.  With admission held, so that a request that comes back at once finds its row
+ * gone.  When the service cannot be told as we stop, the rows stay, and the next start tells it.
+ */
+static void
+flow_give_back(struct flow *flow, struct flow_item *const *items, size_t count)
+{
+    const char *contexts[FLOW_BATCH_MAX], *ids[FLOW_BATCH_MAX];
+    struct cc_err err = { 0 };
+    size_t leased = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = items[i]->request_id;
+        if (!items[i]->lease_lost)
+            contexts[leased++] = items[i]->request_context;
+    }
+    if (leased > 0 && intune_queue_release(flow->intune, flow->kind.queue, flow->connector_id,
+                              contexts, leased, &err) != 0) {
+        cc_log(CC_LOG_WARNING, "flow", "giving back %zu requests: %s", leased, cc_err_text(&err));
+        if (err.domain == CC_DOM_CANCELLED)
+            return;
+    }
+    cc_err_clear(&err);
+    if (flow_store_said(flow, journal_forget(flow->store, flow->kind.workload, ids, count, &err),
+                &err) != 0)
+        cc_log(CC_LOG_ERROR, "flow", "forgetting %zu requests: %s", count, cc_err_text(&err));
+}
+
+/* False when there was nothing to give back. */
+static bool
+flow_return_some(struct flow *flow)
+{
+    struct flow_item *items[FLOW_BATCH_MAX];
+    size_t count;
+
+    pthread_mutex_lock(&flow->admission);
+    pthread_mutex_lock(&flow->lock);
+    count = flow_take_returning(flow, items);
+    pthread_mutex_unlock(&flow->lock);
+    if (count > 0)
+        flow_give_back(flow, items, count);
+    pthread_mutex_unlock(&flow->admission);
+    for (size_t i = 0; i < count; i++)
+        flow_item_free(items[i]);
+    return count > 0;
+}
+
+/* ---- the thread ---- */
+
+/* With the lock held: milliseconds until the keeper has something to do. */
+static int64_t
+flow_keeper_idle_ms(struct flow *flow, int64_t not_before)
+{
+    int64_t now = cc_clock_mono_ms(), next = now + FLOW_SERVICE_RETRY_MAX_MS;
+    struct flow_item *item;
+
+    TAILQ_FOREACH(item, &flow->items, link)
+    {
+        if (flow_holds_lease(item) && flow_renew_at(item) < next)
+            next = flow_renew_at(item);
+    }
+    if (next < not_before)
+        next = not_before;
+    return next > now ? next - now : 0;
+}
+
+/* Waits until there is something to do; false when all is over. */
+static bool
+flow_keeper_wait(struct flow *flow, int64_t not_before)
+{
+    bool go;
+
+    pthread_mutex_lock(&flow->lock);
+    while (!flow->closing && flow->count[FLOW_RETURNING] == 0) {
+        int64_t ms = flow_keeper_idle_ms(flow, not_before);
+
+        if (ms == 0)
+            break;
+        flow_wait(flow, &flow->attend, ms);
+    }
+    go = !flow->closing || flow->count[FLOW_RETURNING] > 0;
+    pthread_mutex_unlock(&flow->lock);
+    return go;
+}
+
+void *
+flow_keeper(void *arg)
+{
+    struct flow *flow = arg;
+    unsigned failures = 0;
+    int64_t not_before = 0;
+
+    while (flow_keeper_wait(flow, not_before)) {
+        while (flow_return_some(flow))
+            continue;
+        if (cc_clock_mono_ms() < not_before)
+            continue;
+        if (flow_renew(flow)) {
+            failures = 0;
+            not_before = 0;
+        } else {
+            not_before = cc_deadline_in(
+                    cc_backoff_ms(failures++, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS));
+        }
+    }
+    return NULL;
+}

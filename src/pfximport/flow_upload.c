@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+#include "pfximport/flow_int.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+/*
+ * What an uploader does: it takes all results there are, up to a batch, and brings them to their end together: journal
+ * (issued, failed), upload, journal (reported), admin events, journal (closed).  Under load batches grow by
+ * themselves, as results gather while both uploaders are busy; on an idle system a result is uploaded at once.
+ */
+
+struct flow_batch {
+    struct flow_item *item[FLOW_BATCH_MAX];
+    size_t count;
+    int64_t began; /* of the upload, monotonic */
+};
+
+/* Waits for results; false when all is over. */
+static bool
+flow_take_done(struct flow *flow, struct flow_batch *batch)
+{
+    struct flow_item *item;
+
+    batch->count = 0;
+    pthread_mutex_lock(&flow->lock);
+    while (!flow->closing && flow->count[FLOW_DONE] == 0)
+        pthread_cond_wait(&flow->done, &flow->lock);
+    if (!flow->closing) {
+        TAILQ_FOREACH(item, &flow->items, link)
+        {
+            if (item->stage != FLOW_DONE || batch->count == FLOW_BATCH_MAX)
+                continue;
+            flow_item_set_stage(item, FLOW_UPLOADING);
+            batch->item[batch->count++] = item;
+        }
+    }
+    pthread_mutex_unlock(&flow->lock);
+    return batch->count > 0;
+}
+
+static void
+flow_let_go(struct flow *flow, struct flow_batch *batch)
+{
+    pthread_mutex_lock(&flow->lock);
+    for (size_t i = 0; i < batch->count; i++)
+        flow_item_remove(batch->item[i]);
+    pthread_mutex_unlock(&flow->lock);
+    for (size_t i = 0; i < batch->count; i++)
+        flow_item_free(batch->item[i]);
+    batch->count = 0;
+}
+
+/* Repeats a step of a batch until it succeeds; false: we are closing, and the journal tells the next start. */
+typedef int (*flow_step_fn)(struct flow *flow, struct flow_batch *batch, struct cc_err *err);
+
+static bool
+flow_until_done(struct flow *flow, struct flow_batch *batch, const char *what, flow_step_fn step)
+{
+    for (unsigned failures = 0;; failures++) {
+        struct cc_err err = { 0 };
+
+        if (step(flow, batch, &err) == 0)
+            return true;
+        cc_log(CC_LOG_WARNING, "flow", "%s of %zu results: %s", what, batch->count,
+                cc_err_text(&err));
+        if (!flow_pause(flow,
+                    cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
+                    true))
+            return false;
+    }
+}
+
+/* ---- journal: issued, failed ---- */
+
+static int
+flow_journal_results(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
+{
+    struct journal_finished finished[FLOW_BATCH_MAX];
+    struct flow_item *items[FLOW_BATCH_MAX];
+    bool done[FLOW_BATCH_MAX] = { false };
+    size_t count = 0;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        struct flow_item *item = batch->item[i];
+        struct flow_result *result = &item->result;
+
+        if (item->journaled)
+            continue;
+        items[count] = item;
+        finished[count++] = (struct journal_finished){
+            .request_id = item->request_id,
+            .outcome = result->outcome,
+            .result = cc_buf_str(&result->json),
+            .error_code = result->outcome == JOURNAL_SUCCEEDED
+                                  ? NULL
+                                  : intune_error_code_name(result->error_code),
+            .detail = result->detail,
+        };
+    }
+    if (count > 0 && flow_store_said(flow,
+                             journal_finish_batch(flow->store, flow->kind.workload, finished, count,
+                                     done, err),
+                             err) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        if (!done[i])
+            cc_log(CC_LOG_ERROR, "flow", "request %s left the journal while it was worked",
+                    items[i]->request_id);
+        items[i]->journaled = done[i];
+    }
+    return 0;
+}
+
+/* A result that the journal refuses is not uploaded: its request is not ours any more. */
+static void
+flow_drop_unjournaled(struct flow *flow, struct flow_batch *batch)
+{
+    struct flow_batch dropped = { .count = 0 };
+    size_t kept = 0;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->item[i]->journaled)
+            batch->item[kept++] = batch->item[i];
+        else
+            dropped.item[dropped.count++] = batch->item[i];
+    }
+    batch->count = kept;
+    flow_let_go(flow, &dropped);
+}
+
+/* ---- upload ---- */
+
+static enum journal_verdict
+flow_verdict(enum intune_verdict verdict)
+{
+    switch (verdict) {
+    case INTUNE_ACCEPTED:
+        return JOURNAL_ACCEPTED;
+    case INTUNE_ALREADY_COMPLETED:
+        return JOURNAL_ALREADY_COMPLETED;
+    case INTUNE_LEASE_LOST:
+        return JOURNAL_LEASE_LOST;
+    case INTUNE_UNKNOWN:
+        break;
+    }
+    return JOURNAL_UNKNOWN;
+}
+
+static const char *
+flow_verdict_text(enum journal_verdict verdict)
+{
+    switch (verdict) {
+    case JOURNAL_ACCEPTED:
+        return "accepted";
+    case JOURNAL_ALREADY_COMPLETED:
+        return "not needed, as another instance's result stands";
+    case JOURNAL_LEASE_LOST:
+        return "discarded, as the lease was lost; the service gives the request out again";
+    case JOURNAL_NO_VERDICT:
+    case JOURNAL_UNKNOWN:
+        break;
+    }
+    return "refused";
+}
+
+static int
+flow_upload_items(struct flow *flow, struct flow_item *const *items, size_t count,
+        struct cc_err *err)
+{
+    const char *results[FLOW_BATCH_MAX] = { NULL };
+    enum intune_verdict verdicts[FLOW_BATCH_MAX];
+
+    for (size_t i = 0; i < count; i++)
+        results[i] = cc_buf_str(&items[i]->result.json);
+    if (flow_service_said(flow,
+                intune_queue_upload(flow->intune, flow->kind.queue, flow->connector_id, results,
+                        count, verdicts, err),
+                err) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        items[i]->verdict = flow_verdict(verdicts[i]);
+    return 0;
+}
+
+/* Whether the service will never take this as it is (400, 409, 413), as against now. */
+static bool
+flow_upload_refused(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_HTTP &&
+           (err->code == 400 || err->code == 409 || err->code == 413 || err->code == 422);
+}
+
+static void
+flow_write_upload_failure(struct flow *flow, const char *request_id, size_t count,
+        const struct cc_err *err)
+{
+    const struct event_fields fields = { .request_id = request_id, .error = err };
+
+    eventlog_write(flow->log, flow->kind.event.upload_failure, &fields,
+            "Uploading %zu result%s of %ss failed: %s", count, count == 1 ? "" : "s",
+            flow->kind.title, cc_err_text(err));
+}
+
+/* One result of a refused batch by itself, so that it does not hold up its neighbours. */
+static int
+flow_upload_alone(struct flow *flow, struct flow_item *item, struct cc_err *err)
+{
+    struct cc_err refusal = { 0 };
+
+    if (flow_upload_items(flow, &item, 1, &refusal) == 0)
+        return 0;
+    if (!flow_upload_refused(&refusal)) {
+        *err = refusal;
+        return -1;
+    }
+    flow_write_upload_failure(flow, item->request_id, 1, &refusal);
+    item->verdict = JOURNAL_UNKNOWN;
+    return 0;
+}
+
+static int
+flow_upload(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
+{
+    int rc = 0;
+
+    batch->began = cc_clock_mono_ms();
+    if (flow_upload_items(flow, batch->item, batch->count, err) == 0)
+        return 0;
+    flow_write_upload_failure(flow, NULL, batch->count, err);
+    if (!flow_upload_refused(err))
+        return -1;
+    cc_err_clear(err);
+    for (size_t i = 0; i < batch->count && rc == 0; i++)
+        rc = flow_upload_alone(flow, batch->item[i], err);
+    return rc;
+}
+
+static void
+flow_write_upload_events(struct flow *flow, const struct flow_batch *batch)
+{
+    const struct event_fields fields = { .duration_ms = cc_clock_mono_ms() - batch->began };
+
+    eventlog_write(flow->log, flow->kind.event.upload_success, &fields,
+            "Uploaded %zu result%s of %ss", batch->count, batch->count == 1 ? "" : "s",
+            flow->kind.title);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct flow_item *item = batch->item[i];
+        const struct event_fields one = {
+            .request_id = item->request_id,
+            .user = item->user,
+            .device = item->device,
+            .thumbprint = item->thumbprint,
+        };
+        eventlog_write(flow->log, flow->kind.event.uploaded_request, &one,
+                "The result of the %s %s was %s", flow->kind.title, item->request_id,
+                flow_verdict_text(item->verdict));
+    }
+}
+
+/* ---- journal: reported; admin events; journal: closed ---- */
+
+static int
+flow_journal_reports(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
+{
+    struct journal_report reports[FLOW_BATCH_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        if (!batch->item[i]->reported)
+            reports[count++] =
+                    (struct journal_report){ batch->item[i]->request_id, batch->item[i]->verdict };
+    }
+    if (count == 0)
+        return 0;
+    return flow_store_said(flow,
+            journal_report(flow->store, flow->kind.workload, reports, count, err), err);
+}
+
+static int
+flow_journal_closes(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
+{
+    const char *ids[FLOW_BATCH_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        if (!batch->item[i]->closed)
+            ids[count++] = batch->item[i]->request_id;
+    }
+    if (count == 0)
+        return 0;
+    return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, ids, count, err),
+            err);
+}
+
+void
+flow_write_admin_event(struct flow *flow, const struct flow_item *item)
+{
+    const struct flow_kind *kind = &flow->kind;
+    const struct event_fields fields = {
+        .request_id = item->request_id,
+        .user = item->user,
+        .device = item->device,
+        .thumbprint = item->thumbprint,
+    };
+
+    /* Another instance, or another attempt, will write it. */
+    if (item->silent || item->verdict == JOURNAL_ALREADY_COMPLETED ||
+            item->verdict == JOURNAL_LEASE_LOST ||
+            (item->verdict == JOURNAL_ACCEPTED && item->result.outcome == JOURNAL_FAILED_RETRYABLE))
+        return;
+    if (item->verdict != JOURNAL_ACCEPTED) {
+        atomic_fetch_add(&flow->failed, 1);
+        eventlog_write(flow->log, kind->event.request_failure, &fields,
+                "The %s %s failed: the service refused its result", kind->title, item->request_id);
+    } else if (item->result.outcome == JOURNAL_SUCCEEDED) {
+        atomic_fetch_add(&flow->succeeded, 1);
+        eventlog_write(flow->log, kind->event.request_success, &fields,
+                "The %s %s was fulfilled and its result accepted: %s", kind->title,
+                item->request_id, item->result.detail);
+    } else {
+        atomic_fetch_add(&flow->failed, 1);
+        eventlog_write(flow->log, kind->event.request_failure, &fields, "The %s %s failed: %s",
+                kind->title, item->request_id, item->result.detail);
+    }
+}
+
+/* ---- a batch from done to closed ---- */
+
+static void
+flow_bring_to_end(struct flow *flow, struct flow_batch *batch)
+{
+    if (!flow_until_done(flow, batch, "journaling", flow_journal_results))
+        return;
+    flow_drop_unjournaled(flow, batch);
+    if (batch->count == 0 || !flow_until_done(flow, batch, "uploading", flow_upload))
+        return;
+    flow_write_upload_events(flow, batch);
+    if (!flow_until_done(flow, batch, "journaling the upload", flow_journal_reports))
+        return;
+    for (size_t i = 0; i < batch->count; i++)
+        flow_write_admin_event(flow, batch->item[i]);
+    (void)flow_until_done(flow, batch, "closing", flow_journal_closes);
+}
+
+void *
+flow_uploader(void *arg)
+{
+    struct flow *flow = arg;
+    struct flow_batch batch;
+
+    while (flow_take_done(flow, &batch)) {
+        flow_bring_to_end(flow, &batch);
+        flow_let_go(flow, &batch);
+    }
+    return NULL;
+}
