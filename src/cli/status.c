@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "http/client.h"
+
+#define STATUS_TIMEOUT_MS 5000
+#define STATUS_ANSWER_MAX (256 * 1024)
+#define TEXT_MAX 4096 /* bytes of one text in the answer */
+
+/* ---- asking the daemon ---- */
+
+static int
+ask(struct http_client *client, const char *socket, struct http_response *response,
+        struct cc_err *err)
+{
+    const struct http_request request = {
+        .method = "GET",
+        .url = "http://localhost/v1/status",
+        .timeout_ms = STATUS_TIMEOUT_MS,
+        .max_response = STATUS_ANSWER_MAX,
+    };
+    struct cc_err cause = { 0 };
+
+    if (http_client_send(client, &request, response, &cause) != 0)
+        return cc_err_set(err, cause.domain, cause.code,
+                "the daemon does not answer on %s: start it (systemctl start certconnectord) and look at "
+                "its log when it does not stay; you must be root or of its group to ask it (%s)",
+                socket, cc_err_text(&cause));
+    if (response->status != 200)
+        return cc_err_set(err, CC_DOM_HTTP, response->status,
+                "the daemon on %s answered with status %ld: is it of another version?", socket,
+                response->status);
+    return 0;
+}
+
+static int
+fetch(const char *socket, json_object **ret_status, struct cc_err *err)
+{
+    const struct http_client_settings settings = {
+        .user_agent = "certconnector/" CC_VERSION,
+        .unix_socket = socket,
+    };
+    struct http_client *client = NULL;
+    struct http_response response;
+    int rc = -1;
+
+    http_response_init(&response);
+    if (http_client_open(&settings, &client, err) != 0 || ask(client, socket, &response, err) != 0)
+        goto out;
+    if ((*ret_status = cc_json_parse(response.body.data, response.body.len, err)) == NULL) {
+        cc_err_in(err, "answer of the daemon on %s", socket);
+        goto out;
+    }
+    rc = 0;
+out:
+    http_response_free(&response);
+    http_client_close(client);
+    return rc;
+}
+
+static int
+fetch_configured(const char *config_path, const char *socket, json_object **ret_status,
+        struct cc_err *err)
+{
+    struct config *config = NULL;
+    int rc;
+
+    if (socket != NULL)
+        return fetch(socket, ret_status, err);
+    if (cli_load_config(config_path, &config, err) != 0)
+        return -1;
+    rc = fetch(config->connector.control_socket, ret_status, err);
+    config_free(config);
+    return rc;
+}
+
+/* ---- showing what it said; what is absent or of another type is not shown ---- */
+
+static json_object *
+inner(json_object *obj, const char *name)
+{
+    json_object *found = NULL;
+
+    return obj != NULL && cc_json_get_object(obj, name, &found, NULL) == 0 ? found : NULL;
+}
+
+static const char *
+text(json_object *obj, const char *name)
+{
+    const char *found = NULL;
+
+    return obj != NULL && cc_json_get_str(obj, name, TEXT_MAX, &found, NULL) == 0 ? found : NULL;
+}
+
+static int64_t
+number(json_object *obj, const char *name)
+{
+    int64_t found = 0;
+
+    return obj != NULL && cc_json_get_int(obj, name, INT64_MIN, INT64_MAX, 0, &found, NULL) == 0
+                   ? found
+                   : 0;
+}
+
+static void
+show(const char *label, const char *value)
+{
+    if (value == NULL || value[0] == '\0')
+        return;
+    printf("%-14s", label);
+    cli_print_escaped(value);
+    putchar('\n');
+}
+
+/* "12 s ago", "3 h ago"; NULL for a time that is not there. */
+static const char *
+ago(const char *time, char *ret, size_t size)
+{
+    int64_t then, seconds;
+
+    if (time == NULL || cc_time_parse(time, &then, NULL) != 0)
+        return NULL;
+    seconds = (cc_clock_now_ms() - then) / 1000;
+    if (seconds < 120)
+        (void)snprintf(ret, size, "%" PRId64 " s ago", seconds > 0 ? seconds : 0);
+    else if (seconds < 7200)
+        (void)snprintf(ret, size, "%" PRId64 " min ago", seconds / 60);
+    else if (seconds < 2 * 86400)
+        (void)snprintf(ret, size, "%" PRId64 " h ago", seconds / 3600);
+    else
+        (void)snprintf(ret, size, "%" PRId64 " days ago", seconds / 86400);
+    return ret;
+}
+
+static void
+show_connector(json_object *status)
+{
+    json_object *features = NULL;
+    char line[512], since[32];
+
+    show("connector", text(status, "name"));
+    show("id", text(status, "connectorId"));
+    if (ago(text(status, "startedDateTime"), since, sizeof(since)) != NULL) {
+        (void)snprintf(line, sizeof(line), "%s, pid %" PRId64 ", started %s",
+                text(status, "version"), number(status, "pid"), since);
+        show("version", line);
+    }
+    if (cc_json_get_array(status, "features", &features, NULL) != 0 || features == NULL)
+        return;
+    printf("%-14s", "features");
+    for (size_t i = 0; i < json_object_array_length(features); i++) {
+        fputs(i > 0 ? ", " : "", stdout);
+        cli_print_escaped(json_object_get_string(json_object_array_get_idx(features, i)));
+    }
+    puts(json_object_array_length(features) == 0 ? "none" : "");
+}
+
+static void
+show_token(json_object *token)
+{
+    char line[512], since[32];
+
+    if (token == NULL)
+        return;
+    (void)snprintf(line, sizeof(line), "%s, since %s", text(token, "state"),
+            text(token, "sinceDateTime") != NULL
+                    ? ago(text(token, "sinceDateTime"), since, sizeof(since))
+                    : "the start");
+    show("token", line);
+    show("  because", text(token, "lastError"));
+    show("  label", text(token, "label"));
+    show("  model", text(token, "model"));
+    show("  profile", text(token, "profile"));
+    (void)snprintf(line, sizeof(line),
+            "%" PRId64 " sessions, %" PRId64 " operations, %" PRId64 " failed, %" PRId64
+            " restarts",
+            number(token, "sessions"), number(token, "operations"), number(token, "failures"),
+            number(token, "restarts"));
+    show("  work", line);
+}
+
+static void
+show_service(json_object *service)
+{
+    char line[128], since[32];
+
+    if (service == NULL)
+        return;
+    show("service", text(service, "contact"));
+    show("  because", text(service, "lastError"));
+    show("  last contact", ago(text(service, "lastContactDateTime"), since, sizeof(since)));
+    (void)snprintf(line, sizeof(line), "%+.1f s", (double)number(service, "clockSkewMs") / 1000);
+    show("  its clock", line);
+}
+
+static void
+show_workload(const char *name, json_object *workload)
+{
+    json_object *journal = inner(workload, "journal");
+    char line[256], since[32];
+
+    if (workload == NULL)
+        return;
+    (void)snprintf(line, sizeof(line),
+            "%" PRId64 " in work; since start %" PRId64 " succeeded, %" PRId64 " failed",
+            number(workload, "inWork"), number(workload, "succeeded"), number(workload, "failed"));
+    show(name, line);
+    (void)snprintf(line, sizeof(line),
+            "%" PRId64 " received, %" PRId64 " prepared, %" PRId64 " issued, %" PRId64
+            " failed, %" PRId64 " reported, %" PRId64 " closed",
+            number(journal, "received"), number(journal, "prepared"), number(journal, "issued"),
+            number(journal, "failed"), number(journal, "reported"), number(journal, "closed"));
+    if (journal != NULL)
+        show("  journal", line);
+    (void)snprintf(line, sizeof(line), "%" PRId64 " succeeded, %" PRId64 " failed",
+            number(workload, "totalSucceeded"), number(workload, "totalFailed"));
+    show("  in all", line);
+    show("  last asked", ago(text(workload, "lastDownloadDateTime"), since, sizeof(since)));
+    show("  oldest", ago(text(workload, "oldestRequestDateTime"), since, sizeof(since)));
+}
+
+static void
+show_status(json_object *status)
+{
+    json_object *workloads = inner(status, "workloads");
+
+    show_connector(status);
+    show_token(inner(status, "token"));
+    show_service(inner(status, "service"));
+    show_workload("pfx-import", inner(workloads, "pfx-import"));
+}
+
+static int
+status_run(const struct cli_command *command, int argc, char **argv)
+{
+    const char *config_path = NULL, *socket = NULL;
+    bool json = false;
+    const struct cli_option options[] = {
+        { "config", &config_path, NULL },
+        { "socket", &socket, NULL },
+        { "json", NULL, &json },
+        { NULL, NULL, NULL },
+    };
+    json_object *status = NULL;
+    struct cc_err err = { 0 };
+    int first, exit_status;
+
+    if (cli_options(command, argc, argv, options, &first, &exit_status) != 0)
+        return exit_status;
+    if (first < argc)
+        return cli_usage_error(command, "unexpected argument %s", argv[first]);
+    if (fetch_configured(config_path, socket, &status, &err) != 0)
+        return cli_fail(command, &err);
+    if (json)
+        return cli_print_json(status);
+    show_status(status);
+    json_object_put(status);
+    return CLI_OK;
+}
+
+const struct cli_command cli_status = {
+    .name = "status",
+    .summary = "what the running connector does",
+    .usage = "usage: certconnector status [--json] [--config FILE | --socket PATH]\n"
+             "\n"
+             "Asks the running daemon over its control socket: version, features, token,\n"
+             "service, requests in work and done, the oldest request.\n"
+             "\n"
+             "  --json          as one JSON object\n"
+             "  --config FILE   where the control socket is named (default\n"
+             "                  " CONFIG_DEFAULT_PATH ")\n"
+             "  --socket PATH   the control socket itself\n"
+             "\n"
+             "Exit status: 0; 1 when the daemon does not answer; 2 for bad usage.\n",
+    .run = status_run,
+};

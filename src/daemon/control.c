@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/daemon_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+
+#define CONTROL_ANSWER_MAX (256 * 1024)
+#define CONTROL_CONNECTIONS 16
+#define CONTROL_BODY_MAX 4096
+
+/*
+ * The control socket: who may connect to it (its mode, its folder) may ask.  GET /v1/status is all there is.
+ */
+
+static void
+reply_text(struct http_exchange *exchange, unsigned status, const char *text)
+{
+    http_exchange_reply(exchange, status, NULL, 0, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+static void
+reply_status(struct daemon *d, struct http_exchange *exchange)
+{
+    struct cc_buf body = CC_BUF_INIT(CONTROL_ANSWER_MAX);
+    json_object *status = status_build(d);
+
+    if (status != NULL && cc_json_write(status, &body, NULL) == 0)
+        http_exchange_reply(exchange, 200, NULL, 0, "application/json", body.data, body.len);
+    else
+        reply_text(exchange, 500, "out of memory\n");
+    json_object_put(status);
+    cc_buf_free(&body);
+}
+
+static void
+control_handle(void *arg, struct http_exchange *exchange)
+{
+    if (strcmp(http_exchange_path(exchange), "/v1/status") != 0)
+        reply_text(exchange, 404, "no such path\n");
+    else if (strcmp(http_exchange_method(exchange), "GET") != 0)
+        reply_text(exchange, 405, "only GET\n");
+    else
+        reply_status(arg, exchange);
+}
+
+int
+control_open(struct daemon *d, struct cc_err *err)
+{
+    char listen[256];
+    int len = snprintf(listen, sizeof(listen), "unix:%s", d->config->connector.control_socket);
+    const struct http_listener_settings settings = {
+        .listen = listen,
+        .workers = 1,
+        .max_connections = CONTROL_CONNECTIONS,
+        .max_body = CONTROL_BODY_MAX,
+        .handler = control_handle,
+        .handler_arg = d,
+    };
+
+    if (len < 0 || (size_t)len >= sizeof(listen))
+        return cc_err_set(err, CC_DOM_CONFIG, 0,
+                "[connector] control-socket: the path is too long");
+    if (http_listener_open(&settings, &d->control, err) != 0)
+        return cc_err_in(err, "control socket");
+    return 0;
+}

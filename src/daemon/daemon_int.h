@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_DAEMON_INT_H
+#define DAEMON_DAEMON_INT_H
+
+/*
+ * The running daemon: which rooms there are, and what they are told.
+ *
+ * The main thread alone starts, changes and stops things.  Other threads (control socket, health messages, and those
+ * of the rooms that report a change of state) only look, with the lock held where it says so.
+ *
+ * What can change with the configuration while everything else goes on, the parts, are started and stopped together:
+ * the token, the service, the workloads, the health messages.
+ */
+
+#include <json-c/json.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/text.h"
+#include "config/config.h"
+#include "eventlog/eventlog.h"
+#include "hsm/hsm.h"
+#include "http/listener.h"
+#include "intune/service.h"
+#include "pfximport/pfximport.h"
+#include "store/store.h"
+
+#define DAEMON_DRAIN_MS 20000  /* for work under way, when we stop */
+#define DAEMON_GOODBYE_MS 3000 /* for the last health message */
+#define DAEMON_LOOK_MS 10000   /* between two looks at ourselves (watchdog, status text) */
+#define DAEMON_CLOSED_KEEP_MS                                                                      \
+    (30 * 24 * 3600 * 1000LL) /* closed requests are kept, to recognise repeats */
+
+/* Features that this version has. */
+#define DAEMON_FEATURES CONFIG_PFX_IMPORT
+
+struct options {
+    const char *config_path;
+    const char **overrides; /* "section.key=value", borrowed from argv */
+    size_t override_count;
+    bool check_only;
+};
+
+struct health;
+
+struct parts {
+    struct hsm *hsm;
+    struct intune *intune;
+    struct pfximport *pfximport; /* NULL: the feature is off */
+    struct health *health;
+};
+
+struct daemon {
+    const struct options *options;
+    struct eventlog *log;
+    struct store *store;
+    struct http_listener *control;
+    char connector_id[CC_UUID_LEN];
+    int64_t started_ms; /* wall time */
+
+    pthread_mutex_t lock;
+    struct config *config; /* guarded by lock; the main thread reads it freely */
+    struct parts parts;    /* guarded by lock; the main thread reads them freely */
+
+    /* What was said last of the token and the service, so that an event tells a recovery from a first contact. */
+    atomic_bool token_was_lost;
+    atomic_bool service_was_lost;
+};
+
+/* ---- options.c ---- */
+
+/* 0: run; else *ret_status is the exit status, and all is said. */
+CC_MUST int options_parse(int argc, char **argv, struct options *ret, int *ret_status);
+void options_free(struct options *options);
+
+/* ---- daemon.c ---- */
+
+/* From start to stop; the exit status. */
+int daemon_run(const struct options *options);
+
+/* ---- parts.c ---- */
+
+/* Starts all parts with d->config.  On failure none is left running. */
+CC_MUST int parts_start(struct daemon *d, struct cc_err *err);
+
+/* Drains the work, says goodbye to the service, closes. */
+void parts_stop(struct daemon *d);
+
+/* Gives running parts what may change while they run; new_config is not yet d->config. */
+CC_MUST int parts_reconfigure(struct daemon *d, const struct config *new_config,
+        struct cc_err *err);
+
+struct eventlog_settings parts_log_settings(const struct config *config);
+
+/* ---- reload.c ---- */
+
+/* Reads the configuration again.  A bad one changes nothing.  -1: the daemon cannot go on. */
+CC_MUST int daemon_reload(struct daemon *d, struct cc_err *err);
+
+/* Events 11 for each effective setting. */
+void daemon_log_settings(struct daemon *d);
+
+/* ---- status.c ---- */
+
+/* What "certconnector status" shows; yours to put, NULL without memory. */
+json_object *status_build(struct daemon *d);
+
+/* The heartbeat of the connector service protocol; the same. */
+json_object *status_build_heartbeat(struct daemon *d);
+
+/* One line for systemd. */
+void status_line(struct daemon *d, char *ret_text, size_t size);
+
+const char *status_contact_name(enum intune_contact contact);
+
+/* ---- control.c ---- */
+
+CC_MUST int control_open(struct daemon *d, struct cc_err *err);
+
+/* ---- health.c ---- */
+
+/* Sends health messages from a thread of its own, and prunes the journal once a day. */
+CC_MUST int health_start(struct daemon *d, struct intune *intune, int64_t interval_ms,
+        struct health **ret_health, struct cc_err *err);
+void health_set_interval(struct health *health, int64_t interval_ms);
+
+/* Sends a last message, and ends; accepts NULL. */
+void health_stop(struct health *health);
+
+#endif

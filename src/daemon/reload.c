@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/daemon_int.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+/* What it takes to put a changed setting in force. */
+enum effect {
+    EFFECT_LIVE,  /* told to the room that wants it */
+    EFFECT_PARTS, /* the parts are stopped, their work drained, and started again */
+    EFFECT_START  /* comes into force when the daemon is started again */
+};
+
+struct changes {
+    struct daemon *daemon;
+    bool parts; /* one needs EFFECT_PARTS */
+};
+
+static enum effect
+effect_of(const char *section, const char *key)
+{
+    static const struct {
+        const char *section, *key; /* key NULL: all others of the section */
+        enum effect effect;
+    } table[] = {
+        { "connector", "name", EFFECT_LIVE },
+        { "connector", "features", EFFECT_PARTS },
+        { "connector", "workers", EFFECT_PARTS },
+        { "connector", NULL, EFFECT_START },
+        { "token", NULL, EFFECT_PARTS },
+        { "log", "directory", EFFECT_START },
+    };
+
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        if (strcmp(table[i].section, section) == 0 &&
+                (table[i].key == NULL || strcmp(table[i].key, key) == 0))
+            return table[i].effect;
+    }
+    return EFFECT_LIVE;
+}
+
+/* ---- what is said of settings ---- */
+
+static void
+on_setting(void *arg, const char *section, const char *key, const char *old_value,
+        const char *new_value)
+{
+    struct daemon *d = arg;
+
+    (void)old_value;
+    eventlog_write(d->log, EVENT_CONFIGURATION_SETTING, NULL, "[%s] %s = %s", section, key,
+            new_value != NULL ? new_value : "");
+}
+
+void
+daemon_log_settings(struct daemon *d)
+{
+    config_compare(NULL, d->config, on_setting, d);
+    eventlog_write(d->log, EVENT_CONFIGURATION_LOADED, NULL, "The configuration %s was loaded",
+            d->options->config_path);
+}
+
+static void
+on_change(void *arg, const char *section, const char *key, const char *old_value,
+        const char *new_value)
+{
+    struct changes *changes = arg;
+    enum effect effect = effect_of(section, key);
+
+    if (effect == EFFECT_PARTS)
+        changes->parts = true;
+    eventlog_write(changes->daemon->log, EVENT_CONFIGURATION_CHANGED, NULL,
+            "[%s] %s: was %s, is %s%s", section, key, old_value != NULL ? old_value : "not set",
+            new_value != NULL ? new_value : "not set",
+            effect == EFFECT_START ? "; this takes a restart" : "");
+}
+
+static void
+log_rejected(struct daemon *d, const struct cc_err *err)
+{
+    const struct event_fields fields = { .error = err };
+
+    eventlog_write(d->log, EVENT_CONFIGURATION_REJECTED, &fields,
+            "The changed configuration was rejected, the settings before stay in force: %s",
+            cc_err_text(err));
+}
+
+/* ---- putting settings in force ---- */
+
+static struct config *
+swap_config(struct daemon *d, struct config *take_config)
+{
+    struct config *old;
+
+    pthread_mutex_lock(&d->lock);
+    old = d->config;
+    d->config = take_config;
+    pthread_mutex_unlock(&d->lock);
+    return old;
+}
+
+/*
+ * Starts the parts anew with the new configuration, and with the old one again when they do not start.  *take_config
+ * becomes the one that is not in force.
+ */
+static int
+restart_parts(struct daemon *d, struct config **take_config, struct cc_err *err)
+{
+    struct cc_err rejection = { 0 };
+
+    parts_stop(d);
+    *take_config = swap_config(d, *take_config);
+    if (parts_start(d, &rejection) == 0)
+        return 0;
+    log_rejected(d, &rejection);
+    *take_config = swap_config(d, *take_config);
+    if (parts_start(d, err) != 0)
+        return cc_err_in(err, "start again with the settings before");
+    return 0;
+}
+
+/* A PIN that was refused is tried again when somebody says that things have changed. */
+static bool
+token_waits_for_reload(struct daemon *d)
+{
+    struct hsm_status token;
+
+    hsm_get_status(d->parts.hsm, &token);
+    return token.state == HSM_STATE_PIN_REFUSED;
+}
+
+/* As restart_parts(), but nothing is stopped. */
+static void
+change_live(struct daemon *d, struct config **take_config)
+{
+    struct cc_err err = { 0 };
+
+    if (parts_reconfigure(d, *take_config, &err) == 0) {
+        *take_config = swap_config(d, *take_config);
+        return;
+    }
+    log_rejected(d, &err);
+    /* What took the new settings before one refused takes the old ones back. */
+    cc_err_clear(&err);
+    if (parts_reconfigure(d, d->config, &err) != 0)
+        cc_log(CC_LOG_ERROR, "daemon", "taking the settings back: %s", cc_err_text(&err));
+}
+
+static int
+use_config(struct daemon *d, struct config **take_config, struct cc_err *err)
+{
+    struct changes changes = { .daemon = d };
+    struct eventlog_settings log;
+    int rc = 0;
+
+    config_compare(d->config, *take_config, on_change, &changes);
+    if (changes.parts || token_waits_for_reload(d))
+        rc = restart_parts(d, take_config, err);
+    else
+        change_live(d, take_config);
+    log = parts_log_settings(d->config);
+    if (rc == 0)
+        rc = eventlog_reconfigure(d->log, &log, err);
+    return rc;
+}
+
+int
+daemon_reload(struct daemon *d, struct cc_err *err)
+{
+    struct config *config = NULL;
+    struct cc_err rejection = { 0 };
+    int rc = 0;
+
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)cc_clock_mono_ms() * 1000);
+    if (config_load(d->options->config_path, d->options->overrides, d->options->override_count,
+                &config, &rejection) != 0)
+        log_rejected(d, &rejection);
+    else
+        rc = use_config(d, &config, err);
+    config_free(config);
+    (void)sd_notify(0, "READY=1");
+    return rc;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/daemon_int.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "store/journal.h"
+
+/* What the parts say of themselves, taken in one moment. */
+struct snapshot {
+    char name[256];
+    unsigned features; /* that run */
+    bool has_token, has_service, has_pfximport;
+    struct hsm_status token;
+    struct intune_status service;
+    struct pfximport_status pfximport;
+    struct journal_counts journal;
+    bool has_journal;
+};
+
+static void
+snapshot_take(struct daemon *d, struct snapshot *ret)
+{
+    struct snapshot s = { .features = 0 };
+
+    pthread_mutex_lock(&d->lock);
+    cc_strcpy(s.name, sizeof(s.name), d->config->connector.name);
+    if ((s.has_token = d->parts.hsm != NULL))
+        hsm_get_status(d->parts.hsm, &s.token);
+    if ((s.has_service = d->parts.intune != NULL))
+        intune_get_status(d->parts.intune, &s.service);
+    if ((s.has_pfximport = d->parts.pfximport != NULL)) {
+        pfximport_get_status(d->parts.pfximport, &s.pfximport);
+        s.features |= CONFIG_PFX_IMPORT;
+    }
+    pthread_mutex_unlock(&d->lock);
+    s.has_journal = journal_count(d->store, "pfx-import", &s.journal, NULL) == 0;
+    *ret = s;
+}
+
+/* ---- writing; a tree without memory is no tree: *ok says so at the end ---- */
+
+static void
+put_str(json_object *obj, const char *name, const char *value, bool *ok)
+{
+    *ok = *ok && cc_json_add_str(obj, name, value, NULL) == 0;
+}
+
+static void
+put_int(json_object *obj, const char *name, int64_t value, bool *ok)
+{
+    *ok = *ok && cc_json_add_int(obj, name, value, NULL) == 0;
+}
+
+static void
+put_count(json_object *obj, const char *name, uint64_t value, bool *ok)
+{
+    put_int(obj, name, value < INT64_MAX ? (int64_t)value : INT64_MAX, ok);
+}
+
+/* Adds nothing for a time that never was. */
+static void
+put_time(json_object *obj, const char *name, int64_t ms, bool *ok)
+{
+    char text[CC_TIME_LEN];
+
+    if (ms == 0)
+        return;
+    cc_time_format(ms, text);
+    put_str(obj, name, text, ok);
+}
+
+/* An object in obj to be filled, or NULL, which the functions above take for no memory too. */
+static json_object *
+put_object(json_object *obj, const char *name, bool *ok)
+{
+    json_object *inner = json_object_new_object();
+
+    *ok = *ok && inner != NULL && cc_json_add(obj, name, inner, NULL) == 0;
+    return *ok ? inner : NULL;
+}
+
+static void
+put_features(json_object *obj, unsigned features, bool *ok)
+{
+    json_object *list = json_object_new_array();
+
+    if (list != NULL && (features & CONFIG_PFX_IMPORT) != 0)
+        json_object_array_add(list, json_object_new_string("pfx-import"));
+    *ok = *ok && list != NULL && cc_json_add(obj, "features", list, NULL) == 0;
+}
+
+static json_object *
+finish(json_object *obj, bool ok)
+{
+    if (ok)
+        return obj;
+    json_object_put(obj);
+    return NULL;
+}
+
+/* ---- status ---- */
+
+const char *
+status_contact_name(enum intune_contact contact)
+{
+    switch (contact) {
+    case INTUNE_CONTACT_NONE:
+        return "none";
+    case INTUNE_CONTACT_OK:
+        return "ok";
+    case INTUNE_CONTACT_LOST:
+        return "lost";
+    case INTUNE_SIGN_IN_REFUSED:
+        return "sign-in refused";
+    case INTUNE_MOVED:
+        return "moved";
+    }
+    return "none";
+}
+
+static void
+put_token(json_object *obj, const struct hsm_status *token, bool *ok)
+{
+    put_str(obj, "state", hsm_state_name(token->state), ok);
+    put_time(obj, "sinceDateTime", token->since_ms, ok);
+    put_str(obj, "label", token->label, ok);
+    put_str(obj, "manufacturer", token->manufacturer, ok);
+    put_str(obj, "model", token->model, ok);
+    put_str(obj, "serial", token->serial, ok);
+    put_str(obj, "profile", token->profile, ok);
+    put_int(obj, "sessions", token->sessions, ok);
+    put_count(obj, "operations", token->operations, ok);
+    put_count(obj, "failures", token->failures, ok);
+    put_count(obj, "restarts", token->restarts, ok);
+    put_int(obj, "pid", token->pid, ok);
+    if (token->state != HSM_STATE_OPEN)
+        put_str(obj, "lastError", token->last_error, ok);
+}
+
+static void
+put_service(json_object *obj, const struct intune_status *service, bool *ok)
+{
+    put_str(obj, "contact", status_contact_name(service->contact), ok);
+    put_time(obj, "lastContactDateTime", service->last_contact_ms, ok);
+    put_int(obj, "clockSkewMs", service->clock_skew_ms, ok);
+    if (service->contact != INTUNE_CONTACT_OK)
+        put_str(obj, "lastError", service->last_error, ok);
+}
+
+static void
+put_journal(json_object *obj, const struct journal_counts *journal, bool *ok)
+{
+    static const char *const names[] = {
+        [JOURNAL_RECEIVED] = "received",
+        [JOURNAL_PREPARED] = "prepared",
+        [JOURNAL_ISSUED] = "issued",
+        [JOURNAL_FAILED] = "failed",
+        [JOURNAL_REPORTED] = "reported",
+        [JOURNAL_CLOSED] = "closed",
+    };
+
+    for (size_t state = JOURNAL_RECEIVED; state < CC_COUNT(names); state++)
+        put_count(obj, names[state], journal->by_state[state], ok);
+}
+
+static void
+put_pfximport(json_object *obj, const struct snapshot *s, bool *ok)
+{
+    put_int(obj, "inWork", s->pfximport.in_work, ok);
+    put_count(obj, "succeeded", s->pfximport.succeeded, ok);
+    put_count(obj, "failed", s->pfximport.failed, ok);
+    put_time(obj, "lastDownloadDateTime", s->pfximport.last_download_ms, ok);
+    if (!s->has_journal)
+        return;
+    put_count(obj, "totalSucceeded", s->journal.succeeded, ok);
+    put_count(obj, "totalFailed", s->journal.failed, ok);
+    put_time(obj, "oldestRequestDateTime", s->journal.oldest_open_ms, ok);
+    put_journal(put_object(obj, "journal", ok), &s->journal, ok);
+}
+
+json_object *
+status_build(struct daemon *d)
+{
+    json_object *status = json_object_new_object();
+    bool ok = status != NULL;
+    struct snapshot s;
+
+    snapshot_take(d, &s);
+    put_str(status, "version", CC_VERSION, &ok);
+    put_str(status, "name", s.name, &ok);
+    put_str(status, "connectorId", d->connector_id, &ok);
+    put_int(status, "pid", getpid(), &ok);
+    put_time(status, "startedDateTime", d->started_ms, &ok);
+    put_features(status, s.features, &ok);
+    if (s.has_token)
+        put_token(put_object(status, "token", &ok), &s.token, &ok);
+    if (s.has_service)
+        put_service(put_object(status, "service", &ok), &s.service, &ok);
+    if (s.has_pfximport) {
+        json_object *workloads = put_object(status, "workloads", &ok);
+
+        put_pfximport(put_object(workloads, "pfx-import", &ok), &s, &ok);
+    }
+    return finish(status, ok);
+}
+
+void
+status_line(struct daemon *d, char *ret_text, size_t size)
+{
+    struct snapshot s;
+
+    snapshot_take(d, &s);
+    (void)snprintf(ret_text, size,
+            "token %s, service %s, %u requests in work, %llu done, %llu failed",
+            s.has_token ? hsm_state_name(s.token.state) : "closed",
+            s.has_service ? status_contact_name(s.service.contact) : "none", s.pfximport.in_work,
+            (unsigned long long)s.pfximport.succeeded, (unsigned long long)s.pfximport.failed);
+}
+
+/* ---- heartbeat ---- */
+
+static void
+put_metric(json_object *list, const char *name, uint64_t succeeded, uint64_t failed, bool *ok)
+{
+    json_object *metric = json_object_new_object();
+
+    put_str(metric, "name", name, ok);
+    put_count(metric, "value", succeeded + failed, ok);
+    put_count(metric, "successCount", succeeded, ok);
+    put_count(metric, "failureCount", failed, ok);
+    if (!*ok || json_object_array_add(list, metric) != 0) {
+        json_object_put(metric);
+        *ok = false;
+    }
+}
+
+static void
+put_issue(json_object *list, const char *code, const char *severity, const char *message, bool *ok)
+{
+    json_object *issue = json_object_new_object();
+
+    put_str(issue, "code", code, ok);
+    put_str(issue, "severity", severity, ok);
+    put_str(issue, "message", message, ok);
+    if (!*ok || json_object_array_add(list, issue) != 0) {
+        json_object_put(issue);
+        *ok = false;
+    }
+}
+
+static json_object *
+put_list(json_object *obj, const char *name, bool *ok)
+{
+    json_object *list = json_object_new_array();
+
+    *ok = *ok && list != NULL && cc_json_add(obj, name, list, NULL) == 0;
+    return *ok ? list : NULL;
+}
+
+static void
+put_heartbeat_token(json_object *obj, const struct hsm_status *token, bool *ok)
+{
+    put_str(obj, "state", hsm_state_name(token->state), ok);
+    put_str(obj, "label", token->label, ok);
+    put_str(obj, "manufacturer", token->manufacturer, ok);
+    put_str(obj, "model", token->model, ok);
+}
+
+json_object *
+status_build_heartbeat(struct daemon *d)
+{
+    json_object *beat = json_object_new_object();
+    bool ok = beat != NULL;
+    struct snapshot s;
+
+    snapshot_take(d, &s);
+    put_str(beat, "connectorId", d->connector_id, &ok);
+    put_str(beat, "displayName", s.name, &ok);
+    put_str(beat, "version", CC_VERSION, &ok);
+    put_features(beat, s.features, &ok);
+    put_time(beat, "startedDateTime", d->started_ms, &ok);
+    put_time(beat, "sentDateTime", cc_clock_now_ms(), &ok);
+    if (s.has_token)
+        put_heartbeat_token(put_object(beat, "token", &ok), &s.token, &ok);
+    if (s.has_pfximport)
+        put_int(put_object(beat, "queues", &ok), "pfx-import", s.pfximport.in_work, &ok);
+    put_metric(put_list(beat, "metrics", &ok), "pfx-import", s.pfximport.succeeded,
+            s.pfximport.failed, &ok);
+    json_object *issues = put_list(beat, "issues", &ok);
+    if (s.has_token && s.token.state == HSM_STATE_LOST)
+        put_issue(issues, "TokenLost", "error", s.token.last_error, &ok);
+    if (s.has_token && s.token.state == HSM_STATE_PIN_REFUSED)
+        put_issue(issues, "TokenPinRefused", "error", s.token.last_error, &ok);
+    return finish(beat, ok);
+}
