@@ -152,8 +152,8 @@ flow_item_remove(struct flow_item *item)
 
 /* ---- waiting ---- */
 
-void
-flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
+static struct timespec
+flow_until(int64_t ms)
 {
     struct timespec until;
 
@@ -164,6 +164,14 @@ flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
+    return until;
+}
+
+void
+flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
+{
+    const struct timespec until = flow_until(ms);
+
     (void)pthread_cond_timedwait(cond, &flow->lock, &until);
 }
 
@@ -319,18 +327,15 @@ flow_start(const struct flow_kind *kind, const struct flow_settings *settings, v
     return 0;
 }
 
-/* Lets uploads end that can; true when nothing is left. */
-static bool
+/* Lets uploads end that can. */
+static void
 flow_drain_uploads(struct flow *flow, int64_t deadline)
 {
-    bool empty;
-
     pthread_mutex_lock(&flow->lock);
     for (;;) {
         int64_t left = deadline - cc_clock_mono_ms();
 
-        empty = flow->count[FLOW_DONE] + flow->count[FLOW_UPLOADING] == 0;
-        if (empty || left <= 0)
+        if (flow->count[FLOW_DONE] + flow->count[FLOW_UPLOADING] == 0 || left <= 0)
             break;
         flow_wait(flow, &flow->idle, left);
     }
@@ -338,7 +343,18 @@ flow_drain_uploads(struct flow *flow, int64_t deadline)
     pthread_cond_broadcast(&flow->done);
     pthread_cond_broadcast(&flow->attend);
     pthread_mutex_unlock(&flow->lock);
-    return empty;
+}
+
+/* A thread that is still waiting for the service when the time is over is told to wait no more. */
+static void
+flow_join(struct flow *flow, pthread_t thread, int64_t deadline)
+{
+    const struct timespec until = flow_until(cc_deadline_left(deadline));
+
+    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+        return;
+    intune_cancel(flow->intune);
+    pthread_join(thread, NULL);
 }
 
 static void
@@ -376,14 +392,13 @@ flow_stop(struct flow *flow, int64_t drain_ms)
 
     intune_cancel_downloads(flow->intune);
     if (flow->has_downloader)
-        pthread_join(flow->downloader, NULL);
+        flow_join(flow, flow->downloader, deadline);
     cc_pool_close(flow->pool);
-    if (!flow_drain_uploads(flow, deadline))
-        intune_cancel(flow->intune);
+    flow_drain_uploads(flow, deadline);
     for (unsigned i = 0; i < flow->uploader_count; i++)
-        pthread_join(flow->uploaders[i], NULL);
+        flow_join(flow, flow->uploaders[i], deadline);
     if (flow->has_keeper)
-        pthread_join(flow->keeper, NULL);
+        flow_join(flow, flow->keeper, deadline);
     flow_free(flow);
 }
 

@@ -257,7 +257,7 @@ flow_write_download_failure(struct flow *flow, const struct cc_err *err, const c
 /* Journals what came and takes it in; the journal first, as a request that it does not know must not be begun. */
 static int
 flow_admit(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
-        size_t count, struct cc_err *err)
+        size_t count, int64_t began, struct cc_err *err)
 {
     struct journal_entry entries[FLOW_BATCH_MAX] = { 0 };
     enum journal_todo todo[FLOW_BATCH_MAX];
@@ -279,6 +279,8 @@ flow_admit(struct flow *flow, const struct intune_work *work, const struct flow_
     }
     pthread_mutex_lock(&flow->admission);
     rc = flow_store_said(flow, journal_receive(flow->store, entries, count, todo, err), err);
+    if (rc == 0)
+        flow_write_download_events(flow, work, about, count, began);
     for (size_t i = 0; i < count && rc == 0; i++) {
         struct cc_err one = { 0 };
 
@@ -312,11 +314,10 @@ flow_take_download(struct flow *flow, const struct intune_work *work, size_t cou
 
     for (size_t i = 0; i < count; i++)
         flow->kind.describe(flow->arg, work[i].body, &about[i]);
-    if (flow_admit(flow, work, about, count, err) != 0) {
+    if (flow_admit(flow, work, about, count, began, err) != 0) {
         flow_refuse(flow, work, count);
         return -1;
     }
-    flow_write_download_events(flow, work, about, count, began);
     return 0;
 }
 

@@ -1,0 +1,726 @@
+/* SPDX-License-Identifier: MIT */
+/* The way of requests through a flow, against a service in this process, with work that does as it is told. */
+
+#include "pfximport/flow.h"
+
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "service_sim.h"
+#include "store/store.h"
+
+#define LEASE_MS 300000
+#define WORKERS 4
+#define BATCH 10
+
+/* One connector with everything that a flow needs. */
+struct rig {
+    char folder[64];
+    struct sim *sim;
+    struct store *store;
+    struct eventlog *log;
+    struct intune *intune;
+    struct flow *flow;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ready;        /* guarded by lock */
+    unsigned asked;    /* guarded by lock: whether it is ready */
+    bool gate_closed;  /* guarded by lock: work waits */
+    unsigned at_gate;  /* guarded by lock */
+    unsigned troubles; /* guarded by lock: so many tries find the token away */
+    unsigned worked;   /* guarded by lock: finished */
+};
+
+/* ---- the work: a body may say "fail": "final" or "retryable" ---- */
+
+static bool
+rig_ready(void *arg)
+{
+    struct rig *rig = arg;
+    bool ready;
+
+    pthread_mutex_lock(&rig->lock);
+    ready = rig->ready;
+    rig->asked++;
+    pthread_cond_broadcast(&rig->changed);
+    pthread_mutex_unlock(&rig->lock);
+    return ready;
+}
+
+static void
+rig_describe(void *arg, json_object *body, struct flow_about *ret)
+{
+    (void)arg;
+    if (cc_json_get_str(body, "userPrincipalName", 256, &ret->user, NULL) != 0)
+        ret->user = NULL;
+}
+
+/* Waits at the gate, and says whether the token is away this time. */
+static bool
+rig_pass_gate(struct rig *rig)
+{
+    bool trouble;
+
+    pthread_mutex_lock(&rig->lock);
+    rig->at_gate++;
+    pthread_cond_broadcast(&rig->changed);
+    while (rig->gate_closed)
+        pthread_cond_wait(&rig->changed, &rig->lock);
+    rig->at_gate--;
+    if ((trouble = rig->troubles > 0))
+        rig->troubles--;
+    else
+        rig->worked++;
+    pthread_mutex_unlock(&rig->lock);
+    return trouble;
+}
+
+static int
+rig_work(void *arg, const struct flow_request *request, struct flow_result *ret, struct cc_err *err)
+{
+    struct rig *rig = arg;
+    const char *fail = NULL;
+    struct intune_pfx_result result = { .request_context = request->request_context };
+
+    if (rig_pass_gate(rig))
+        return cc_err_set(err, CC_DOM_TOKEN, 1, "the token is away");
+    if (cc_json_get_str(request->body, "fail", 16, &fail, err) != 0)
+        return -1;
+    ret->outcome = JOURNAL_SUCCEEDED;
+    if (fail != NULL) {
+        result.error_code = ret->error_code = INTUNE_CRYPTOGRAPHY_ERROR;
+        result.error_message = "as told";
+        result.retryable = strcmp(fail, "retryable") == 0 && !request->last_attempt;
+        ret->outcome = result.retryable ? JOURNAL_FAILED_RETRYABLE : JOURNAL_FAILED_FINAL;
+    }
+    cc_strcpy(ret->detail, sizeof(ret->detail), fail != NULL ? "failed as told" : "worked");
+    return intune_pfx_result_write(&result, &ret->json, err);
+}
+
+static const struct flow_kind kind = {
+    .queue = INTUNE_QUEUE_PFX_IMPORT,
+    .workload = "pfx-import",
+    .title = "imported-PFX request",
+    .event = {
+        .download_success = EVENT_PKCS_IMPORT_DOWNLOAD_SUCCESS,
+        .download_failure = EVENT_PKCS_IMPORT_DOWNLOAD_FAILURE,
+        .downloaded_request = EVENT_PKCS_IMPORT_DOWNLOADED_REQUEST,
+        .work_success = EVENT_PKCS_IMPORT_REENCRYPT_SUCCESS,
+        .work_failed_attempt = EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT,
+        .work_failure = EVENT_PKCS_IMPORT_REENCRYPT_FAILURE,
+        .upload_success = EVENT_PKCS_IMPORT_UPLOAD_SUCCESS,
+        .upload_failure = EVENT_PKCS_IMPORT_UPLOAD_FAILURE,
+        .uploaded_request = EVENT_PKCS_IMPORT_UPLOADED_REQUEST,
+        .request_success = EVENT_PKCS_IMPORT_REQUEST_SUCCESS,
+        .request_failure = EVENT_PKCS_IMPORT_REQUEST_FAILURE,
+    },
+    .ready = rig_ready,
+    .describe = rig_describe,
+    .work = rig_work,
+};
+
+/* ---- the rig ---- */
+
+#define must(call)                                                                                 \
+    do {                                                                                           \
+        struct cc_err must_err = { 0 }, *err = &must_err;                                          \
+        if ((call) != 0)                                                                           \
+            fail_msg("%s: %s", #call, cc_err_text(err));                                           \
+    } while (0)
+
+static void
+rig_start(struct rig *rig)
+{
+    const struct intune_settings service = {
+        .authority = sim_url(rig->sim),
+        .graph = sim_url(rig->sim),
+        .graph_version = "v1.0",
+        .resource = sim_url(rig->sim),
+        .app_id = "0000000a-0000-0000-c000-000000000000",
+        .tenant = "contoso.example",
+        .client_id = "11111111-2222-3333-4444-555555555555",
+        .client_secret = rig->folder, /* completed below */
+        .caller_info = "test",
+        .allow_http = true,
+        .attempts = 1,
+    };
+    struct intune_settings with_secret = service;
+    struct flow_settings settings = {
+        .store = rig->store,
+        .log = rig->log,
+        .log_directory = rig->folder,
+        .connector_id = "00000000-0000-4000-8000-000000000001",
+        .workers = WORKERS,
+        .batch = BATCH,
+        .poll_wait_ms = 1000,
+        .max_attempts = 3,
+    };
+    char secret[96];
+
+    (void)snprintf(secret, sizeof(secret), "file:%s/secret", rig->folder);
+    with_secret.client_secret = secret;
+    must(intune_open(&with_secret, &rig->intune, err));
+    settings.intune = rig->intune;
+    must(flow_start(&kind, &settings, rig, &rig->flow, err));
+}
+
+static void
+rig_stop(struct rig *rig)
+{
+    flow_stop(rig->flow, 5000);
+    intune_close(rig->intune);
+    rig->flow = NULL;
+    rig->intune = NULL;
+}
+
+static struct rig *
+rig_open(int64_t lease_ms)
+{
+    struct rig *rig = calloc(1, sizeof(*rig));
+    struct eventlog_settings log = { .connector = "test", .max_size = 1 << 30 };
+    char path[96];
+
+    assert_non_null(rig);
+    cc_strcpy(rig->folder, sizeof(rig->folder), "/tmp/test_flow.XXXXXX");
+    assert_non_null(mkdtemp(rig->folder));
+    (void)snprintf(path, sizeof(path), "%s/secret", rig->folder);
+    must(cc_file_create(path, "secret", 6, 0600, err));
+    log.directory = rig->folder;
+    must(eventlog_open(&log, &rig->log, err));
+    must(store_open("sqlite::memory:", &rig->store, err));
+    pthread_mutex_init(&rig->lock, NULL);
+    pthread_cond_init(&rig->changed, NULL);
+    rig->ready = true;
+    rig->sim = sim_open(lease_ms);
+    return rig;
+}
+
+static int
+remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw)
+{
+    (void)info;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void
+rig_close(struct rig *rig)
+{
+    if (rig->flow != NULL)
+        rig_stop(rig);
+    sim_close(rig->sim);
+    store_close(rig->store);
+    eventlog_close(rig->log);
+    (void)nftw(rig->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pthread_cond_destroy(&rig->changed);
+    pthread_mutex_destroy(&rig->lock);
+    free(rig);
+}
+
+static void
+rig_set_gate(struct rig *rig, bool closed)
+{
+    pthread_mutex_lock(&rig->lock);
+    rig->gate_closed = closed;
+    pthread_cond_broadcast(&rig->changed);
+    pthread_mutex_unlock(&rig->lock);
+}
+
+static void
+rig_wait_at_gate(struct rig *rig, unsigned count)
+{
+    pthread_mutex_lock(&rig->lock);
+    while (rig->at_gate < count)
+        pthread_cond_wait(&rig->changed, &rig->lock);
+    pthread_mutex_unlock(&rig->lock);
+}
+
+static void
+rig_enqueue_many(struct rig *rig, unsigned count)
+{
+    char id[32];
+
+    for (unsigned i = 0; i < count; i++) {
+        (void)snprintf(id, sizeof(id), "request-%u", i);
+        sim_enqueue(rig->sim, id, NULL);
+    }
+}
+
+/* ---- looking ---- */
+
+/* The one place where these tests let time pass: between two looks at what others are doing. */
+static void
+look_again(void)
+{
+    usleep(1000);
+}
+
+struct count {
+    int id;
+    unsigned found;
+};
+
+static int
+count_line(void *arg, const char *line, size_t len)
+{
+    struct count *count = arg;
+
+    (void)line;
+    (void)len;
+    count->found++;
+    return 0;
+}
+
+/* Events of this id, of one request or of any (NULL). */
+static unsigned
+events(struct rig *rig, int id, const char *request_id)
+{
+    const struct event_filter filter = { .channel = -1,
+        .id = id,
+        .category = -1,
+        .request_id = request_id };
+    struct count count = { .id = id };
+
+    must(eventlog_read(rig->folder, &filter, false, NULL, count_line, &count, err));
+    return count.found;
+}
+
+static unsigned
+admin_events(struct rig *rig, const char *request_id)
+{
+    const struct event_filter filter = { .channel = EVENT_CHANNEL_ADMIN,
+        .category = -1,
+        .request_id = request_id };
+    struct count count = { 0 };
+
+    must(eventlog_read(rig->folder, &filter, false, NULL, count_line, &count, err));
+    return count.found;
+}
+
+static int
+copy_row(void *arg, const struct journal_entry *entry)
+{
+    *(struct journal_entry *)arg = *entry;
+    return 0;
+}
+
+/* Only the numbers of the row are good. */
+static struct journal_entry
+row(struct rig *rig, const char *id)
+{
+    struct journal_entry entry = { 0 };
+
+    must(journal_find(rig->store, "pfx-import", id, copy_row, &entry, err));
+    return entry;
+}
+
+static struct journal_counts
+counts(struct rig *rig)
+{
+    struct journal_counts ret = { 0 };
+
+    must(journal_count(rig->store, "pfx-import", &ret, err));
+    return ret;
+}
+
+/* ---- tests ---- */
+
+static void
+test_each_request_is_done_once(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+    char id[32];
+
+    (void)state;
+    rig_enqueue_many(rig, 300);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 300);
+    rig_stop(rig);
+    assert_int_equal(rig->worked, 300);
+    assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], 300);
+    assert_int_equal(counts(rig).succeeded, 300);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 300);
+    for (unsigned i = 0; i < 300; i++) {
+        (void)snprintf(id, sizeof(id), "request-%u", i);
+        assert_int_equal(sim_request(rig->sim, id).accepted, 1);
+        assert_int_equal(sim_request(rig->sim, id).downloads, 1);
+        assert_int_equal(admin_events(rig, id), 1);
+    }
+    /* Results gather while uploads are under way: not a call for each. */
+    assert_true(sim_uploads(rig->sim) < 300);
+    /* In hand: twice a batch at the most, and what is being uploaded. */
+    assert_true(sim_max_leased(rig->sim) <= 2 * BATCH + 2 * 100);
+    rig_close(rig);
+}
+
+static void
+test_no_more_is_asked_for_than_fits(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->gate_closed = true;
+    rig_enqueue_many(rig, 100);
+    rig_start(rig);
+    rig_wait_at_gate(rig, WORKERS);
+    sim_wait_leased(rig->sim, 2 * BATCH);
+    rig_set_gate(rig, false);
+    sim_wait_accepted(rig->sim, 100);
+    rig_close(rig);
+}
+
+static void
+test_failures(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "bad", "{\"fail\":\"final\"}");
+    sim_enqueue(rig->sim, "again", "{\"fail\":\"retryable\"}");
+    sim_enqueue(rig->sim, "good", NULL);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 2); /* bad and good; again is only put off */
+    while (sim_request(rig->sim, "again").accepted < 1)
+        look_again();
+    sim_enqueue(rig->sim, "again", NULL); /* its second attempt */
+    while (sim_request(rig->sim, "again").accepted < 2)
+        look_again();
+    assert_int_equal(sim_request(rig->sim, "again").attempt, 3);
+    sim_enqueue(rig->sim, "again", NULL); /* its third and last */
+    sim_wait_accepted(rig->sim, 3);
+    rig_stop(rig);
+
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILURE, "bad"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_FAILURE, "bad"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT, "again"), 2);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILURE, "again"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, "good"), 1);
+    assert_int_equal(admin_events(rig, "bad"), 1);
+    assert_int_equal(admin_events(rig, "again"), 1);
+    assert_int_equal(admin_events(rig, "good"), 1);
+    assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], 3);
+    assert_non_null(strstr(sim_request(rig->sim, "bad").result, "CryptographyError"));
+    rig_close(rig);
+}
+
+static void
+test_nothing_is_asked_while_not_ready(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->ready = false;
+    sim_enqueue(rig->sim, "waits", NULL);
+    rig_start(rig);
+    pthread_mutex_lock(&rig->lock);
+    while (rig->asked < 3)
+        pthread_cond_wait(&rig->changed, &rig->lock);
+    pthread_mutex_unlock(&rig->lock);
+    rig_stop(rig);
+    assert_int_equal(sim_downloads(rig->sim), 0);
+    rig->ready = true;
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    rig_close(rig);
+}
+
+static void
+test_token_away_for_a_while(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->troubles = 3;
+    sim_enqueue(rig->sim, "patient", NULL);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT, "patient"), 3);
+    assert_int_equal(sim_request(rig->sim, "patient").downloads, 1);
+    assert_int_equal(admin_events(rig, "patient"), 1);
+    rig_close(rig);
+}
+
+static void
+test_leases_are_renewed(void **state)
+{
+    struct rig *rig = rig_open(600);
+
+    (void)state;
+    rig->gate_closed = true;
+    sim_enqueue(rig->sim, "long", NULL);
+    rig_start(rig);
+    rig_wait_at_gate(rig, 1);
+    while (sim_request(rig->sim, "long").renewals < 5)
+        look_again();
+    assert_true(sim_request(rig->sim, "long").leased);
+    rig_set_gate(rig, false);
+    sim_wait_accepted(rig->sim, 1);
+    assert_int_equal(sim_request(rig->sim, "long").downloads, 1);
+    rig_close(rig);
+}
+
+static void
+test_lost_lease(void **state)
+{
+    struct rig *rig = rig_open(600);
+
+    (void)state;
+    rig->troubles = 1000000;
+    sim_enqueue(rig->sim, "taken", NULL);
+    rig_start(rig);
+    sim_wait_leased(rig->sim, 1);
+    sim_take_back(rig->sim, "taken");
+    /* Told so at the next renewal, the connector lets go, and takes it when it comes again. */
+    while (row(rig, "taken").state != 0)
+        look_again();
+    pthread_mutex_lock(&rig->lock);
+    rig->troubles = 0;
+    pthread_mutex_unlock(&rig->lock);
+    sim_enqueue(rig->sim, "taken", NULL);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_int_equal(sim_request(rig->sim, "taken").accepted, 1);
+    assert_int_equal(sim_request(rig->sim, "taken").releases, 0);
+    assert_int_equal(admin_events(rig, "taken"), 1);
+    rig_close(rig);
+}
+
+static void
+test_stop_gives_back(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+    unsigned released = 0, accepted = 0;
+    char id[32];
+
+    (void)state;
+    rig->troubles = 1000000;
+    rig_enqueue_many(rig, 20);
+    rig_start(rig);
+    sim_wait_leased(rig->sim, 2 * BATCH);
+    rig_stop(rig);
+    for (unsigned i = 0; i < 20; i++) {
+        (void)snprintf(id, sizeof(id), "request-%u", i);
+        released += sim_request(rig->sim, id).releases;
+        accepted += sim_request(rig->sim, id).accepted;
+    }
+    assert_int_equal(released, 20);
+    assert_int_equal(accepted, 0);
+    assert_int_equal(counts(rig).by_state[JOURNAL_RECEIVED], 0);
+    /* Another start does them. */
+    rig->troubles = 0;
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 20);
+    rig_close(rig);
+}
+
+static void
+test_stop_ends_what_is_begun(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+    pthread_t stopper;
+
+    (void)state;
+    rig->gate_closed = true;
+    rig_enqueue_many(rig, 20);
+    rig_start(rig);
+    rig_wait_at_gate(rig, WORKERS);
+    assert_int_equal(
+            pthread_create(&stopper, NULL, (void *(*)(void *))(void (*)(void))rig_stop, rig), 0);
+    /* Nothing that is queued is begun once the stop is known; what is at the gate ends. */
+    while (sim_request(rig->sim, "request-19").downloads > 0 &&
+            sim_request(rig->sim, "request-19").releases == 0 && rig->at_gate == 0)
+        look_again();
+    rig_set_gate(rig, false);
+    pthread_join(stopper, NULL);
+    assert_true(counts(rig).by_state[JOURNAL_CLOSED] >= WORKERS);
+    assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], counts(rig).succeeded);
+    assert_int_equal(counts(rig).by_state[JOURNAL_ISSUED], 0);
+    assert_int_equal(counts(rig).by_state[JOURNAL_RECEIVED], 0);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 20);
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 20);
+    rig_close(rig);
+}
+
+static void
+test_refused_result_holds_up_no_other(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "poison", NULL);
+    rig_enqueue_many(rig, 30);
+    sim_refuse_result(rig->sim, "poison");
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 30);
+    while (row(rig, "poison").state != JOURNAL_CLOSED)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_FAILURE, "poison"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 30);
+    assert_true(events(rig, EVENT_PKCS_IMPORT_UPLOAD_FAILURE, "poison") == 1);
+    rig_close(rig);
+}
+
+static void
+test_service_trouble(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "stubborn", NULL);
+    sim_fail(rig->sim, "upload", 500, 2);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_int_equal(rig->worked, 1);
+    assert_int_equal(sim_request(rig->sim, "stubborn").accepted, 1);
+    assert_int_equal(admin_events(rig, "stubborn"), 1);
+    rig_close(rig);
+}
+
+static void
+test_completed_request_comes_again(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "twice", NULL);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    while (row(rig, "twice").state != JOURNAL_CLOSED)
+        look_again();
+    sim_enqueue(rig->sim, "twice", NULL);
+    while (sim_request(rig->sim, "twice").uploads < 2)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(rig->worked, 1);
+    assert_int_equal(sim_request(rig->sim, "twice").accepted, 1);
+    assert_int_equal(admin_events(rig, "twice"), 1);
+    rig_close(rig);
+}
+
+/* ---- after a crash ---- */
+
+struct crash_case {
+    const char *name;
+    enum journal_state state; /* of the row that was left */
+    bool event;               /* the admin event stands */
+    bool service_knows;       /* the service has the result */
+    unsigned want_worked;
+};
+
+static const struct crash_case crash_cases[] = {
+    { "received", JOURNAL_RECEIVED, false, false, 1 },
+    { "issued", JOURNAL_ISSUED, false, false, 0 },
+    { "issued, uploaded", JOURNAL_ISSUED, false, true, 0 },
+    { "failed", JOURNAL_FAILED, false, false, 0 },
+    { "reported", JOURNAL_REPORTED, false, true, 0 },
+    { "reported, event written", JOURNAL_REPORTED, true, true, 0 },
+};
+
+#define CRASH_ID "left"
+#define CRASH_RESULT                                                                               \
+    "{\"requestContext\":\"context-of-" CRASH_ID "\",\"succeeded\":true,\"errorCode\":\"None\"}"
+
+static void
+leave_row(struct rig *rig, const struct crash_case *c)
+{
+    const struct journal_entry entry = {
+        .workload = "pfx-import",
+        .request_id = CRASH_ID,
+        .request_context = "context-of-" CRASH_ID,
+        .attempt = 1,
+        .received_ms = cc_clock_now_ms(),
+        .lease_until_ms = cc_clock_now_ms() + LEASE_MS,
+    };
+    const struct journal_report report = { CRASH_ID, JOURNAL_ACCEPTED };
+    const struct event_fields fields = { .request_id = CRASH_ID };
+    enum journal_todo todo;
+
+    must(journal_receive(rig->store, &entry, 1, &todo, err));
+    if (c->state == JOURNAL_RECEIVED)
+        return;
+    must(journal_finish(rig->store, "pfx-import", CRASH_ID,
+            c->state == JOURNAL_FAILED ? JOURNAL_FAILED_FINAL : JOURNAL_SUCCEEDED, CRASH_RESULT,
+            c->state == JOURNAL_FAILED ? "CryptographyError" : NULL, "left", err));
+    if (c->state == JOURNAL_REPORTED)
+        must(journal_report(rig->store, "pfx-import", &report, 1, err));
+    if (c->event)
+        assert_int_equal(eventlog_write(rig->log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &fields,
+                                 "written before the crash"),
+                0);
+}
+
+static void
+test_crash(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(crash_cases); i++) {
+        const struct crash_case *c = &crash_cases[i];
+        struct rig *rig = rig_open(LEASE_MS);
+
+        print_message("  %s\n", c->name);
+        leave_row(rig, c);
+        /* What the service knows: leased to us, or completed with the very result. */
+        sim_enqueue(rig->sim, CRASH_ID, NULL);
+        rig->ready = false;
+        if (c->service_knows)
+            sim_complete(rig->sim, CRASH_ID, CRASH_RESULT);
+        else
+            sim_lease(rig->sim, CRASH_ID);
+        rig_start(rig);
+        rig->ready = true;
+        sim_wait_accepted(rig->sim, 1);
+        while (row(rig, CRASH_ID).state != JOURNAL_CLOSED)
+            look_again();
+        rig_stop(rig);
+        assert_int_equal(rig->worked, c->want_worked);
+        assert_int_equal(sim_request(rig->sim, CRASH_ID).releases, c->state == JOURNAL_RECEIVED);
+        assert_int_equal(sim_request(rig->sim, CRASH_ID).accepted, 1);
+        assert_int_equal(admin_events(rig, CRASH_ID), 1);
+        assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_FAILURE, CRASH_ID),
+                c->state == JOURNAL_FAILED);
+        rig_close(rig);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_request_is_done_once),
+        cmocka_unit_test(test_no_more_is_asked_for_than_fits),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_nothing_is_asked_while_not_ready),
+        cmocka_unit_test(test_token_away_for_a_while),
+        cmocka_unit_test(test_leases_are_renewed),
+        cmocka_unit_test(test_lost_lease),
+        cmocka_unit_test(test_stop_gives_back),
+        cmocka_unit_test(test_stop_ends_what_is_begun),
+        cmocka_unit_test(test_refused_result_holds_up_no_other),
+        cmocka_unit_test(test_service_trouble),
+        cmocka_unit_test(test_completed_request_comes_again),
+        cmocka_unit_test(test_crash),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
