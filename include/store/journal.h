@@ -109,6 +109,17 @@ CC_MUST int journal_finish(struct store *store, const char *workload, const char
         enum journal_outcome outcome, const char *result, const char *error_code,
         const char *detail, struct cc_err *err);
 
+/* The same for a batch in one step.  ret_done[i]: whether that row could be finished; those that could are. */
+struct journal_finished {
+    const char *request_id;
+    enum journal_outcome outcome;
+    const char *result;
+    const char *error_code;
+    const char *detail;
+};
+CC_MUST int journal_finish_batch(struct store *store, const char *workload,
+        const struct journal_finished *finished, size_t count, bool *ret_done, struct cc_err *err);
+
 /*
  * issued|failed -> reported, a batch in one step.  In this and the two below a request that is in another state
  * fails the whole batch (CC_DOM_STORE, code 0) and nothing of it is done.

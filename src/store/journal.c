@@ -205,10 +205,6 @@ struct working {
     const char *workload;
     const char *request_id;
     const char *note;
-    enum journal_outcome outcome;
-    const char *result;
-    const char *error_code;
-    const char *detail;
     int64_t now_ms;
 };
 
@@ -237,21 +233,59 @@ journal_prepare(struct store *store, const char *workload, const char *request_i
     return db_write(store->db, prepare, &working, err);
 }
 
+struct finishing {
+    const char *workload;
+    const struct journal_finished *finished;
+    size_t count;
+    int64_t now_ms;
+    bool *done;
+};
+
 /* The note of what was begun has served its purpose. */
+static int
+finish_row(struct db_conn *conn, const struct finishing *f, const struct journal_finished *row,
+        bool *ret_done, struct cc_err *err)
+{
+    enum journal_state state = row->outcome == JOURNAL_SUCCEEDED ? JOURNAL_ISSUED : JOURNAL_FAILED;
+    int64_t changes = 0;
+
+    if (db_exec(conn,
+                "UPDATE journal SET state = $1, outcome = $2, result = $3, error_code = $4,"
+                " detail = $5, updated_ms = $6, note = NULL"
+                " WHERE workload = $7 AND request_id = $8 AND state IN (1, 2)",
+                DB_PARAMS(DB_INT(state), DB_INT(row->outcome), DB_TEXT(row->result),
+                        DB_TEXT(row->error_code), DB_TEXT(row->detail), DB_INT(f->now_ms),
+                        DB_TEXT(f->workload), DB_TEXT(row->request_id)),
+                &changes, err) != 0)
+        return -1;
+    *ret_done = changes == 1;
+    return 0;
+}
+
 static int
 finish(struct db_conn *conn, void *arg, struct cc_err *err)
 {
-    const struct working *w = arg;
-    enum journal_state state = w->outcome == JOURNAL_SUCCEEDED ? JOURNAL_ISSUED : JOURNAL_FAILED;
+    const struct finishing *f = arg;
 
-    return change_row(conn,
-            "UPDATE journal SET state = $1, outcome = $2, result = $3, error_code = $4,"
-            " detail = $5, updated_ms = $6, note = NULL"
-            " WHERE workload = $7 AND request_id = $8 AND state IN (1, 2)",
-            DB_PARAMS(DB_INT(state), DB_INT(w->outcome), DB_TEXT(w->result), DB_TEXT(w->error_code),
-                    DB_TEXT(w->detail), DB_INT(w->now_ms), DB_TEXT(w->workload),
-                    DB_TEXT(w->request_id)),
-            w->request_id, "received or prepared", err);
+    for (size_t i = 0; i < f->count; i++) {
+        if (finish_row(conn, f, &f->finished[i], &f->done[i], err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+journal_finish_batch(struct store *store, const char *workload,
+        const struct journal_finished *finished, size_t count, bool *ret_done, struct cc_err *err)
+{
+    struct finishing finishing = { workload, finished, count, cc_clock_now_ms(), ret_done };
+
+    for (size_t i = 0; i < count; i++) {
+        if (finished[i].outcome == JOURNAL_NO_OUTCOME)
+            return cc_err_set(err, CC_DOM_INTERNAL, 0, "request %s without outcome",
+                    finished[i].request_id);
+    }
+    return count == 0 ? 0 : db_write(store->db, finish, &finishing, err);
 }
 
 int
@@ -259,17 +293,12 @@ journal_finish(struct store *store, const char *workload, const char *request_id
         enum journal_outcome outcome, const char *result, const char *error_code,
         const char *detail, struct cc_err *err)
 {
-    struct working working = { .workload = workload,
-        .request_id = request_id,
-        .outcome = outcome,
-        .result = result,
-        .error_code = error_code,
-        .detail = detail,
-        .now_ms = cc_clock_now_ms() };
+    const struct journal_finished finished = { request_id, outcome, result, error_code, detail };
+    bool done = false;
 
-    if (outcome == JOURNAL_NO_OUTCOME)
-        return cc_err_set(err, CC_DOM_INTERNAL, 0, "request %s without outcome", request_id);
-    return db_write(store->db, finish, &working, err);
+    if (journal_finish_batch(store, workload, &finished, 1, &done, err) != 0)
+        return -1;
+    return done ? 0 : refuse_state(request_id, "received or prepared", err);
 }
 
 /* ---- report, close, forget: batches ---- */

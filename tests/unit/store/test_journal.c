@@ -484,6 +484,36 @@ named_values(void **state)
     free(value);
 }
 
+static void
+test_finish_batch(void **state)
+{
+    const struct journal_finished finished[] = {
+        { "one", JOURNAL_SUCCEEDED, "{\"a\":1}", NULL, "detail" },
+        { "nobody", JOURNAL_SUCCEEDED, "{\"a\":2}", NULL, "detail" },
+        { "two", JOURNAL_FAILED_FINAL, "{\"a\":3}", "DecryptFailed", "detail" },
+        { "done", JOURNAL_SUCCEEDED, "{\"a\":4}", NULL, "detail" },
+    };
+    const bool want_done[] = { true, false, true, false };
+    const struct journal_finished without = { "one", JOURNAL_NO_OUTCOME, "{}", NULL, NULL };
+    bool done[4] = { false };
+    struct cc_err err = { 0 };
+
+    (void)state;
+    receive("one", 1, "c1");
+    receive("two", 1, "c2");
+    receive("done", 1, "c3");
+    assert_int_equal(finish("done", JOURNAL_FAILED_FINAL), 0);
+    assert_int_equal(journal_finish_batch(store, WORKLOAD, finished, 4, done, &err), 0);
+    assert_memory_equal(done, want_done, sizeof(done));
+    assert_int_equal(look("one").state, JOURNAL_ISSUED);
+    assert_string_equal(look("two").error_code, "DecryptFailed");
+    assert_string_equal(look("two").result, "{\"a\":3}");
+    assert_int_equal(look("done").state, JOURNAL_FAILED);
+    assert_int_equal(journal_finish_batch(store, WORKLOAD, finished, 0, done, &err), 0);
+    assert_int_equal(journal_finish_batch(store, WORKLOAD, &without, 1, done, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_INTERNAL);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -500,6 +530,7 @@ main(void)
         CASE(counts_follow_the_states_and_count_each_request_once),
         CASE(pruning_takes_closed_rows_only_and_keeps_the_totals),
         CASE(texts_come_back_as_they_were),
+        CASE(test_finish_batch),
         CASE(named_values),
     };
 
