@@ -2,7 +2,7 @@
 /* certconnectord: the connector daemon. */
 
 #include "base/process.h"
-#include "daemon/daemon_int.h"
+#include "daemon_int.h"
 
 int
 main(int argc, char **argv)

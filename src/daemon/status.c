@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/daemon_int.h"
+#include "daemon_int.h"
 
 #include <stdio.h>
 #include <string.h>

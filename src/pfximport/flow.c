@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "pfximport/flow.h"
-#include "pfximport/flow_int.h"
+#include "flow.h"
+#include "flow_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,9 +67,10 @@ flow_item_from_entry(struct flow *flow, const struct journal_entry *entry, struc
     item->journaled = entry->state >= JOURNAL_ISSUED;
     item->reported = entry->state >= JOURNAL_REPORTED;
     item->closed = entry->state == JOURNAL_CLOSED;
-    /* The event of one that was accepted is written before its row is closed.  One whose lease was lost then may
-       be accepted now, and then has its event still to come. */
-    item->silent = item->reported && entry->verdict == JOURNAL_ACCEPTED;
+    /* The event is written before a row is closed, but where the lease was lost, or another instance's result stood:
+       if this one is accepted now, its event is still to come. */
+    item->silent = item->reported &&
+                   (entry->verdict == JOURNAL_ACCEPTED || entry->verdict == JOURNAL_UNKNOWN);
     return item;
 }
 
@@ -197,11 +198,20 @@ flow_pause(struct flow *flow, int64_t ms, bool while_stopping)
 
 /* ---- what went wrong, said once ---- */
 
+/* The store works, but the row is not where we thought it was: no use in trying again. */
+bool
+flow_store_refused(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_STORE && err->code == 0;
+}
+
 int
 flow_store_said(struct flow *flow, int rc, const struct cc_err *err)
 {
     const struct event_fields fields = { .error = err };
 
+    if (rc != 0 && flow_store_refused(err))
+        return rc;
     if (rc != 0 && !atomic_exchange(&flow->store_lost, true))
         eventlog_write(flow->log, EVENT_STORE_UNAVAILABLE, &fields,
                 "The state store cannot be used; no new work is taken until it can");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "pfximport/flow_int.h"
+#include "flow_int.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -15,7 +15,7 @@
 #include <sys/queue.h>
 
 #include "base/pool.h"
-#include "pfximport/flow.h"
+#include "flow.h"
 
 #define FLOW_BATCH_MAX 100 /* of one call to the service */
 #define FLOW_PER_WORKER 4  /* requests in hand for each worker, so that none waits for a download */
@@ -132,6 +132,7 @@ bool flow_pause(struct flow *flow, int64_t ms, bool while_stopping);
 
 /* After each call to the store: events 40 and 41 on the edges; returns rc. */
 int flow_store_said(struct flow *flow, int rc, const struct cc_err *err);
+bool flow_store_refused(const struct cc_err *err);
 
 /* After each call to the service: event 34 once when it does not allow the feature; returns rc. */
 int flow_service_said(struct flow *flow, int rc, const struct cc_err *err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "pfximport/flow_int.h"
+#include "flow_int.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -64,9 +64,10 @@ flow_until_done(struct flow *flow, struct flow_batch *batch, const char *what, f
             return true;
         cc_log(CC_LOG_WARNING, "flow", "%s of %zu results: %s", what, batch->count,
                 cc_err_text(&err));
-        if (!flow_pause(flow,
-                    cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
-                    true))
+        if (flow_store_refused(&err) ||
+                !flow_pause(flow,
+                        cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
+                        true))
             return false;
     }
 }

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "pfximport/flow.h"
+#include "flow.h"
 #include "pki/cert.h"
 #include "pki/password.h"
 
