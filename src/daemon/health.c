@@ -24,6 +24,7 @@ struct health {
     pthread_cond_t changed;
     int64_t interval_ms; /* guarded by lock */
     bool stopping;       /* guarded by lock */
+    bool ended;          /* guarded by lock */
 };
 
 /* ---- a health message ---- */
@@ -132,6 +133,10 @@ health_run(void *arg)
         }
     } while (health_next(health, last, failures > 0));
     (void)health_send(health, HEALTH_TRIES);
+    pthread_mutex_lock(&health->lock);
+    health->ended = true;
+    pthread_cond_signal(&health->changed);
+    pthread_mutex_unlock(&health->lock);
     return NULL;
 }
 
@@ -193,13 +198,16 @@ health_set_interval(struct health *health, int64_t interval_ms)
 static void
 health_join(struct health *health)
 {
-    struct timespec until;
+    int64_t deadline = cc_deadline_in(DAEMON_GOODBYE_MS);
+    bool ended;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += DAEMON_GOODBYE_MS / 1000;
-    if (pthread_clockjoin_np(health->thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-        return;
-    intune_cancel(health->intune);
+    pthread_mutex_lock(&health->lock);
+    while (!health->ended && cc_deadline_left(deadline) > 0)
+        health_wait(health, cc_deadline_left(deadline));
+    ended = health->ended;
+    pthread_mutex_unlock(&health->lock);
+    if (!ended)
+        intune_cancel(health->intune);
     pthread_join(health->thread, NULL);
 }
 

@@ -153,8 +153,8 @@ flow_item_remove(struct flow_item *item)
 
 /* ---- waiting ---- */
 
-static struct timespec
-flow_until(int64_t ms)
+void
+flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
 {
     struct timespec until;
 
@@ -165,14 +165,6 @@ flow_until(int64_t ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
-    return until;
-}
-
-void
-flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
-{
-    const struct timespec until = flow_until(ms);
-
     (void)pthread_cond_timedwait(cond, &flow->lock, &until);
 }
 
@@ -274,15 +266,31 @@ flow_reconfigure(struct flow *flow, const struct flow_settings *settings)
     pthread_mutex_unlock(&flow->lock);
 }
 
-static int
-flow_start_thread(pthread_t *thread, const char *name, void *(*run)(void *), struct flow *flow,
-        struct cc_err *err)
+static void *
+flow_thread_main(void *arg)
 {
-    int rc = pthread_create(thread, NULL, run, flow);
+    struct flow_thread *thread = arg;
 
-    if (rc != 0)
+    thread->run(thread->flow);
+    pthread_mutex_lock(&thread->flow->lock);
+    thread->ended = true;
+    pthread_cond_broadcast(&thread->flow->idle);
+    pthread_mutex_unlock(&thread->flow->lock);
+    return NULL;
+}
+
+static int
+flow_start_thread(struct flow *flow, struct flow_thread *thread, const char *name,
+        void (*run)(struct flow *flow), struct cc_err *err)
+{
+    int rc;
+
+    thread->flow = flow;
+    thread->run = run;
+    if ((rc = pthread_create(&thread->id, NULL, flow_thread_main, thread)) != 0)
         return cc_err_set_errno(err, rc, "thread %s", name);
-    (void)pthread_setname_np(*thread, name);
+    (void)pthread_setname_np(thread->id, name);
+    thread->started = true;
     return 0;
 }
 
@@ -292,19 +300,13 @@ flow_start_threads(struct flow *flow, struct cc_err *err)
     if ((flow->pool = cc_pool_open("cc-work", flow->workers,
                  FLOW_QUEUE_MAX + FLOW_PER_WORKER * (size_t)flow->workers, err)) == NULL)
         return -1;
-    while (flow->uploader_count < FLOW_UPLOADERS) {
-        if (flow_start_thread(&flow->uploaders[flow->uploader_count], "cc-upload", flow_uploader,
-                    flow, err) != 0)
+    for (int i = 0; i < FLOW_UPLOADERS; i++) {
+        if (flow_start_thread(flow, &flow->uploaders[i], "cc-upload", flow_uploader, err) != 0)
             return -1;
-        flow->uploader_count++;
     }
-    if (flow_start_thread(&flow->keeper, "cc-lease", flow_keeper, flow, err) != 0)
+    if (flow_start_thread(flow, &flow->keeper, "cc-lease", flow_keeper, err) != 0)
         return -1;
-    flow->has_keeper = true;
-    if (flow_start_thread(&flow->downloader, "cc-download", flow_downloader, flow, err) != 0)
-        return -1;
-    flow->has_downloader = true;
-    return 0;
+    return flow_start_thread(flow, &flow->downloader, "cc-download", flow_downloader, err);
 }
 
 int
@@ -355,16 +357,22 @@ flow_drain_uploads(struct flow *flow, int64_t deadline)
     pthread_mutex_unlock(&flow->lock);
 }
 
-/* A thread that is still waiting for the service when the time is over is told to wait no more. */
+/* A thread that still waits for the service when the time is over is told to wait no more. */
 static void
-flow_join(struct flow *flow, pthread_t thread, int64_t deadline)
+flow_join(struct flow *flow, struct flow_thread *thread, int64_t deadline)
 {
-    const struct timespec until = flow_until(cc_deadline_left(deadline));
+    bool ended;
 
-    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+    if (!thread->started)
         return;
-    intune_cancel(flow->intune);
-    pthread_join(thread, NULL);
+    pthread_mutex_lock(&flow->lock);
+    while (!thread->ended && cc_deadline_left(deadline) > 0)
+        flow_wait(flow, &flow->idle, cc_deadline_left(deadline));
+    ended = thread->ended;
+    pthread_mutex_unlock(&flow->lock);
+    if (!ended)
+        intune_cancel(flow->intune);
+    pthread_join(thread->id, NULL);
 }
 
 static void
@@ -401,14 +409,12 @@ flow_stop(struct flow *flow, int64_t drain_ms)
     pthread_mutex_unlock(&flow->lock);
 
     intune_cancel_downloads(flow->intune);
-    if (flow->has_downloader)
-        flow_join(flow, flow->downloader, deadline);
+    flow_join(flow, &flow->downloader, deadline);
     cc_pool_close(flow->pool);
     flow_drain_uploads(flow, deadline);
-    for (unsigned i = 0; i < flow->uploader_count; i++)
-        flow_join(flow, flow->uploaders[i], deadline);
-    if (flow->has_keeper)
-        flow_join(flow, flow->keeper, deadline);
+    for (int i = 0; i < FLOW_UPLOADERS; i++)
+        flow_join(flow, &flow->uploaders[i], deadline);
+    flow_join(flow, &flow->keeper, deadline);
     flow_free(flow);
 }
 

@@ -83,10 +83,39 @@ flow_find(struct flow *flow, const struct intune_work *work)
 
     TAILQ_FOREACH(item, &flow->items, link)
     {
-        if (item->attempt == work->attempt && strcmp(item->request_id, work->request_id) == 0)
+        if (strcmp(item->request_id, work->request_id) == 0)
             return item;
     }
     return NULL;
+}
+
+/* With the lock held: a new attempt while the result of the one before is still being brought to its end. */
+static bool
+flow_comes_too_early(struct flow *flow, const struct intune_work *work)
+{
+    const struct flow_item *item = flow_find(flow, work);
+
+    return item != NULL && (item->stage == FLOW_DONE || item->stage == FLOW_UPLOADING) &&
+           item->attempt != work->attempt;
+}
+
+/* Moves what comes too early to the end; how many do not. */
+static size_t
+flow_sort_out(struct flow *flow, struct intune_work *work, size_t count)
+{
+    size_t kept = 0;
+
+    pthread_mutex_lock(&flow->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct intune_work one = work[i];
+
+        if (flow_comes_too_early(flow, &one))
+            continue;
+        work[i] = work[kept];
+        work[kept++] = one;
+    }
+    pthread_mutex_unlock(&flow->lock);
+    return kept;
 }
 
 /* With the lock held. */
@@ -99,7 +128,7 @@ flow_queue(struct flow_item *item)
 
 /* With the lock held: a request in hand came again, under a new lease; one about to be given back is worked after all. */
 static int
-flow_take_again(struct flow_item *item, const struct intune_work *work, struct cc_err *err)
+flow_take_again(struct flow_item *item, struct intune_work *work, struct cc_err *err)
 {
     char *context = NULL;
 
@@ -110,17 +139,20 @@ flow_take_again(struct flow_item *item, const struct intune_work *work, struct c
         item->request_context = context;
     }
     flow_item_lease(item, work->lease_until_ms);
+    item->attempt = work->attempt;
     if (item->stage == FLOW_RETURNING) {
         json_object_put(item->body);
-        item->body = json_object_get(work->body);
+        item->body = work->body;
+        work->body = NULL;
         flow_item_set_stage(item, FLOW_QUEUED);
         flow_queue(item);
     }
     return 0;
 }
 
+/* Takes the body over: what several threads share is not left to a reference count. */
 static int
-flow_take_new(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
+flow_take_new(struct flow *flow, struct intune_work *work, const struct flow_about *about,
         struct cc_err *err)
 {
     struct flow_item *item =
@@ -128,7 +160,8 @@ flow_take_new(struct flow *flow, const struct intune_work *work, const struct fl
 
     if (item == NULL)
         return -1;
-    item->body = json_object_get(work->body);
+    item->body = work->body;
+    work->body = NULL;
     flow_item_lease(item, work->lease_until_ms);
     pthread_mutex_lock(&flow->lock);
     flow_item_add(item, FLOW_QUEUED);
@@ -199,7 +232,7 @@ flow_take_stored(struct flow *flow, const struct intune_work *work, struct cc_er
 }
 
 static int
-flow_take(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
+flow_take(struct flow *flow, struct intune_work *work, const struct flow_about *about,
         enum journal_todo todo, struct cc_err *err)
 {
     struct flow_item *item;
@@ -254,9 +287,18 @@ flow_write_download_failure(struct flow *flow, const struct cc_err *err, const c
             cc_err_text(err));
 }
 
+/* There are leases to keep that it does not know of. */
+static void
+flow_wake_keeper(struct flow *flow)
+{
+    pthread_mutex_lock(&flow->lock);
+    pthread_cond_broadcast(&flow->attend);
+    pthread_mutex_unlock(&flow->lock);
+}
+
 /* Journals what came and takes it in; the journal first, as a request that it does not know must not be begun. */
 static int
-flow_admit(struct flow *flow, const struct intune_work *work, const struct flow_about *about,
+flow_admit(struct flow *flow, struct intune_work *work, const struct flow_about *about,
         size_t count, int64_t began, struct cc_err *err)
 {
     struct journal_entry entries[FLOW_BATCH_MAX] = { 0 };
@@ -289,6 +331,7 @@ flow_admit(struct flow *flow, const struct intune_work *work, const struct flow_
             flow_write_download_failure(flow, &one, "A downloaded request could not be taken in");
     }
     pthread_mutex_unlock(&flow->admission);
+    flow_wake_keeper(flow);
     return rc;
 }
 
@@ -307,11 +350,18 @@ flow_refuse(struct flow *flow, const struct intune_work *work, size_t count)
 }
 
 static int
-flow_take_download(struct flow *flow, const struct intune_work *work, size_t count, int64_t began,
+flow_take_download(struct flow *flow, struct intune_work *work, size_t count, int64_t began,
         struct cc_err *err)
 {
     struct flow_about about[FLOW_BATCH_MAX] = { 0 };
+    size_t kept = flow_sort_out(flow, work, count);
 
+    if (kept < count) {
+        flow_refuse(flow, work + kept, count - kept);
+        (void)flow_pause(flow, FLOW_RETRY_MS, false);
+    }
+    if ((count = kept) == 0)
+        return 0;
     for (size_t i = 0; i < count; i++)
         flow->kind.describe(flow->arg, work[i].body, &about[i]);
     if (flow_admit(flow, work, about, count, began, err) != 0) {
@@ -348,10 +398,9 @@ flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_e
     return rc;
 }
 
-void *
-flow_downloader(void *arg)
+void
+flow_downloader(struct flow *flow)
 {
-    struct flow *flow = arg;
     unsigned failures = 0;
     int64_t poll_wait_ms;
     unsigned max;
@@ -372,5 +421,4 @@ flow_downloader(void *arg)
                     false))
             break;
     }
-    return NULL;
 }

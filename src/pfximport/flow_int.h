@@ -46,7 +46,7 @@ struct flow_item {
     int64_t lease_begin, lease_end; /* monotonic, guarded by lock; end 0: no lease to keep */
     char *request_context;          /* guarded by lock while queued or returning */
     char *request_id, *user, *device, *thumbprint; /* constant */
-    int attempt;                                   /* constant */
+    int attempt;                                   /* guarded by lock */
     int64_t received;                              /* monotonic, constant */
     json_object *body;                             /* NULL after the work */
     struct flow_result result;
@@ -58,6 +58,14 @@ struct flow_item {
 };
 
 TAILQ_HEAD(flow_items, flow_item);
+
+struct flow_thread {
+    struct flow *flow;
+    void (*run)(struct flow *flow);
+    pthread_t id;
+    bool started;
+    bool ended; /* guarded by lock */
+};
 
 struct flow {
     struct flow_kind kind;
@@ -76,7 +84,7 @@ struct flow {
     pthread_cond_t room;   /* the downloader: there is room, or we stop */
     pthread_cond_t done;   /* the uploaders: there are results, or all is over */
     pthread_cond_t attend; /* the keeper and who pauses: something to give back, or we stop */
-    pthread_cond_t idle;   /* flow_stop(): no result is left */
+    pthread_cond_t idle;   /* flow_stop(): no result is left, or a thread has ended */
 
     /* ---- guarded by lock ---- */
     struct flow_items items; /* all in hand, oldest first */
@@ -95,9 +103,7 @@ struct flow {
     atomic_bool feature_refused; /* and event 34 said so */
 
     struct cc_pool *pool;
-    pthread_t downloader, keeper, uploaders[FLOW_UPLOADERS];
-    bool has_downloader, has_keeper;
-    unsigned uploader_count;
+    struct flow_thread downloader, keeper, uploaders[FLOW_UPLOADERS];
 };
 
 /* ---- items ---- */
@@ -143,10 +149,10 @@ int flow_service_said(struct flow *flow, int rc, const struct cc_err *err);
 void flow_recover(struct flow *flow);
 
 /* flow_download.c, flow_work.c, flow_keep.c, flow_upload.c */
-void *flow_downloader(void *flow);
+void flow_downloader(struct flow *flow);
 void flow_work(void *item);
-void *flow_keeper(void *flow);
-void *flow_uploader(void *flow);
+void flow_keeper(struct flow *flow);
+void flow_uploader(struct flow *flow);
 
 /* flow_upload.c: the admin event of an uploaded request, when it is ours to write; also in recovery. */
 void flow_write_admin_event(struct flow *flow, const struct flow_item *item);

@@ -230,10 +230,9 @@ flow_keeper_wait(struct flow *flow, int64_t not_before)
     return go;
 }
 
-void *
-flow_keeper(void *arg)
+void
+flow_keeper(struct flow *flow)
 {
-    struct flow *flow = arg;
     unsigned failures = 0;
     int64_t not_before = 0;
 
@@ -250,5 +249,4 @@ flow_keeper(void *arg)
                     cc_backoff_ms(failures++, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS));
         }
     }
-    return NULL;
 }

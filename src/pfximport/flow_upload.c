@@ -344,15 +344,13 @@ flow_bring_to_end(struct flow *flow, struct flow_batch *batch)
     (void)flow_until_done(flow, batch, "closing", flow_journal_closes);
 }
 
-void *
-flow_uploader(void *arg)
+void
+flow_uploader(struct flow *flow)
 {
-    struct flow *flow = arg;
     struct flow_batch batch;
 
     while (flow_take_done(flow, &batch)) {
         flow_bring_to_end(flow, &batch);
         flow_let_go(flow, &batch);
     }
-    return NULL;
 }
