@@ -5,9 +5,11 @@
 
 extern const struct cli_command cli_events;
 extern const struct cli_command cli_check_config;
+extern const struct cli_command cli_status;
 
 const struct cli_command *const cli_commands[] = {
     &cli_events,
     &cli_check_config,
+    &cli_status,
     NULL,
 };

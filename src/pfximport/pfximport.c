@@ -206,14 +206,17 @@ struct fault {
 };
 
 /*
- * The one place where the token's faults become the wire's.  Why a decryption failed is for the local log alone: all
- * its ways look the same to the service, and to who sends it ciphertexts.
+ * The one place where the token's faults become the wire's.  What the token says in its own words is for the local log
+ * alone; above all, all the ways in which a decryption fails look the same to the service, and to who sends it
+ * ciphertexts.
  */
 static struct fault
 fault_of(const struct cc_err *err)
 {
     static const char undecryptable[] =
             "the password does not decrypt with this key, or does not open the PFX";
+    static const char bad_pfx[] =
+            "the PFX is malformed, beyond the limits, or holds another certificate";
 
     if (err->domain == CC_DOM_SERVICE)
         return (struct fault){ .code = (enum intune_error_code)err->code };
@@ -221,21 +224,25 @@ fault_of(const struct cc_err *err)
         switch ((enum hsm_fault)err->code) {
         case HSM_FAULT_UNAVAILABLE:
         case HSM_FAULT_PIN_REFUSED:
-            return (struct fault){ .code = INTUNE_TOKEN_UNAVAILABLE, .later = true };
+            return (struct fault){ INTUNE_TOKEN_UNAVAILABLE, "the token is away", true, true };
         case HSM_FAULT_KEY_NOT_FOUND:
         case HSM_FAULT_KEY_REPLACED:
         case HSM_FAULT_ROLE:
             return (struct fault){ INTUNE_KEY_NOT_FOUND, "the key cannot be used", false, false };
         case HSM_FAULT_UNSUPPORTED:
-            return (struct fault){ .code = INTUNE_NOT_SUPPORTED_ERROR };
+            return (struct fault){ INTUNE_NOT_SUPPORTED_ERROR,
+                "the token cannot do this in a way that the settings allow", false, false };
         case HSM_FAULT_DECRYPT:
         case HSM_FAULT_PFX_PASSWORD:
             return (struct fault){ INTUNE_DECRYPT_FAILED, undecryptable, false, false };
         case HSM_FAULT_RECIPIENT:
-            return (struct fault){ .code = INTUNE_RECIPIENT_NOT_ACCEPTED };
+            return (struct fault){ INTUNE_RECIPIENT_NOT_ACCEPTED,
+                "recipientCertificate cannot be encrypted to", false, false };
         case HSM_FAULT_PFX_CONTENT:
+            return (struct fault){ INTUNE_PARAMETER_DATA_INVALID_ERROR, bad_pfx, false, false };
         case HSM_FAULT_INPUT:
-            return (struct fault){ .code = INTUNE_PARAMETER_DATA_INVALID_ERROR };
+            return (struct fault){ INTUNE_PARAMETER_DATA_INVALID_ERROR,
+                "a member has a value that cannot be worked with", false, false };
         }
     }
     return (struct fault){ INTUNE_CRYPTOGRAPHY_ERROR, "the token reported an error", true, false };

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""The daemon itself: starting, changing its configuration, stopping."""
+
+import os
+import signal
+
+import pytest
+
+from rig import Pfx, Recipient, Rig, run, as_service_user, wait_until
+
+LOADED, CHANGED, REJECTED = 10, 12, 13
+
+
+@pytest.fixture
+def rig():
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def setting(rig):
+    token, service = rig.token(), rig.service()
+    return rig, service, token
+
+
+def events(connector, number):
+    return [event for event in connector.events() if event["id"] == number]
+
+
+def wait_event(connector, number, count=1):
+    return wait_until(lambda: len(events(connector, number)) >= count and events(connector, number), f"event {number}")
+
+
+def daemon(connector, *options):
+    return run(*as_service_user([connector.rig.programs / "certconnectord", "--config", connector.config, *options]),
+               check=False, env=dict(os.environ, **connector.token.env))
+
+
+def test_command_line(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token, start=False)
+    assert daemon(connector, "--check-config").returncode == 0
+    assert daemon(connector, "--version").stdout.startswith("certconnectord ")
+    assert daemon(connector, "--help").returncode == 0
+    for options in (["--nonsense"], ["extra"], ["--set", "log.debug=loud"], ["--set", "log.nothing=1"]):
+        bad = daemon(connector, "--check-config", *options)
+        assert bad.returncode == 2 and bad.stderr.strip(), options
+    connector.write_config(extra="[log]\n[pfx-import]\nbatch = many\n")
+    for options in ([], ["--check-config"]):
+        bad = daemon(connector, *options)
+        assert bad.returncode == 2
+        line = 1 + connector.config.read_text().splitlines().index("batch = many")
+        assert f"{connector.config}:{line}:" in bad.stderr
+    assert not any(connector.state.iterdir()), "a bad configuration must leave nothing behind"
+
+
+def test_start_and_stop(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token)
+    first = connector.status()
+    assert connector.process.stop() == 0
+    assert [len(events(connector, number)) for number in (LOADED, 1, 2, 20)] == [1, 1, 1, 1]
+    assert any("[token] pin = ***" in event["message"] for event in events(connector, 11))
+    done = connector.cli("status", check=False)
+    assert done.returncode == 1 and "start it" in done.stderr
+    connector.start()
+    assert connector.status()["connectorId"] == first["connectorId"], "an instance keeps its name"
+    beats = wait_until(lambda: [c for c in service.admin("GET", "connectors")["value"] if c["connectorId"] == first["connectorId"]],
+                       "the service knows the connector")
+    assert len(beats) == 1
+
+
+def test_reload(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token)
+    pid = connector.token_pid()
+
+    # Good: each changed key with both values, in force at once, the token process left alone.
+    connector.write_config(overrides={"pfx-import.reencrypt": "token", "service.heartbeat": "2s"})
+    connector.process.child.send_signal(signal.SIGHUP)
+    said = " ".join(event["message"] for event in wait_event(connector, CHANGED, 2))
+    assert "auto" in said and "token" in said and "2s" in said
+    assert connector.token_pid() == pid
+    pfx = Pfx("user1@contoso.example")
+    service.upload(pfx, connector.public_key())
+    result = service.wait_done(service.enqueue(pfx, Recipient())[0])["result"]
+    assert result["errorCode"] == "NotSupportedError", "SoftHSM cannot do OAEP-SHA-512 inside the token"
+
+    # Bad: said, and nothing changes.
+    text = connector.config.read_text()
+    connector.config.write_text(text + "nonsense = 1\n")
+    connector.process.child.send_signal(signal.SIGHUP)
+    assert f"{connector.config}:{len(text.splitlines()) + 1}:" in wait_event(connector, REJECTED)[0]["message"]
+    assert connector.process.running()
+
+    # Settings of the token: it is opened anew, and work goes on.
+    connector.write_config(overrides={"token.sessions": "2", "pfx-import.reencrypt": "auto"})
+    connector.process.child.send_signal(signal.SIGHUP)
+    wait_event(connector, CHANGED, 5)
+    wait_until(lambda: connector.token_pid() not in (0, pid), "another token process")
+    connector.wait_ready()
+    recipient = Recipient()
+    assert recipient.read(service.wait_done(service.enqueue(pfx, recipient)[0])["result"]) == pfx.password
+    assert connector.status()["token"]["sessions"] == 2
+
+    # Settings that cannot work: the ones before are in force again.
+    pid = connector.token_pid()
+    connector.write_config(overrides={"token.module": "/nonexistent.so"})
+    connector.process.child.send_signal(signal.SIGHUP)
+    wait_event(connector, REJECTED, 2)
+    connector.wait_ready()
+    assert recipient.read(service.wait_done(service.enqueue(pfx, recipient)[0])["result"]) == pfx.password
+
+
+def test_stop_gives_work_back(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token)
+    pfx, recipient = Pfx("user1@contoso.example"), Recipient()
+    service.upload(pfx, connector.public_key())
+    # The token process stands still: nothing can be finished.
+    os.kill(connector.token_pid(), signal.SIGSTOP)
+    ids = service.enqueue(pfx, recipient, 20)
+    wait_until(lambda: service.counts()["requests"]["leased"] > 0, "requests are leased")
+    assert connector.process.stop(40) == 0
+    assert service.counts()["requests"]["leased"] == 0
+    connector.start()
+    for request_id in ids:
+        assert recipient.read(service.wait_done(request_id)["result"]) == pfx.password
+
+
+def test_store_away_at_start(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token, start=False)
+    connector.state.chmod(0o000)
+    connector.start(wait=False)
+    wait_event(connector, 40)
+    connector.state.chmod(0o750)
+    connector.wait_ready()
+    assert len(events(connector, 41)) == 1
+
+
+def test_token_away_and_back(setting):
+    rig, service, token = setting
+    tokens, hidden = token.folder / "tokens", token.folder / "hidden"
+    connector = rig.connector(service, token, start=False)
+    tokens.rename(hidden)
+    connector.start(wait=False)
+    wait_event(connector, 21)
+    status = connector.status()
+    assert status["token"]["state"] == "lost" and status["token"]["lastError"]
+    hidden.rename(tokens)
+    connector.wait_ready(60)
+    assert wait_event(connector, 22)
+
+
+def test_refused_pin_and_reload(setting):
+    rig, service, token = setting
+    right = token.pin_file.read_text()
+    token.pin_file.write_text("00000000\n")
+    connector = rig.connector(service, token, start=False)
+    connector.start(wait=False)
+    wait_event(connector, 23)
+    assert connector.status()["token"]["state"] == "pin-refused"
+    token.pin_file.write_text(right)
+    connector.process.child.send_signal(signal.SIGHUP)
+    connector.wait_ready()
