@@ -12,7 +12,8 @@
  *
  * pfximport_stop() takes no more work, lets what is begun end and be uploaded within the time given (then it cuts the
  * calls to the service, intune_cancel()), and releases the rest to the service.  Nothing is lost by a kill at any
- * point either (store/journal.h).  Afterwards its struct intune downloads no more.
+ * point either (store/journal.h).  Afterwards its struct intune
+ * may download no more.
  */
 
 #include <stdbool.h>

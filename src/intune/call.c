@@ -91,7 +91,8 @@ send_once(struct intune_attempt *attempt, enum intune_scope scope, struct http_r
     if (intune_token_get(attempt, scope, &token, err) != 0)
         return -1;
     request->bearer = token->secret;
-    rc = http_client_send(attempt->link->http, request, ret, err);
+    rc = http_client_send(attempt->download ? attempt->link->download : attempt->link->http,
+            request, ret, err);
     request->bearer = NULL;
     *ret_token = token;
     return rc;
@@ -257,7 +258,7 @@ again(struct intune_attempt *attempt, const struct intune_call *call, unsigned *
         (*failed)++;
     if (attempt->retry_after_ms < 0 && !intune_may_retry(intune))
         return false;
-    if (intune_wait(intune, pause_ms(attempt, *failed), &stop) != 0) {
+    if (intune_wait(intune, pause_ms(attempt, *failed), call->download, &stop) != 0) {
         *why = stop;
         return false;
     }
@@ -286,7 +287,10 @@ static int
 call_text(struct intune *intune, const struct intune_call *call, struct intune_answer *ret,
         struct cc_err *err)
 {
-    struct intune_attempt attempt = { .link = intune_link_get(intune) };
+    struct intune_attempt attempt = {
+        .link = intune_link_get(intune),
+        .download = call->download,
+    };
     struct intune_answer answer = { 0 };
     unsigned failed = 0;
     unsigned slowed = 0;

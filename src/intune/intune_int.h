@@ -79,6 +79,7 @@ struct intune_link {
     int64_t backoff_ms;
     unsigned attempts;
     struct http_client *http;
+    struct http_client *download; /* of the long polls, so that they can be ended by themselves */
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t landed;
@@ -87,9 +88,10 @@ struct intune_link {
 };
 
 struct intune {
-    pthread_mutex_t lock; /* guards links, cancelled, status, budget */
+    pthread_mutex_t lock; /* guards links, both kinds of cancelled, status, budget */
     pthread_cond_t cancel;
     bool cancelled;
+    bool downloads_cancelled;
     struct intune_link *links; /* the one in force first */
     struct intune_status status;
     int budget; /* tenths of a retry */
@@ -102,6 +104,7 @@ struct intune {
 /* What one call has gone through. */
 struct intune_attempt {
     struct intune_link *link;
+    bool download;
     char request_id[CC_UUID_LEN];
     int64_t retry_after_ms; /* asked for by whoever refused; -1: nothing asked */
     bool renewed[INTUNE_SCOPES];
@@ -119,8 +122,8 @@ void intune_note_success(struct intune *intune, int64_t date_ms);
 void intune_note_failure(struct intune *intune, bool refused, const struct cc_err *err);
 void intune_note_moved(struct intune *intune);
 
-/* Waits unless we are stopping; -1 with CC_DOM_CANCELLED. */
-CC_MUST int intune_wait(struct intune *intune, int64_t ms, struct cc_err *err);
+/* Waits unless we are stopping, or a download is to stop; -1 with CC_DOM_CANCELLED. */
+CC_MUST int intune_wait(struct intune *intune, int64_t ms, bool download, struct cc_err *err);
 
 /* Whether a retry may be made now; takes it from the budget. */
 bool intune_may_retry(struct intune *intune);
@@ -177,6 +180,7 @@ struct intune_call {
     int64_t wait_ms;      /* that the service may take on purpose */
     size_t max_response;
     bool may_be_empty; /* no JSON in the answer is fine too */
+    bool download;     /* ends with intune_cancel_downloads() */
 };
 
 struct intune_answer {

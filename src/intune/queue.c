@@ -248,6 +248,7 @@ intune_queue_download(struct intune *intune, enum intune_queue queue, const char
     if (max < 1 || max > DOWNLOAD_MAX)
         max = max < 1 ? 1 : DOWNLOAD_MAX;
     call.wait_ms = wait_s * 1000;
+    call.download = true;
     call.max_response = ANSWER_MIN + max * REQUEST_MAX;
     if ((call.body = download_body(connector_id, max, wait_s, err)) == NULL)
         return -1;

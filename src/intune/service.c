@@ -30,6 +30,7 @@ link_free(struct intune_link *link)
     intune_tokens_free(link);
     intune_endpoints_clear(&link->endpoints);
     http_client_close(link->http);
+    http_client_close(link->download);
     pthread_cond_destroy(&link->landed);
     pthread_mutex_destroy(&link->lock);
     free(link->authority);
@@ -96,7 +97,8 @@ link_new(struct intune *intune, const struct intune_settings *settings, struct c
     pthread_cond_init(&link->landed, NULL);
     link->intune = intune;
     link->owners = 1;
-    if (copy_settings(link, settings, err) != 0 || http_client_open(&http, &link->http, err) != 0) {
+    if (copy_settings(link, settings, err) != 0 || http_client_open(&http, &link->http, err) != 0 ||
+            http_client_open(&http, &link->download, err) != 0) {
         link_free(link);
         return NULL;
     }
@@ -181,8 +183,24 @@ intune_cancel(struct intune *intune)
 
     pthread_mutex_lock(&intune->lock);
     intune->cancelled = true;
-    for (link = intune->links; link != NULL; link = link->next)
+    intune->downloads_cancelled = true;
+    for (link = intune->links; link != NULL; link = link->next) {
         http_client_cancel(link->http);
+        http_client_cancel(link->download);
+    }
+    pthread_cond_broadcast(&intune->cancel);
+    pthread_mutex_unlock(&intune->lock);
+}
+
+void
+intune_cancel_downloads(struct intune *intune)
+{
+    struct intune_link *link;
+
+    pthread_mutex_lock(&intune->lock);
+    intune->downloads_cancelled = true;
+    for (link = intune->links; link != NULL; link = link->next)
+        http_client_cancel(link->download);
     pthread_cond_broadcast(&intune->cancel);
     pthread_mutex_unlock(&intune->lock);
 }
@@ -200,6 +218,8 @@ intune_reconfigure(struct intune *intune, const struct intune_settings *settings
     pthread_mutex_lock(&intune->lock);
     if (intune->cancelled)
         http_client_cancel(link->http);
+    if (intune->downloads_cancelled)
+        http_client_cancel(link->download);
     old = intune->links;
     link->next = old;
     intune->links = link;
@@ -214,7 +234,7 @@ intune_reconfigure(struct intune *intune, const struct intune_settings *settings
 /* ---- waiting ---- */
 
 int
-intune_wait(struct intune *intune, int64_t ms, struct cc_err *err)
+intune_wait(struct intune *intune, int64_t ms, bool download, struct cc_err *err)
 {
     struct timespec at;
     bool cancelled;
@@ -228,9 +248,12 @@ intune_wait(struct intune *intune, int64_t ms, struct cc_err *err)
         at.tv_nsec -= 1000000000;
     }
     pthread_mutex_lock(&intune->lock);
-    while (!intune->cancelled && rc == 0)
+    for (;;) {
+        cancelled = intune->cancelled || (download && intune->downloads_cancelled);
+        if (cancelled || rc != 0)
+            break;
         rc = pthread_cond_timedwait(&intune->cancel, &intune->lock, &at);
-    cancelled = intune->cancelled;
+    }
     pthread_mutex_unlock(&intune->lock);
     return cancelled ? cc_err_set(err, CC_DOM_CANCELLED, 0, "stopping") : 0;
 }

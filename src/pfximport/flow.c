@@ -357,22 +357,40 @@ flow_drain_uploads(struct flow *flow, int64_t deadline)
     pthread_mutex_unlock(&flow->lock);
 }
 
+/* Whether the thread ends before the deadline. */
+static bool
+flow_wait_ended(struct flow *flow, const struct flow_thread *thread, int64_t deadline)
+{
+    bool ended;
+
+    pthread_mutex_lock(&flow->lock);
+    while (thread->started && !thread->ended && cc_deadline_left(deadline) > 0)
+        flow_wait(flow, &flow->idle, cc_deadline_left(deadline));
+    ended = !thread->started || thread->ended;
+    pthread_mutex_unlock(&flow->lock);
+    return ended;
+}
+
 /* A thread that still waits for the service when the time is over is told to wait no more. */
 static void
 flow_join(struct flow *flow, struct flow_thread *thread, int64_t deadline)
 {
-    bool ended;
-
-    if (!thread->started)
-        return;
-    pthread_mutex_lock(&flow->lock);
-    while (!thread->ended && cc_deadline_left(deadline) > 0)
-        flow_wait(flow, &flow->idle, cc_deadline_left(deadline));
-    ended = thread->ended;
-    pthread_mutex_unlock(&flow->lock);
-    if (!ended)
+    if (!flow_wait_ended(flow, thread, deadline))
         intune_cancel(flow->intune);
-    pthread_join(thread->id, NULL);
+    if (thread->started)
+        pthread_join(thread->id, NULL);
+}
+
+/*
+ * A download that has waited for a while is a long poll, and is cut.  One that has just begun may have its answer on
+ * the way: requests that nobody else gets until their lease is over.
+ */
+static void
+flow_stop_downloads(struct flow *flow, int64_t deadline)
+{
+    if (!flow_wait_ended(flow, &flow->downloader, cc_deadline_in(FLOW_ANSWER_MS)))
+        intune_cancel_downloads(flow->intune);
+    flow_join(flow, &flow->downloader, deadline);
 }
 
 static void
@@ -408,8 +426,7 @@ flow_stop(struct flow *flow, int64_t drain_ms)
     pthread_cond_broadcast(&flow->attend);
     pthread_mutex_unlock(&flow->lock);
 
-    intune_cancel_downloads(flow->intune);
-    flow_join(flow, &flow->downloader, deadline);
+    flow_stop_downloads(flow, deadline);
     cc_pool_close(flow->pool);
     flow_drain_uploads(flow, deadline);
     for (int i = 0; i < FLOW_UPLOADERS; i++)

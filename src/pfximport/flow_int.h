@@ -26,6 +26,7 @@
 #define FLOW_READY_POLL_MS 50 /* between two looks at a workload that is not ready */
 #define FLOW_RETRY_MS 250     /* backoff of failed attempts, and where it ends */
 #define FLOW_RETRY_MAX_MS 10000
+#define FLOW_ANSWER_MS 500         /* within which a service that has work answers a download */
 #define FLOW_SERVICE_RETRY_MS 1000 /* the same of calls to the service and the store */
 #define FLOW_SERVICE_RETRY_MAX_MS 30000
 

@@ -24,6 +24,7 @@
 #include "store/store.h"
 
 #define LEASE_MS 300000
+#define SHORT_LEASE_MS 3000 /* a service tells times of its own in whole seconds */
 #define WORKERS 4
 #define BATCH 10
 
@@ -35,6 +36,7 @@ struct rig {
     struct eventlog *log;
     struct intune *intune;
     struct flow *flow;
+    int64_t poll_wait_ms;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -167,7 +169,7 @@ rig_start(struct rig *rig)
         .connector_id = "00000000-0000-4000-8000-000000000001",
         .workers = WORKERS,
         .batch = BATCH,
-        .poll_wait_ms = 1000,
+        .poll_wait_ms = rig->poll_wait_ms,
         .max_attempts = 3,
     };
     char secret[96];
@@ -206,6 +208,7 @@ rig_open(int64_t lease_ms)
     pthread_mutex_init(&rig->lock, NULL);
     pthread_cond_init(&rig->changed, NULL);
     rig->ready = true;
+    rig->poll_wait_ms = 1000;
     rig->sim = sim_open(lease_ms);
     return rig;
 }
@@ -468,14 +471,14 @@ test_token_away_for_a_while(void **state)
 static void
 test_leases_are_renewed(void **state)
 {
-    struct rig *rig = rig_open(600);
+    struct rig *rig = rig_open(SHORT_LEASE_MS);
 
     (void)state;
     rig->gate_closed = true;
     sim_enqueue(rig->sim, "long", NULL);
     rig_start(rig);
     rig_wait_at_gate(rig, 1);
-    while (sim_request(rig->sim, "long").renewals < 5)
+    while (sim_request(rig->sim, "long").renewals < 3)
         look_again();
     assert_true(sim_request(rig->sim, "long").leased);
     rig_set_gate(rig, false);
@@ -487,7 +490,7 @@ test_leases_are_renewed(void **state)
 static void
 test_lost_lease(void **state)
 {
-    struct rig *rig = rig_open(600);
+    struct rig *rig = rig_open(SHORT_LEASE_MS);
 
     (void)state;
     rig->troubles = 1000000;
@@ -561,6 +564,25 @@ test_stop_ends_what_is_begun(void **state)
     sim_wait_accepted(rig->sim, 20);
     rig_stop(rig);
     assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 20);
+    rig_close(rig);
+}
+
+static void
+test_stop_cuts_a_long_poll(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+    int64_t began;
+
+    (void)state;
+    rig->poll_wait_ms = 30000;
+    rig_start(rig);
+    while (sim_downloads(rig->sim) == 0)
+        look_again();
+    began = cc_clock_mono_ms();
+    rig_stop(rig);
+    assert_true(cc_clock_mono_ms() - began < 4000);
+    /* A call that was cut is no trouble of the service. */
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_DOWNLOAD_FAILURE, NULL), 0);
     rig_close(rig);
 }
 
@@ -720,6 +742,7 @@ main(void)
         cmocka_unit_test(test_lost_lease),
         cmocka_unit_test(test_stop_gives_back),
         cmocka_unit_test(test_stop_ends_what_is_begun),
+        cmocka_unit_test(test_stop_cuts_a_long_poll),
         cmocka_unit_test(test_refused_result_holds_up_no_other),
         cmocka_unit_test(test_service_trouble),
         cmocka_unit_test(test_completed_request_comes_again),
