@@ -147,7 +147,7 @@ unseal_header(const struct token_key_facts *facts, struct cc_bytes *rest, struct
     if (rest->len < 2 || rest->data[0] != SEAL_VERSION)
         return unseal_refuse(err, "not of a version that is known");
     header = 2U + rest->data[1];
-    if (rest->len < header + SEAL_IV + SEAL_TAG || rest->len > TOKEN_SEAL_MAX + 512)
+    if (rest->len < header + SEAL_IV + SEAL_TAG || rest->len > header + SEAL_IV + TOKEN_SEAL_MAX + SEAL_TAG)
         return unseal_refuse(err, "cut short or too long");
     if (rest->data[1] != facts->id_len || memcmp(rest->data + 2, facts->id, facts->id_len) != 0)
         return unseal_refuse(err, "sealed under another key");
@@ -182,10 +182,10 @@ token_unseal(struct p11_worker *worker, struct token_key *key, struct cc_bytes c
     memcpy(seal.iv, sealed.data, SEAL_IV);
     seal.in = (struct cc_bytes){ sealed.data + SEAL_IV, sealed.len - SEAL_IV };
     /* Some tokens want room for as much as goes in. */
-    if ((plain = cc_secret_new(seal.in.len, err)) == NULL)
+    seal.out_size = seal.in.len;
+    if ((plain = cc_secret_new(seal.out_size, err)) == NULL)
         goto out;
     seal.out = cc_secret_data(plain);
-    seal.out_size = seal.in.len;
     if (p11_run(worker, key, seal_op, &seal, &e) != 0) {
         unseal_fault(&seal, &e, err);
         goto out;
