@@ -4,6 +4,7 @@ ended by their id."""
 
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -45,15 +46,25 @@ class Token:
         return self
 
 
-def make_softhsm(folder, label="test"):
-    tokens = folder / "tokens"
-    tokens.mkdir(parents=True)
+def configure_softhsm(folder):
     conf = folder / "softhsm2.conf"
-    conf.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
-    env = {"SOFTHSM2_CONF": str(conf)}
+    conf.write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n")
+    return {"SOFTHSM2_CONF": str(conf)}
+
+
+def make_softhsm(folder, label="test"):
+    (folder / "tokens").mkdir(parents=True)
+    env = configure_softhsm(folder)
     subprocess.run(["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "24681357", "--pin", PIN], check=True,
                    env=dict(os.environ, **env), capture_output=True, timeout=60)
     return Token(folder, SOFTHSM, label, env)
+
+
+def copy_softhsm(token, folder):
+    """The same token with its keys in another folder, to be spoiled."""
+    folder.mkdir(parents=True)
+    shutil.copytree(token.folder / "tokens", folder / "tokens")
+    return Token(folder, SOFTHSM, token.label, configure_softhsm(folder))
 
 
 def make_softoken(folder, label="test"):
