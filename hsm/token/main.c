@@ -5,8 +5,6 @@
  * certconnector, which speak to it over inherited sockets (hsm/wire.h).
  */
 
-#include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +13,11 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "hsm/token/fork.h"
 #include "hsm/token/serve.h"
 #include "hsm/token/stop.h"
 #include "hsm/wire.h"
@@ -68,15 +66,6 @@ lock_memory(void)
         (void)mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
-#ifndef NDEBUG
-/* Sessions of a token do not survive a fork, and a module in two processes corrupts both. */
-static void
-refuse_fork(void)
-{
-    abort();
-}
-#endif
-
 int
 main(int argc, char **argv)
 {
@@ -91,9 +80,7 @@ main(int argc, char **argv)
         return EXIT_USAGE;
     }
     lock_memory();
-#ifndef NDEBUG
-    (void)pthread_atfork(refuse_fork, NULL, NULL);
-#endif
+    fork_forbid();
     /* Our other end going away is told by the end of channel 0; this is for the case that it is not read. */
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (stop_init(&err) != 0 || serve(channels, &err) != 0) {

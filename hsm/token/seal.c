@@ -147,7 +147,8 @@ unseal_header(const struct token_key_facts *facts, struct cc_bytes *rest, struct
     if (rest->len < 2 || rest->data[0] != SEAL_VERSION)
         return unseal_refuse(err, "not of a version that is known");
     header = 2U + rest->data[1];
-    if (rest->len < header + SEAL_IV + SEAL_TAG || rest->len > header + SEAL_IV + TOKEN_SEAL_MAX + SEAL_TAG)
+    if (rest->len < header + SEAL_IV + SEAL_TAG ||
+            rest->len > header + SEAL_IV + TOKEN_SEAL_MAX + SEAL_TAG)
         return unseal_refuse(err, "cut short or too long");
     if (rest->data[1] != facts->id_len || memcmp(rest->data + 2, facts->id, facts->id_len) != 0)
         return unseal_refuse(err, "sealed under another key");
