@@ -14,13 +14,6 @@
  */
 #define CALL_TRIES 3
 
-enum call_outcome {
-    CALL_ANSWERED, /* with results or an error: err tells */
-    CALL_LOST,     /* the process went away */
-    CALL_MISSED,   /* no answer in time */
-    CALL_SENSELESS /* an answer that cannot be one */
-};
-
 struct timespec
 hsm_wait_until(int64_t deadline)
 {
@@ -170,12 +163,12 @@ answer_is_news(const struct cc_err *err)
 }
 
 static void
-channel_give(struct hsm *hsm, struct hsm_channel *channel, enum call_outcome outcome,
+channel_give(struct hsm *hsm, struct hsm_channel *channel, enum hsm_outcome outcome,
         const struct cc_err *err)
 {
     (void)pthread_mutex_lock(&hsm->lock);
     channel->busy = false;
-    if (outcome == CALL_ANSWERED) {
+    if (outcome == HSM_ANSWERED) {
         hsm->status.operations++;
         if (err->domain != CC_DOM_NONE)
             hsm->status.failures++;
@@ -212,38 +205,38 @@ reply_check_error(struct cc_bytes reply, struct cc_err *err)
     return 0;
 }
 
-static enum call_outcome
-reply_read(struct cc_bytes reply, hsm_read_fn read, void *arg, struct cc_err *err)
+enum hsm_outcome
+hsm_reply_read(struct cc_bytes reply, hsm_read_fn read, void *arg, struct cc_err *err)
 {
     if (reply.len == 0 || (reply.data[0] != WIRE_OK && reply.data[0] != WIRE_ERROR)) {
         cc_err_set(err, CC_DOM_INPUT, 0, "a reply without status");
-        return CALL_SENSELESS;
+        return HSM_SENSELESS;
     }
     if (reply.data[0] == WIRE_ERROR) {
         if (reply_check_error(reply, err) != 0 || wire_get_status(&reply, err) == 0)
-            return CALL_SENSELESS;
-        return CALL_ANSWERED;
+            return HSM_SENSELESS;
+        return HSM_ANSWERED;
     }
     if (wire_get_status(&reply, err) != 0 || (read != NULL && read(&reply, arg, err) != 0) ||
             wire_get_end(&reply, err) != 0)
-        return CALL_SENSELESS;
-    return CALL_ANSWERED;
+        return HSM_SENSELESS;
+    return HSM_ANSWERED;
 }
 
-/* On CALL_ANSWERED err is set or not, and that is the answer. */
-static enum call_outcome
+/* On HSM_ANSWERED err is set or not, and that is the answer. */
+static enum hsm_outcome
 channel_exchange(int fd, const struct cc_buf *call, int64_t deadline, hsm_read_fn read, void *arg,
         struct cc_err *err)
 {
     struct cc_buf reply = CC_BUF_INIT(WIRE_FRAME_MAX);
-    enum call_outcome outcome;
+    enum hsm_outcome outcome;
     bool missed = false;
 
     if (wire_send(fd, call, deadline, err) != 0 ||
             wire_recv(fd, &reply, deadline, &missed, err) != 0)
-        outcome = missed || cc_deadline_left(deadline) == 0 ? CALL_MISSED : CALL_LOST;
+        outcome = missed || cc_deadline_left(deadline) == 0 ? HSM_MISSED : HSM_LOST;
     else
-        outcome = reply_read(cc_buf_bytes(&reply), read, arg, err);
+        outcome = hsm_reply_read(cc_buf_bytes(&reply), read, arg, err);
     cc_buf_wipe(&reply);
     return outcome;
 }
@@ -253,10 +246,10 @@ hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline, h
         void *arg, bool *ret_answered, struct cc_err *err)
 {
     struct cc_err local = { 0 };
-    enum call_outcome outcome =
+    enum hsm_outcome outcome =
             channel_exchange(hsm->channels[0].fd, call, deadline, read, arg, &local);
 
-    *ret_answered = outcome == CALL_ANSWERED;
+    *ret_answered = outcome == HSM_ANSWERED;
     if (local.domain == CC_DOM_NONE)
         return 0;
     return cc_err_set(err, local.domain, local.code, "%s", local.text);
@@ -295,7 +288,7 @@ call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t dead
         hsm_read_fn read, void *arg, struct cc_err *err)
 {
     struct hsm_channel *channel = NULL;
-    enum call_outcome outcome;
+    enum hsm_outcome outcome;
 
     if (channel_take(hsm, key, again, deadline - hsm_patience_ms(hsm), &channel, err) != 0)
         return -1;
@@ -303,7 +296,7 @@ call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t dead
         call_put_number(hsm, key, call);
     outcome = channel_exchange(channel->fd, call, call_try_deadline(hsm, deadline), read, arg, err);
     channel_give(hsm, channel, outcome, err);
-    return outcome == CALL_ANSWERED ? 0 : 1;
+    return outcome == HSM_ANSWERED ? 0 : 1;
 }
 
 /* Whether the failure is the token's or ours, not that of what the operation was given. */

@@ -97,7 +97,7 @@ struct hsm {
     OSSL_LIB_CTX *libctx;
     void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
     void *on_state_arg;
-    OSSL_PROVIDER *default_provider, *provider;
+    OSSL_PROVIDER *provider;
     pthread_t supervisor;
     int wake_fd; /* eventfd: something for the supervisor to look at */
 
@@ -145,6 +145,17 @@ typedef int (*hsm_read_fn)(struct cc_bytes *rest, void *arg, struct cc_err *err)
  */
 CC_MUST int hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read,
         void *arg, struct cc_err *err);
+
+enum hsm_outcome {
+    HSM_ANSWERED, /* with results or an error: err tells */
+    HSM_LOST,     /* the process went away */
+    HSM_MISSED,   /* no answer in time */
+    HSM_SENSELESS /* an answer that cannot be one */
+};
+
+/* What a reply says: answered, or senseless. */
+enum hsm_outcome hsm_reply_read(struct cc_bytes reply, hsm_read_fn read, void *arg,
+        struct cc_err *err);
 
 /* The supervisor's calls, on channel 0. */
 CC_MUST int hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline,
@@ -205,7 +216,7 @@ void hsm_err_raise(const struct cc_err *err);
 #define HSM_PROVIDER_NAME "certconnector"
 #define HSM_PROVIDER_QUERY "provider=" HSM_PROVIDER_NAME
 
-/* Loads the default provider and ours into hsm->libctx; OpenSSL counts how often. */
+/* Loads the default provider and ours into hsm->libctx; OpenSSL counts how often, and ours is unloaded again. */
 CC_MUST int hsm_provider_load(struct hsm *hsm, struct cc_err *err);
 void hsm_provider_unload(struct hsm *hsm);
 

@@ -10,7 +10,7 @@
 
 #include "base/text.h"
 
-#define SEAL_MAX 65536
+#define SEAL_MAX 65520 /* what fits into a struct cc_secret when it is sealed */
 #define RANDOM_MAX 4096
 #define SPKI_MAX 8192
 
@@ -391,6 +391,20 @@ out:
 
 /* ---- sealing ---- */
 
+/* All of it in one piece of memory from the start: growing would leave copies of the secret behind. */
+static int
+put_seal(struct cc_buf *call, struct cc_bytes context, struct cc_bytes plain, struct cc_err *err)
+{
+    if (context.len > WIRE_FRAME_MAX / 2)
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a context of %zu bytes",
+                context.len);
+    if (cc_buf_reserve(call, 32 + context.len + plain.len, err) == NULL ||
+            key_begin(call, WIRE_SEAL, err) != 0 ||
+            wire_put_bytes(call, context.data, context.len, err) != 0)
+        return -1;
+    return wire_put_bytes(call, plain.data, plain.len, err);
+}
+
 int
 hsm_seal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes plain,
         struct cc_buf *ret_sealed, struct cc_err *err)
@@ -403,9 +417,7 @@ hsm_seal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes plain,
                 SEAL_MAX);
         goto out;
     }
-    if (key_check_use(key, HSM_USE_SEAL, err) != 0 || key_begin(&call, WIRE_SEAL, err) != 0 ||
-            wire_put_bytes(&call, context.data, context.len, err) != 0 ||
-            wire_put_bytes(&call, plain.data, plain.len, err) != 0 ||
+    if (key_check_use(key, HSM_USE_SEAL, err) != 0 || put_seal(&call, context, plain, err) != 0 ||
             hsm_call(key->hsm, key, &call, read_into_buf, &sealed, err) != 0 ||
             cc_buf_add(ret_sealed, sealed.data, sealed.len, err) != 0)
         goto out;

@@ -156,13 +156,14 @@ provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const OSS
 
 /*
  * The default provider first: where somebody asks for "RSA" and nothing more, OpenSSL takes the provider that was
- * loaded first, and ours must not be it.
+ * loaded first, and ours must not be it.  It stays loaded: with the first explicit load OpenSSL gives up loading it
+ * by itself, and whoever relied on that would be left without any.
  */
 int
 hsm_provider_load(struct hsm *hsm, struct cc_err *err)
 {
     ERR_clear_error();
-    if ((hsm->default_provider = OSSL_PROVIDER_load(hsm->libctx, "default")) == NULL)
+    if (OSSL_PROVIDER_load(hsm->libctx, "default") == NULL)
         return cc_err_set_openssl(err, "load OpenSSL's default provider");
     if (!OSSL_PROVIDER_add_builtin(hsm->libctx, HSM_PROVIDER_NAME, provider_init) ||
             (hsm->provider = OSSL_PROVIDER_load(hsm->libctx, HSM_PROVIDER_NAME)) == NULL)
@@ -175,8 +176,6 @@ hsm_provider_unload(struct hsm *hsm)
 {
     if (hsm->provider != NULL)
         (void)OSSL_PROVIDER_unload(hsm->provider);
-    if (hsm->default_provider != NULL)
-        (void)OSSL_PROVIDER_unload(hsm->default_provider);
 }
 
 int

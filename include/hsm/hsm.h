@@ -8,8 +8,8 @@
  * struct hsm owns one token process (certconnector-token), which alone loads the PKCS#11 module and knows the PIN,
  * and the channels to it.  The process is started by hsm_open(), watched, ended when it misses a deadline, and
  * started anew when it is gone; keys stay usable throughout.  An operation that was under way when the process was
- * lost is repeated on the new one, at most twice.  What comes back from here is an answer, or an error of domain CC_DOM_TOKEN
- * (code: enum hsm_fault) or CC_DOM_PKCS11 (code: CKR_*).
+ * lost is repeated on the new one, at most twice.  What comes back from here is an answer, or an error of domain
+ * CC_DOM_TOKEN (code: enum hsm_fault) or CC_DOM_PKCS11 (code: CKR_*).
  *
  * Threads: any, all calls; a call blocks up to the deadline of the settings.  At most as many operations run at once
  * as there are sessions; further callers wait their turn within their deadline.  Not after fork().
@@ -96,7 +96,10 @@ struct hsm_settings {
     const char *state_dir; /* where a refused PIN is remembered; NULL: it is not */
     OSSL_LIB_CTX *libctx;  /* where the keys' EVP_PKEY live; NULL: the default one */
 
-    /* Called on each change of state, from a thread of hsm's own; err says why on LOST and PIN_REFUSED, else NULL. */
+    /*
+     * Called on each change of state, from a thread of hsm's own (CLOSED: by hsm_close() itself); err says why on
+     * LOST and PIN_REFUSED, else NULL.
+     */
     void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
     void *on_state_arg;
 };
