@@ -59,7 +59,9 @@ static const char *const operations[] = { [WIRE_SETUP] = "setup",
 static void
 path_of(char *ret, size_t size, const char *name, const char *suffix)
 {
+    (void)pthread_mutex_lock(&lock);
     (void)snprintf(ret, size, "%s/%s%s", folder, name, suffix);
+    (void)pthread_mutex_unlock(&lock);
 }
 
 /* What the script wants for this operation, "" for nothing out of the ordinary. */
@@ -112,16 +114,18 @@ check_pin(struct key *key, EVP_PKEY *pkey, struct cc_err *err)
 static int
 load_key(struct cc_bytes *rest, EVP_PKEY **ret, struct cc_err *err)
 {
-    char path[640];
+    char path[640], name[64] = "";
     uint16_t number = 0;
     FILE *f;
     int rc;
 
     if (wire_get_u16(rest, &number, err) != 0)
         return -1;
-    if (number >= key_count)
-        return fault(err, HSM_FAULT_INPUT, "no such key number");
-    path_of(path, sizeof(path), keys[number].name, ".pem");
+    (void)pthread_mutex_lock(&lock);
+    if (number < key_count)
+        (void)cc_strcpy(name, sizeof(name), keys[number].name);
+    (void)pthread_mutex_unlock(&lock);
+    path_of(path, sizeof(path), name, ".pem");
     if ((f = fopen(path, "re")) == NULL)
         return fault(err, HSM_FAULT_KEY_NOT_FOUND, "no such key");
     *ret = PEM_read_PrivateKey(f, NULL, NULL, NULL);
@@ -139,7 +143,7 @@ load_key(struct cc_bytes *rest, EVP_PKEY **ret, struct cc_err *err)
 static int
 do_setup(struct cc_bytes *rest, struct cc_err *err)
 {
-    char text[1024];
+    char text[1024], state_dir[sizeof(folder)];
     uint32_t version = 0;
     uint8_t raw = 0;
     uint64_t timeout = 0;
@@ -150,9 +154,12 @@ do_setup(struct cc_bytes *rest, struct cc_err *err)
     for (int i = 0; i < 5; i++)
         if (wire_get_str(rest, text, sizeof(text), err) != 0)
             return -1;
-    if (wire_get_str(rest, folder, sizeof(folder), err) != 0 || wire_get_u8(rest, &raw, err) != 0 ||
-            wire_get_u64(rest, &timeout, err) != 0)
+    if (wire_get_str(rest, state_dir, sizeof(state_dir), err) != 0 ||
+            wire_get_u8(rest, &raw, err) != 0 || wire_get_u64(rest, &timeout, err) != 0)
         return -1;
+    (void)pthread_mutex_lock(&lock);
+    (void)cc_strcpy(folder, sizeof(folder), state_dir);
+    (void)pthread_mutex_unlock(&lock);
     path_of(text, sizeof(text), "starts", "");
     if ((fd = open(text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0 ||
             write(fd, "x", 1) != 1)
@@ -166,6 +173,7 @@ do_add_key(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
 {
     struct key *key = &keys[key_count];
     struct cc_bytes spki = { 0 };
+    unsigned number;
     char uri[256];
 
     cc_buf_init(&key->pinned, 8192);
@@ -174,7 +182,10 @@ do_add_key(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
             sscanf(uri, "pkcs11:object=%63[^;]", key->name) != 1 ||
             cc_buf_add(&key->pinned, spki.data, spki.len, err) != 0)
         return fault(err, HSM_FAULT_INPUT, "a key that the fake does not know");
-    return wire_put_u16(out, (uint16_t)key_count++, err);
+    (void)pthread_mutex_lock(&lock);
+    number = key_count++;
+    (void)pthread_mutex_unlock(&lock);
+    return wire_put_u16(out, (uint16_t)number, err);
 }
 
 static int

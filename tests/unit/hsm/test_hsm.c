@@ -569,7 +569,7 @@ test_seal(void **state)
     struct cc_secret *plain = NULL;
     struct cc_err err = { 0 };
     struct hsm_key *key;
-    static uint8_t big[65537];
+    static uint8_t big[65521];
 
     rig_open(rig);
     key = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
@@ -784,6 +784,42 @@ test_more_callers_than_sessions(void **state)
     crowd_run(rig_get(rig, HSM_ROLE_OCSP, "pkcs11:object=ec"), 8, 5);
 }
 
+/* One operation that hangs takes no other with it. */
+static void
+test_hang_among_others(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_key *key;
+
+    rig->settings.deadline_ms = 5 * DEADLINE_MS;
+    rig->settings.sessions = 2;
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=ec");
+    assert_signs(key);
+    rig_script(rig, "once sign hang");
+    crowd_run(key, 8, 5);
+    assert_int_equal(rig_restarts(rig), 1);
+}
+
+/* Who relied on OpenSSL to load its default provider by itself can do so after us too. */
+static void
+test_default_provider_stays(void **state)
+{
+    struct rig *rig = *state;
+    OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+    EVP_MD *md;
+
+    assert_non_null(libctx);
+    rig->settings.libctx = libctx;
+    rig_open(rig);
+    hsm_close(rig->hsm);
+    rig->hsm = NULL;
+    md = EVP_MD_fetch(libctx, "SHA512", NULL);
+    assert_non_null(md);
+    EVP_MD_free(md);
+    OSSL_LIB_CTX_free(libctx);
+}
+
 static unsigned
 count_descriptors(void)
 {
@@ -867,6 +903,8 @@ main(void)
         TEST(test_health),
         TEST(test_errors),
         TEST(test_more_callers_than_sessions),
+        TEST(test_hang_among_others),
+        TEST(test_default_provider_stays),
         TEST(test_nothing_left),
         TEST(test_two_at_once),
     };
