@@ -16,7 +16,8 @@
 enum profile_gap {
     PROFILE_GAP_OAEP_SHA2 = 1 << 0,    /* RSA-OAEP with another hash than SHA-1 */
     PROFILE_GAP_WRAP_CBC_PAD = 1 << 1, /* C_WrapKey with CKM_AES_CBC_PAD or CKM_DES3_CBC_PAD */
-    PROFILE_GAP_WRAP = 1 << 2          /* C_WrapKey and C_UnwrapKey at all */
+    PROFILE_GAP_WRAP = 1 << 2,         /* C_WrapKey and C_UnwrapKey at all */
+    PROFILE_GAP_OAEP_LABEL = 1 << 3    /* ignores the label of RSA-OAEP, and does not say so */
 };
 
 struct profile {

@@ -2,8 +2,9 @@
 #include "hsm/profiles/profile.h"
 
 /*
- * SoftHSM 2.  Each C_Login rewrites the token's file, and a process that initialises meanwhile does not see the token.
- * Knows RSA-OAEP with SHA-1 only, and wraps with no block cipher in a padding mode; 2.7 does the latter.
+ * SoftHSM 2.  Each C_Login rewrites the token's file, and a process that initialises meanwhile does not see the
+ * token.  Knows RSA-OAEP with SHA-1 only and without a label, and wraps with no block cipher in a padding mode; 2.7
+ * does the latter.
  */
 const struct profile profile_softhsm = {
     .name = "softhsm",
@@ -11,6 +12,6 @@ const struct profile profile_softhsm = {
     .library_manufacturer = "SoftHSM",
     .token_manufacturer = "SoftHSM",
     .start_lock = true,
-    .gaps = PROFILE_GAP_OAEP_SHA2 | PROFILE_GAP_WRAP_CBC_PAD,
+    .gaps = PROFILE_GAP_OAEP_SHA2 | PROFILE_GAP_OAEP_LABEL | PROFILE_GAP_WRAP_CBC_PAD,
     .gaps_until = { .major = 2, .minor = 6 },
 };

@@ -137,12 +137,18 @@ decrypt_oaep_here(struct token *token, struct p11_worker *worker, struct token_k
     return rc;
 }
 
-/* Whether the token itself need not be asked. */
+/*
+ * Whether the token itself need not, or must not, be asked.  A label that a token ignores cannot be told from one that
+ * it checks, so that wherever we may check it ourselves we do.
+ */
 static bool
-decrypt_oaep_is_gap(struct token *token, struct token_key *key, unsigned way, int h, int m)
+decrypt_oaep_is_gap(struct token *token, struct token_key *key, unsigned way, int h, int m,
+        size_t label_len)
 {
     const unsigned state = token_key_way(key, way);
 
+    if (label_len > 0 && (token->allow_raw_rsa || token_has_gap(token, PROFILE_GAP_OAEP_LABEL)))
+        return true;
     if (state != TOKEN_WAY_UNKNOWN)
         return state == TOKEN_WAY_REFUSED;
     return token->allow_raw_rsa && (h != 0 || m != 0) &&
@@ -175,7 +181,7 @@ decrypt_oaep(struct token *token, struct p11_worker *worker, struct token_key *k
     params.ulSourceDataLen = request->label.len;
     way = TOKEN_WAY_OAEP + (unsigned)(P11_HASHES * h + m);
 
-    if (!decrypt_oaep_is_gap(token, key, way, h, m)) {
+    if (!decrypt_oaep_is_gap(token, key, way, h, m, request->label.len)) {
         if (decrypt_run(worker, key, &decrypt, facts->len, ret_plain, &e) == 0)
             return 0;
         if (!decrypt_is_refusal(&e))
