@@ -13,65 +13,15 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "hsm/token/ckr.h"
+#include "hsm/token/module.h"
 #include "hsm/token/text.h"
 
-#define OPEN_SLOTS_MAX 256
 #define OPEN_LOCK_FILE "token.lock"
-
-/* NSS's own form of this structure is longer and read to its end, so zeroes follow. */
-struct open_args {
-    CK_C_INITIALIZE_ARGS args;
-    void *more[4];
-};
-
-static CK_RV
-open_initialize(const struct token *token, CK_FUNCTION_LIST *f)
-{
-    struct open_args init = { 0 };
-    CK_RV rv;
-
-    init.args.flags = CKF_OS_LOCKING_OK;
-    init.args.pReserved = token->init_args;
-    rv = f->C_Initialize(&init.args);
-    return rv == CKR_CRYPTOKI_ALREADY_INITIALIZED ? CKR_OK : rv;
-}
 
 void
 p11_finalize(CK_FUNCTION_LIST *f)
 {
     (void)f->C_Finalize(NULL);
-}
-
-/* The one slot whose initialised token has this URI.  Never the first slot: that may be another token. */
-static int
-open_find_slot(const struct token *token, CK_FUNCTION_LIST *f, struct p11_opened *ret,
-        struct cc_err *err)
-{
-    CK_SLOT_ID slots[OPEN_SLOTS_MAX];
-    CK_ULONG count = OPEN_SLOTS_MAX;
-    unsigned found = 0;
-    CK_RV rv;
-
-    if ((rv = f->C_GetSlotList(CK_TRUE, slots, &count)) != CKR_OK)
-        return ckr_err(err, rv, "C_GetSlotList");
-    for (CK_ULONG i = 0; i < count && i < OPEN_SLOTS_MAX; i++) {
-        CK_TOKEN_INFO info = { 0 };
-
-        if (f->C_GetTokenInfo(slots[i], &info) != CKR_OK ||
-                (info.flags & CKF_TOKEN_INITIALIZED) == 0 ||
-                !p11_uri_names_token(&token->uri, slots[i], &info))
-            continue;
-        found++;
-        ret->slot = slots[i];
-        ret->info = info;
-    }
-    if (found == 0)
-        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
-                "no initialised token has this URI (%lu slots with a token)", count);
-    if (found > 1)
-        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
-                "%u tokens have this URI; add serial=", found);
-    return 0;
 }
 
 static CK_RV
@@ -168,7 +118,7 @@ open_inside(struct token *token, CK_FUNCTION_LIST *f, struct p11_opened *opened,
         ckr_err(err, rv, "C_GetInfo");
         return P11_FAILED;
     }
-    if (open_find_slot(token, f, opened, err) != 0)
+    if (p11_find_slot(f, &token->uri, &opened->slot, &opened->info, err) != 0)
         return P11_FAILED;
     if ((rv = open_session(f, opened)) != CKR_OK) {
         ckr_err(err, rv, "C_OpenSession");
@@ -233,7 +183,7 @@ p11_open(struct token *token, CK_FUNCTION_LIST *f, struct p11_opened *ret, struc
 
     if (open_start_lock(token, &lock_fd, err) != 0)
         return P11_FAILED;
-    if ((rv = open_initialize(token, f)) != CKR_OK) {
+    if ((rv = p11_initialize(f, token->init_args)) != CKR_OK) {
         ckr_err(err, rv, "C_Initialize");
         outcome = P11_FAILED;
     } else if ((outcome = open_inside(token, f, &opened, err)) == P11_OPENED) {

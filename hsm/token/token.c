@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "hsm/token/conn.h"
 #include "hsm/token/key.h"
+#include "hsm/token/module.h"
 #include "hsm/token/text.h"
 
 #define TOKEN_CLOSE_MS 1000
@@ -144,22 +145,6 @@ token_choose_profile(struct token *token, const struct token_settings *settings,
 }
 
 static int
-token_load_module(struct token *token, const char *path, struct cc_err *err)
-{
-    union {
-        void *symbol;
-        CK_C_GetFunctionList function;
-    } get;
-
-    if ((token->library = dlopen(path, RTLD_NOW | RTLD_LOCAL)) == NULL)
-        return token_refuse(err, "PKCS#11 module", dlerror());
-    if ((get.symbol = dlsym(token->library, "C_GetFunctionList")) == NULL)
-        return token_refuse(err, "not a PKCS#11 module", path);
-    token->get_functions = get.function;
-    return 0;
-}
-
-static int
 token_copy(struct token *token, const struct token_settings *settings, struct cc_err *err)
 {
     const char *pin = settings->pin;
@@ -230,7 +215,7 @@ token_new(const struct token_settings *settings, struct token **ret_token, struc
     (void)pthread_mutex_init(&token->login_lock, NULL);
     token->state.state = HSM_STATE_STARTING;
     if (token_copy(token, settings, err) != 0 || token_choose_profile(token, settings, err) != 0 ||
-            token_load_module(token, settings->module, err) != 0 ||
+            p11_module_load(settings->module, &token->library, &token->get_functions, err) != 0 ||
             token_connect_all(token, err) != 0) {
         token_close(token);
         return -1;
