@@ -64,9 +64,8 @@ settings_check(const struct hsm_settings *settings, struct cc_err *err)
     return hsm_uri_check(settings->uri, err);
 }
 
-/* Beside the running program, wherever that was installed. */
-static int
-helper_find(char ret_path[PATH_MAX], struct cc_err *err)
+int
+hsm_helper_find(char ret_path[PATH_MAX], struct cc_err *err)
 {
     const ssize_t n = readlink("/proc/self/exe", ret_path, PATH_MAX - 1);
     char *slash;
@@ -103,7 +102,7 @@ settings_copy(struct hsm *hsm, const struct hsm_settings *settings, struct cc_er
 {
     char beside[PATH_MAX] = "";
 
-    if (settings->helper == NULL && helper_find(beside, err) != 0)
+    if (settings->helper == NULL && hsm_helper_find(beside, err) != 0)
         return -1;
     if (copy_text(&hsm->helper, settings->helper, beside, err) != 0 ||
             copy_text(&hsm->module, settings->module, "", err) != 0 ||

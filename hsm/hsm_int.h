@@ -11,6 +11,7 @@
  *   channel.c    one call: takes a channel, sends, receives, repeats when the process was lost
  *   key.c        keys and what is done with them
  *   provider*.c  the keys as OpenSSL sees them
+ *   admin.c      provisioning: one call, one process
  *
  * Channel 0 belongs to the supervisor alone: settings, keys and the token's state go over it.  Channels 1 to
  * sessions carry the operations, each taken by one caller at a time.  A process under which anything went wrong (end
@@ -19,6 +20,7 @@
  * the next.  Descriptors are closed only when no caller holds a channel.
  */
 
+#include <limits.h>
 #include <openssl/provider.h>
 #include <openssl/types.h>
 #include <pthread.h>
@@ -49,6 +51,9 @@ struct hsm_process {
  */
 CC_MUST int hsm_process_start(const char *helper, unsigned channels, int *ret_fds,
         struct hsm_process *ret_process, struct cc_err *err);
+
+/* The helper beside the running program, wherever that was installed. */
+CC_MUST int hsm_helper_find(char ret_path[PATH_MAX], struct cc_err *err);
 
 /* Ends it, with SIGTERM and after grace_ms with SIGKILL, and collects its status.  Nothing for a pid of 0. */
 int hsm_process_end(struct hsm_process *process, int64_t grace_ms);

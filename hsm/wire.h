@@ -59,13 +59,60 @@ enum wire_op {
     /* u32 length  ->  bytes */
     WIRE_RANDOM,
 
-    /* One-shot administration (channel 0, instead of WIRE_SETUP; hsm/provision.c defines the fields). */
+    /*
+     * One-shot administration: the only call of its process, on channel 0 instead of WIRE_SETUP.  Every one begins with
+     * string module, string init_args, string token uri, string pin reference (both empty where not needed).
+     */
+
+    /* -> u32 count, and for each: u64 slot, u32 enum wire_token_flag, string label, string manufacturer, string model,
+       string serial, string profile */
     WIRE_ADMIN_LIST_TOKENS = 64,
+    /* string label, string SO PIN reference or empty  ->  nothing */
     WIRE_ADMIN_INIT_TOKEN,
+    /* -> string the token's label, u32 count, and for each: u8 enum wire_key_class, u32 enum wire_key_flag,
+       string label, bytes id, string kind */
     WIRE_ADMIN_LIST_KEYS,
+    /* u8 role, string label, string kind  ->  nothing */
     WIRE_ADMIN_GENERATE_KEY,
+    /* string key uri  ->  bytes SPKI */
     WIRE_ADMIN_EXPORT_PUBLIC
 };
+
+enum wire_token_flag {
+    WIRE_TOKEN_INITIALISED = 1 << 0,
+    WIRE_TOKEN_LOGIN_REQUIRED = 1 << 1,
+    WIRE_TOKEN_WRITE_PROTECTED = 1 << 2,
+    WIRE_TOKEN_PIN_INITIALISED = 1 << 3,
+    WIRE_TOKEN_PIN_COUNT_LOW = 1 << 4,
+    WIRE_TOKEN_PIN_FINAL_TRY = 1 << 5,
+    WIRE_TOKEN_PIN_LOCKED = 1 << 6
+};
+
+enum wire_key_class { WIRE_KEY_PRIVATE = 1, WIRE_KEY_PUBLIC, WIRE_KEY_SECRET };
+
+/* CKA_* of the same names. */
+enum wire_key_flag {
+    WIRE_KEY_SENSITIVE = 1 << 0,
+    WIRE_KEY_EXTRACTABLE = 1 << 1,
+    WIRE_KEY_ALWAYS_SENSITIVE = 1 << 2,
+    WIRE_KEY_NEVER_EXTRACTABLE = 1 << 3,
+    WIRE_KEY_SIGN = 1 << 4,
+    WIRE_KEY_VERIFY = 1 << 5,
+    WIRE_KEY_ENCRYPT = 1 << 6,
+    WIRE_KEY_DECRYPT = 1 << 7,
+    WIRE_KEY_WRAP = 1 << 8,
+    WIRE_KEY_UNWRAP = 1 << 9,
+    WIRE_KEY_DERIVE = 1 << 10
+};
+
+/* Longest texts of the calls above, with their NUL. */
+#define WIRE_PATH_SIZE 4096
+#define WIRE_URI_SIZE 1025
+#define WIRE_REFERENCE_SIZE 4096
+#define WIRE_LABEL_SIZE 128
+#define WIRE_KIND_SIZE 16
+#define WIRE_ID_MAX 64
+#define WIRE_LIST_MAX 8192 /* entries */
 
 enum wire_sign { WIRE_SIGN_RSA_PKCS1 = 1, WIRE_SIGN_RSA_PSS, WIRE_SIGN_RSA_RAW, WIRE_SIGN_ECDSA };
 enum wire_decrypt { WIRE_DECRYPT_RSA_PKCS1 = 1, WIRE_DECRYPT_RSA_OAEP, WIRE_DECRYPT_RSA_RAW };

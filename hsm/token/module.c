@@ -58,7 +58,7 @@ p11_initialize(CK_FUNCTION_LIST *f, char *init_args)
 }
 
 int
-p11_find_slot(CK_FUNCTION_LIST *f, const struct p11_uri *uri, CK_SLOT_ID *ret_slot,
+p11_find_slot(CK_FUNCTION_LIST *f, const struct p11_uri *uri, CK_FLAGS flags, CK_SLOT_ID *ret_slot,
         CK_TOKEN_INFO *ret_info, struct cc_err *err)
 {
     CK_SLOT_ID slots[SLOTS_MAX];
@@ -71,8 +71,7 @@ p11_find_slot(CK_FUNCTION_LIST *f, const struct p11_uri *uri, CK_SLOT_ID *ret_sl
     for (CK_ULONG i = 0; i < count && i < SLOTS_MAX; i++) {
         CK_TOKEN_INFO info = { 0 };
 
-        if (f->C_GetTokenInfo(slots[i], &info) != CKR_OK ||
-                (info.flags & CKF_TOKEN_INITIALIZED) == 0 ||
+        if (f->C_GetTokenInfo(slots[i], &info) != CKR_OK || (info.flags & flags) != flags ||
                 !p11_uri_names_token(uri, slots[i], &info))
             continue;
         found++;

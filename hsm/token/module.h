@@ -18,8 +18,11 @@ CC_MUST int p11_module_load(const char *path, void **ret_library, CK_C_GetFuncti
    before is fine. */
 CC_MUST CK_RV p11_initialize(CK_FUNCTION_LIST *f, char *init_args);
 
-/* The one slot whose initialised token has this URI.  Never the first slot: that may be another token. */
-CC_MUST int p11_find_slot(CK_FUNCTION_LIST *f, const struct p11_uri *uri, CK_SLOT_ID *ret_slot,
-        CK_TOKEN_INFO *ret_info, struct cc_err *err);
+/*
+ * The one slot whose token has this URI and these flags (CKF_TOKEN_INITIALIZED, but for a token that is being set up).
+ * Never the first slot: that may be another token.
+ */
+CC_MUST int p11_find_slot(CK_FUNCTION_LIST *f, const struct p11_uri *uri, CK_FLAGS flags,
+        CK_SLOT_ID *ret_slot, CK_TOKEN_INFO *ret_info, struct cc_err *err);
 
 #endif

@@ -118,7 +118,8 @@ open_inside(struct token *token, CK_FUNCTION_LIST *f, struct p11_opened *opened,
         ckr_err(err, rv, "C_GetInfo");
         return P11_FAILED;
     }
-    if (p11_find_slot(f, &token->uri, &opened->slot, &opened->info, err) != 0)
+    if (p11_find_slot(f, &token->uri, CKF_TOKEN_INITIALIZED, &opened->slot, &opened->info, err) !=
+            0)
         return P11_FAILED;
     if ((rv = open_session(f, opened)) != CKR_OK) {
         ckr_err(err, rv, "C_OpenSession");

@@ -41,16 +41,20 @@ struct hsm_admin_key {
     char id_hex[129];
     char kind[16];         /* "RSA-2048", "P-256", "AES-256" */
     char object_class[12]; /* "private", "public", "secret" */
-    char uri[512];
+    char uri[768];         /* relative to nothing: names token and key */
     bool sensitive, extractable, always_sensitive, never_extractable;
-    bool sign, decrypt, unwrap, wrap, encrypt; /* CKA_* as set */
+    bool sign, verify, encrypt, decrypt, wrap, unwrap, derive; /* CKA_* as set */
 };
 
 /* Tokens in all slots; the array is yours, free(). */
 CC_MUST int hsm_admin_list_tokens(const struct hsm_admin_target *target,
         struct hsm_admin_token **ret_tokens, size_t *ret_count, struct cc_err *err);
 
-/* Initialises the first free slot's token with this label, SO PIN and user PIN; refuses a label that is in use. */
+/*
+ * Initialises the first free slot's token with this label, SO PIN and user PIN; refuses a label that is in use, unless
+ * that token has no user PIN yet, which it then gets: so a call that was cut short can be repeated, and so the tokens
+ * of modules that make them by themselves (NSS) get theirs.  so_pin may be NULL where the SO PIN is empty (NSS).
+ */
 CC_MUST int hsm_admin_init_token(const struct hsm_admin_target *target, const char *label,
         struct cc_err *err);
 
@@ -64,7 +68,7 @@ CC_MUST int hsm_admin_list_keys(const struct hsm_admin_target *target,
 CC_MUST int hsm_admin_generate_key(const struct hsm_admin_target *target, enum hsm_role role,
         const char *label, const char *kind, struct cc_err *err);
 
-/* SubjectPublicKeyInfo, DER, of the one key with this URI. */
+/* SubjectPublicKeyInfo, DER, of the one key with this URI; appended. */
 CC_MUST int hsm_admin_export_public(const struct hsm_admin_target *target, const char *key_uri,
         struct cc_buf *ret_spki, struct cc_err *err);
 
