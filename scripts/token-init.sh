@@ -91,19 +91,46 @@ make_pin() {
 make_pin "$pin_file" "$SERVICE_USER" 0640
 make_pin "$pin_file.so" root 0600
 
-connector_cli() {
+# Connectors read the token and cannot write it: every login rewrites a writable token's main file, and a kill at that
+# moment would destroy it.
+settle_owner() {
+    as_root chown -R root:"$SERVICE_USER" "$token_dir"
+    as_root find "$token_dir" -type d -exec chmod 0750 {} +
+    as_root find "$token_dir" -type f -exec chmod 0640 {} +
+}
+
+# We change the token as root, and look at it as who cannot write it.  Where the project was built may be closed to them.
+reader_dir=$bin_dir
+if ! as_service test -x "$bin_dir/certconnector"; then
+    reader_dir=$(mktemp -d)
+    trap 'rm -rf "$reader_dir"' EXIT
+    install -m 0755 "$bin_dir/certconnector" "$bin_dir/certconnector-token" "$reader_dir"
+    chmod 0755 "$reader_dir"
+fi
+cli_as_root() {
     as_root env SOFTHSM2_CONF="$softhsm_conf" "$bin_dir/certconnector" "$@"
 }
+cli_as_reader() {
+    as_service env SOFTHSM2_CONF="$softhsm_conf" "$reader_dir/certconnector" "$@"
+}
 target=(--module "$module" --uri "pkcs11:token=$label" --pin "file:$pin_file")
+changed=no
 
-if connector_cli token list --module "$module" --json | jq -e --arg label "$label" \
-    '.tokens[] | select(.initialised and .label == $label)' >/dev/null; then
+settle_owner
+# A token without a user PIN is one whose initialisation was cut short: init goes on from there.
+# shellcheck disable=SC2016 # jq's own variable
+is_there='.tokens[] | select(.initialised and .pinInitialised and .label == $wanted)'
+tokens=$(cli_as_reader token list --module "$module" --json)
+if jq -e --arg wanted "$label" "$is_there" <<<"$tokens" >/dev/null; then
     say "token $label: is there"
 else
-    connector_cli token init --module "$module" --label "$label" --pin "file:$pin_file" --so-pin "file:$pin_file.so"
+    cli_as_root token init --module "$module" --label "$label" --pin "file:$pin_file" --so-pin "file:$pin_file.so"
+    settle_owner
+    changed=yes
 fi
 
-present=$(connector_cli key list "${target[@]}" --json | jq -r '.keys[].label' | sort -u)
+keys=$(cli_as_reader key list "${target[@]}" --json)
+present=$(jq -r '.keys[].label' <<<"$keys")
 for role in "${roles[@]}"; do
     kind=${kinds[$role]}
     if [ "$kind" = none ]; then
@@ -111,20 +138,21 @@ for role in "${roles[@]}"; do
     elif grep -qxF -- "$role" <<<"$present"; then
         say "key $role: is there"
     else
-        connector_cli key generate "${target[@]}" --role "$role" --type "$kind"
+        cli_as_root key generate "${target[@]}" --role "$role" --type "$kind"
+        changed=yes
     fi
 done
+settle_owner
 
-# Connectors read the token and cannot write it: every login rewrites a writable token's main file, and a kill at that
-# moment would destroy it.
-as_root chown -R root:"$SERVICE_USER" "$token_dir"
-as_root find "$token_dir" -type d -exec chmod 0750 {} +
-as_root find "$token_dir" -type f -exec chmod 0640 {} +
-
-# token.object holds the key that encrypts all others; it changes only with flags and PINs.
+# token.object holds the key that encrypts all others; it changes only with flags and PINs.  Copied when it was just
+# seen to work.
+cli_as_reader key list "${target[@]}" --json >/dev/null
 backup=$(dirname "$token_dir")/token-backup
 as_root install -d -o root -g root -m 0700 "$backup"
 while IFS= read -r file; do
-    as_root install -m 0600 "$file" "$backup/$(basename "$(dirname "$file")").token.object"
+    copy=$backup/$(basename "$(dirname "$file")").token.object
+    if [ "$changed" = yes ] || ! as_root test -e "$copy"; then
+        as_root install -m 0600 "$file" "$copy"
+    fi
 done < <(as_root find "$token_dir" -name token.object -size +0)
 say "token $label is ready in $token_dir (SoftHSM configuration $softhsm_conf; backup of its main file in $backup)"
