@@ -43,17 +43,17 @@ ensure_service_user() {
 
 # build FOLDER [cmake option...]: configures and builds the project there.
 build() {
-    local folder=$1
+    local folder=$1 log=$1/build.log
     shift
+    mkdir -p "$folder"
     local launcher=()
     if command -v ccache >/dev/null 2>&1; then
         launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache)
     fi
-    cmake -S "$PROJECT" -B "$folder" -G Ninja "${launcher[@]}" "$@" >"$folder.log" 2>&1 ||
-        { cat "$folder.log" >&2; die "cmake failed in $folder"; }
-    cmake --build "$folder" >>"$folder.log" 2>&1 ||
-        { tail -n 60 "$folder.log" >&2; die "the build failed in $folder"; }
-    rm -f "$folder.log"
+    cmake -S "$PROJECT" -B "$folder" -G Ninja "${launcher[@]}" "$@" >"$log" 2>&1 ||
+        { cat "$log" >&2; die "cmake failed in $folder"; }
+    cmake --build "$folder" >>"$log" 2>&1 ||
+        { tail -n 60 "$log" >&2; die "the build failed in $folder"; }
 }
 
 # wait_until SECONDS WHAT COMMAND...: repeats the command until it succeeds.

@@ -3,17 +3,20 @@
 
 #include "cli_int.h"
 
-extern const struct cli_command cli_events;
 extern const struct cli_command cli_check_config;
+extern const struct cli_command cli_events;
+extern const struct cli_command cli_key;
+extern const struct cli_command cli_pfx;
 extern const struct cli_command cli_status;
 extern const struct cli_command cli_token;
-extern const struct cli_command cli_key;
 
+/* In the order of --help: what is set up first comes first. */
 const struct cli_command *const cli_commands[] = {
-    &cli_events,
     &cli_check_config,
-    &cli_status,
     &cli_token,
     &cli_key,
+    &cli_pfx,
+    &cli_status,
+    &cli_events,
     NULL,
 };
