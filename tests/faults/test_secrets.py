@@ -19,11 +19,11 @@ def rig():
 
 
 def readable_memory(pid):
-    """The contents of every readable mapping of a process, as (what it is, bytes)."""
+    """The contents of every mapping that a process can have written to, as (what it is, bytes)."""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
-            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ \S+ *(.*)", line)
-            if not found or found.group(3) in ("[vvar]", "[vsyscall]"):
+            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
+            if not found:
                 continue
             begin, end = int(found.group(1), 16), int(found.group(2), 16)
             try:

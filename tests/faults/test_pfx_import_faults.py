@@ -163,7 +163,7 @@ class ServerProcess:
     def __init__(self, remote):
         self.child = subprocess.Popen(
             as_service_user([P11_KIT_SERVER, "-f", "-n", remote.socket, "--provider", remote.token.module,
-                             f"pkcs11:token={remote.label}"]),
+                             "pkcs11:"]),
             env=dict(os.environ, **remote.env, XDG_RUNTIME_DIR=str(remote.socket.parent)), stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True)
 
