@@ -174,7 +174,7 @@ make_requests(struct orders *o, struct cc_err *err)
 {
     size_t n = 0;
 
-    if ((o->requests = calloc(o->request_count, sizeof(*o->requests))) == NULL)
+    if ((o->requests = calloc(o->request_count + 1, sizeof(*o->requests))) == NULL)
         return cc_err_nomem(err);
     for (size_t i = 0; i < o->count; i++) {
         for (int64_t k = 0; k < o->items[i].count; k++, n++) {

@@ -312,7 +312,7 @@ static void
 heartbeat(struct call *call, json_object *body)
 {
     int64_t now_ms = cc_clock_now_ms();
-    struct tenant_connector c = { .first_ms = now_ms, .last_ms = now_ms };
+    struct tenant_connector c = { .id = "", .first_ms = now_ms, .last_ms = now_ms };
     json_object *features = NULL;
     json_object *answer;
     struct cc_err err = { 0 };
@@ -336,7 +336,7 @@ remove_instance(struct call *call, json_object *body)
 {
     struct connectors *connectors = call->tenant->connectors;
     struct cc_err err = { 0 };
-    const char *id;
+    const char *id = "";
     bool found;
     int rc;
 

@@ -153,8 +153,11 @@ read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
     if (when != NULL && strcmp(when, "before") != 0 && strcmp(when, "after") != 0)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropWhen\" is before or after");
     if (json_object_object_get_ex(obj, "dropRate", &rate)) {
+        bool number = json_object_is_type(rate, json_type_double) ||
+                      json_object_is_type(rate, json_type_int);
+
         rule->drop_rate = json_object_get_double(rate);
-        if (!(rule->drop_rate >= 0 && rule->drop_rate <= 1))
+        if (!number || !(rule->drop_rate >= 0 && rule->drop_rate <= 1))
             return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropRate\" is from 0 to 1");
     }
     (void)cc_strcpy(rule->path, sizeof(rule->path), path != NULL ? path : "");

@@ -32,7 +32,7 @@ static void
 upload_init(struct upload *u)
 {
     memset(u, 0, sizeof(*u));
-    cc_buf_init(&u->blob, PKI_PFX_MAX);
+    cc_buf_init(&u->blob, (size_t)PKI_PFX_MAX);
     cc_buf_init(&u->password, PASSWORD_MAX);
 }
 
@@ -348,7 +348,7 @@ graph_pfx_create(struct call *call)
     json_object *obj = call_json(call, json_type_object);
     struct upload u;
     struct cc_err err = { 0 };
-    bool exists;
+    bool exists = false;
 
     if (obj == NULL)
         return;

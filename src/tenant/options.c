@@ -175,6 +175,7 @@ options_parse(int argc, char **argv, struct options *ret, struct cc_err *err)
     int option;
 
     opterr = 0;
+    /* Before any thread: NOLINTNEXTLINE(concurrency-mt-unsafe) */
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (option == '?')
             return cc_err_set(err, CC_DOM_USAGE, 0,

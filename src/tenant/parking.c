@@ -97,24 +97,24 @@ until_due(struct parking *parking)
     return left < 1 ? 1 : left < IDLE_MS ? left : IDLE_MS;
 }
 
+/* Work that is leased to one who is gone would wait for the end of its lease. */
+static bool
+answer(struct parking *parking, struct parked *parked, bool last)
+{
+    if (http_exchange_alive(parked->call->exchange))
+        return parking->try_fn(parked->call, &parked->ask, last);
+    call_drop(parked->call);
+    return true;
+}
+
 /* With the lock, which is let go of meanwhile. */
 static void
 answer_last(struct parking *parking, struct parked *parked)
 {
     pthread_mutex_unlock(&parking->lock);
-    (void)parking->try_fn(parked->call, &parked->ask, true);
+    (void)answer(parking, parked, true);
     free(parked);
     pthread_mutex_lock(&parking->lock);
-}
-
-/* Work that is leased to one who is gone would wait for the end of its lease. */
-static bool
-answer(struct parking *parking, struct parked *parked)
-{
-    if (http_exchange_alive(parked->call->exchange))
-        return parking->try_fn(parked->call, &parked->ask, false);
-    call_drop(parked->call);
-    return true;
 }
 
 /* With the lock, which is let go of meanwhile. */
@@ -126,7 +126,7 @@ answer_first(struct parking *parking)
 
     parking->maybe_work = false;
     pthread_mutex_unlock(&parking->lock);
-    answered = answer(parking, parked);
+    answered = answer(parking, parked, false);
     if (answered)
         free(parked);
     pthread_mutex_lock(&parking->lock);

@@ -187,7 +187,7 @@ download(struct call *call, json_object *body)
 {
     struct parked_ask ask;
     struct cc_err err = { 0 };
-    int64_t wait_s;
+    int64_t wait_s = 0;
 
     if (read_download(body, &ask, &wait_s, &err) != 0) {
         call_reply_failed(call, &err);
@@ -274,7 +274,7 @@ renew(struct call *call, json_object *body)
         goto fail;
     if (!connectors_admit(call, c.connector_id, TENANT_FEATURE_PFX_IMPORT))
         goto out;
-    if ((held = calloc(c.count, sizeof(*held))) == NULL) {
+    if ((held = calloc(c.count + 1, sizeof(*held))) == NULL) {
         cc_err_nomem(&err);
         goto fail;
     }

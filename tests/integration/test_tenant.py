@@ -735,7 +735,7 @@ def test_fault_drop_before_or_after(tenant, when, want):
 
 
 @pytest.mark.parametrize("body", [
-    {"status": 500}, {"path": "x", "status": 99}, {"path": "x", "dropRate": 2}, {"path": "x", "dropRate": -1}, {"path": "x", "count": 0},
+    {"status": 500}, {"path": "x", "status": 99}, {"path": "x", "dropRate": 2}, {"path": "x", "dropRate": -1}, {"path": "x", "dropRate": "1"}, {"path": "x", "count": 0},
     {"path": "x", "dropWhen": "now"}, {"path": "x", "latencyMs": -1}, {"tokenLifetimeSeconds": 0}, [1], {"path": "x" * 300, "status": 500},
 ])
 def test_faults_refused(shared, body):
