@@ -648,7 +648,7 @@ def test_request_list(tenant):
 
 @pytest.mark.parametrize("members, want", [
     ({"userPrincipalName": "nobody@contoso.example"}, 404), ({"thumbprint": "0" * 40}, 404), ({"recipientCertificate": ""}, 400),
-    ({"recipientCertificate": "*"}, 400), ({"passwordEncryption": "rot13"}, 400), ({"contentCipher": "rc4"}, 400), ({"count": 0}, 400),
+    ({"recipientCertificate": "*"}, 400), ({"passwordEncryption": "x" * 65}, 400), ({"contentCipher": 7}, 400), ({"count": 0}, 400),
     ({"count": 20001}, 400), ({"intendedPurpose": "x"}, 400), ({"userPrincipalName": None}, 400),
 ])
 def test_enqueue_refused(shared, members, want):
