@@ -103,6 +103,7 @@ struct hsm {
     void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
     void *on_state_arg;
     OSSL_PROVIDER *provider;
+    OSSL_PROVIDER *default_provider; /* NULL: was there without us */
     pthread_t supervisor;
     int wake_fd; /* eventfd: something for the supervisor to look at */
 
@@ -221,7 +222,7 @@ void hsm_err_raise(const struct cc_err *err);
 #define HSM_PROVIDER_NAME "certconnector"
 #define HSM_PROVIDER_QUERY "provider=" HSM_PROVIDER_NAME
 
-/* Loads the default provider and ours into hsm->libctx; OpenSSL counts how often, and ours is unloaded again. */
+/* Loads our provider, and the default one where it is missing, into hsm->libctx; OpenSSL counts how often. */
 CC_MUST int hsm_provider_load(struct hsm *hsm, struct cc_err *err);
 void hsm_provider_unload(struct hsm *hsm);
 

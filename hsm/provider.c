@@ -156,17 +156,32 @@ provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const OSS
 
 /*
  * The default provider first: where somebody asks for "RSA" and nothing more, OpenSSL takes the provider that was
- * loaded first, and ours must not be it.  It stays loaded: with the first explicit load OpenSSL gives up loading it
- * by itself, and whoever relied on that would be left without any.
+ * loaded first, and ours must not be it.  Asking for one of its algorithms makes OpenSSL load it by itself, so that it
+ * stays when we are gone; only in a library context with providers of the caller's choice do we have to load it.
  */
+static int
+load_default(struct hsm *hsm, struct cc_err *err)
+{
+    EVP_MD *probe = EVP_MD_fetch(hsm->libctx, "SHA256", SOFTWARE);
+
+    if (probe != NULL) {
+        EVP_MD_free(probe);
+        return 0;
+    }
+    ERR_clear_error();
+    if ((hsm->default_provider = OSSL_PROVIDER_load(hsm->libctx, "default")) == NULL)
+        return cc_err_set_openssl(err, "load OpenSSL's default provider");
+    return 0;
+}
+
 int
 hsm_provider_load(struct hsm *hsm, struct cc_err *err)
 {
     ERR_clear_error();
-    if (OSSL_PROVIDER_load(hsm->libctx, "default") == NULL)
-        return cc_err_set_openssl(err, "load OpenSSL's default provider");
+    if (load_default(hsm, err) != 0)
+        return -1;
     if (!OSSL_PROVIDER_add_builtin(hsm->libctx, HSM_PROVIDER_NAME, provider_init) ||
-            (hsm->provider = OSSL_PROVIDER_load(hsm->libctx, HSM_PROVIDER_NAME)) == NULL)
+            (hsm->provider = OSSL_PROVIDER_try_load(hsm->libctx, HSM_PROVIDER_NAME, 1)) == NULL)
         return cc_err_set_openssl(err, "load our OpenSSL provider");
     return 0;
 }
@@ -176,6 +191,8 @@ hsm_provider_unload(struct hsm *hsm)
 {
     if (hsm->provider != NULL)
         (void)OSSL_PROVIDER_unload(hsm->provider);
+    if (hsm->default_provider != NULL)
+        (void)OSSL_PROVIDER_unload(hsm->default_provider);
 }
 
 int

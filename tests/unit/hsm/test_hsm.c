@@ -17,6 +17,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/provider.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
@@ -801,23 +802,36 @@ test_hang_among_others(void **state)
     assert_int_equal(rig_restarts(rig), 1);
 }
 
-/* Who relied on OpenSSL to load its default provider by itself can do so after us too. */
+/* Who relied on OpenSSL to load its default provider by itself can do so after us too; who did not is not bothered. */
 static void
-test_default_provider_stays(void **state)
+test_default_provider(void **state)
 {
+    static const struct {
+        const char *loaded;
+        bool want_default;
+    } table[] = { { NULL, true }, { "default", true }, { "base", false } };
     struct rig *rig = *state;
-    OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
-    EVP_MD *md;
 
-    assert_non_null(libctx);
-    rig->settings.libctx = libctx;
-    rig_open(rig);
-    hsm_close(rig->hsm);
-    rig->hsm = NULL;
-    md = EVP_MD_fetch(libctx, "SHA512", NULL);
-    assert_non_null(md);
-    EVP_MD_free(md);
-    OSSL_LIB_CTX_free(libctx);
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        OSSL_LIB_CTX *libctx = OSSL_LIB_CTX_new();
+        OSSL_PROVIDER *loaded = NULL;
+        EVP_MD *md;
+
+        assert_non_null(libctx);
+        if (table[i].loaded != NULL)
+            assert_non_null(loaded = OSSL_PROVIDER_load(libctx, table[i].loaded));
+        rig->settings.libctx = libctx;
+        rig_open(rig);
+        assert_signs(rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa"));
+        hsm_close(rig->hsm);
+        rig->hsm = NULL;
+        md = EVP_MD_fetch(libctx, "SHA512", NULL);
+        assert_int_equal(md != NULL, table[i].want_default);
+        EVP_MD_free(md);
+        if (loaded != NULL)
+            (void)OSSL_PROVIDER_unload(loaded);
+        OSSL_LIB_CTX_free(libctx);
+    }
 }
 
 static unsigned
@@ -904,7 +918,7 @@ main(void)
         TEST(test_errors),
         TEST(test_more_callers_than_sessions),
         TEST(test_hang_among_others),
-        TEST(test_default_provider_stays),
+        TEST(test_default_provider),
         TEST(test_nothing_left),
         TEST(test_two_at_once),
     };
