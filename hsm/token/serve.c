@@ -588,7 +588,8 @@ serve(unsigned channels, struct cc_err *err)
     token_stop(server->token);
     for (unsigned i = 1; i <= server->threads; i++)
         (void)pthread_join(server->channels[i].thread, NULL);
-    token_close(server->token);
+    if (!token_close(server->token))
+        _exit(rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
     free(server);
     return rc;
 }

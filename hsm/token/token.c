@@ -217,7 +217,7 @@ token_new(const struct token_settings *settings, struct token **ret_token, struc
     if (token_copy(token, settings, err) != 0 || token_choose_profile(token, settings, err) != 0 ||
             p11_module_load(settings->module, &token->library, &token->get_functions, err) != 0 ||
             token_connect_all(token, err) != 0) {
-        token_close(token);
+        (void)token_close(token);
         return -1;
     }
     *ret_token = token;
@@ -240,19 +240,18 @@ token_stop(struct token *token)
         p11_conn_stop(token->conns[i]);
 }
 
-void
+bool
 token_close(struct token *token)
 {
     const int64_t deadline = cc_deadline_in(TOKEN_CLOSE_MS);
     bool quiet = true;
 
     if (token == NULL)
-        return;
+        return true;
     for (unsigned i = 0; i < token_conn_count(token); i++)
         quiet = p11_conn_close(token->conns[i], deadline) && quiet;
-    /* A thread that is stuck in the module goes on using all this until the process ends. */
     if (!quiet)
-        return;
+        return false;
     for (unsigned i = 0; i < token->key_count; i++)
         token_key_free(token->keys[i]);
     pin_gate_free(token->gate);
@@ -264,4 +263,5 @@ token_close(struct token *token)
     (void)pthread_mutex_destroy(&token->lock);
     (void)pthread_cond_destroy(&token->changed);
     free(token);
+    return true;
 }

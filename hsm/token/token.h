@@ -85,8 +85,9 @@ CC_MUST int token_new(const struct token_settings *settings, struct token **ret_
 /* Lets operations that wait for the token give up; the beginning of the end.  Accepts NULL. */
 void token_stop(struct token *token);
 
-/* Closes sessions and finalises where no call is stuck in the module; at most about a second.  Accepts NULL. */
-void token_close(struct token *token);
+/* Closes sessions, finalises and frees, in about a second at most.  false: a thread is stuck in the module and goes on
+   using all this, so that the process must end without running the module's destructors.  Accepts NULL. */
+bool token_close(struct token *token);
 
 /* Opening succeeded, with these descriptions, or failed because of why. */
 void token_note_open(struct token *token, const CK_INFO *library, const CK_TOKEN_INFO *info);
