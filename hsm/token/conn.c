@@ -16,7 +16,7 @@
 #define CONN_START_GRACE 1000
 /* How often a refused PIN is looked at for a change, and a locked token asked again. */
 #define CONN_PIN_LOOK 2000
-#define CONN_FLAG_LOOK 10000
+#define CONN_FLAG_LOOK 5000
 /* Waiting for a session of a token that has none left. */
 #define CONN_BUSY_BASE 5
 #define CONN_BUSY_CAP 100

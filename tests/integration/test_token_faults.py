@@ -126,8 +126,14 @@ def test_a_token_about_to_lock_is_not_tried(token, fake, flag):
     fake.cue(f"C_GetTokenInfo flags={flag:#x}")
     with start(token, FAKE, fake.env) as p:
         assert p.state()[0] == wire.PIN_REFUSED
-        fault(wire.REFUSED_PIN, sign, p, p.add_key(wire.CA, "pkcs11:object=ca"))
+        key = p.add_key(wire.CA, "pkcs11:object=ca")
+        fault(wire.REFUSED_PIN, sign, p, key)
         assert fake.calls("C_Login") == 0
+        # The security officer has helped.
+        fake.cue()
+        wait_until(lambda: p.state()[0] == wire.OPEN, "the token was asked again")
+        sign(p, key)
+        assert fake.calls("C_Login") == 1
 
 
 @pytest.mark.parametrize("code", [0x102, 0xE1, 0x05])
@@ -232,6 +238,35 @@ def test_twenty_processes_open_one_writable_token(token):
 
 
 # ---- Recovery ----
+
+
+def swap(token, other):
+    """Another token of the same label takes the place."""
+    shutil.rmtree(token.folder / "tokens")
+    shutil.copytree(other.folder / "tokens", token.folder / "tokens")
+
+
+def test_a_token_put_back_from_its_backup(token, model):
+    with start(token) as p:
+        key = p.add_key(wire.CA, "pkcs11:object=ca")
+        signature = sign(p, key)
+        shutil.rmtree(token.folder / "tokens")
+        (token.folder / "tokens").mkdir()
+        with pytest.raises(WireError) as caught:
+            sign(p, key)
+        assert (caught.value.domain, caught.value.code) == (wire.DOM_TOKEN, wire.UNAVAILABLE)
+        swap(token, model)
+        wait_until(lambda: p.state()[0] == wire.OPEN, "the token was back")
+        assert sign(p, key) == signature
+
+
+def test_another_token_of_the_same_name_is_not_used(token, softhsm):
+    other = softhsm("other").change("rsa2048:ca:02")
+    with start(token) as p:
+        key = p.add_key(wire.CA, "pkcs11:object=ca")
+        sign(p, key)
+        swap(token, other)
+        fault(wire.KEY_REPLACED, sign, p, key)
 
 LOGIN_CODES = [0xB3, 0xB0, 0x101, 0x90]
 DEVICE_CODES = [DEVICE_ERROR, 0x32, TOKEN_NOT_PRESENT, 0xE1, 0x03, 0x190]
