@@ -16,7 +16,7 @@ http_exchange_new(struct http_listener *listener)
     if (exchange == NULL)
         return NULL;
     cc_buf_init(&exchange->path, HTTP_HEADER_MAX);
-    cc_buf_init(&exchange->query, HTTP_HEADER_MAX * 2);
+    cc_buf_init(&exchange->query, (size_t)HTTP_HEADER_MAX * 2);
     cc_buf_init(&exchange->headers, HTTP_HEADER_MAX);
     cc_buf_init(&exchange->body, listener->max_body);
     exchange->listener = listener;

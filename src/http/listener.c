@@ -505,7 +505,7 @@ listen_tcp(struct http_listener *listener, const char *text, struct cc_err *err)
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
         .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV };
     struct addrinfo *found = NULL;
-    const char *port;
+    const char *port = NULL;
     char host[64];
     int64_t number;
     int on = 1;
@@ -575,6 +575,7 @@ start_daemon(struct http_listener *listener, const struct http_listener_settings
     struct cc_buf certificate = CC_BUF_INIT(TLS_FILE_MAX);
     struct cc_buf key = CC_BUF_INIT(TLS_FILE_MAX);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    char priorities[] = TLS_PRIORITIES;
     struct MHD_OptionItem tls[4] = { { MHD_OPTION_END, 0, NULL } };
     int rc = -1;
 
@@ -589,21 +590,22 @@ start_daemon(struct http_listener *listener, const struct http_listener_settings
         flags |= MHD_USE_TLS;
         tls[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, certificate.data };
         tls[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, key.data };
-        tls[2] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
-            (void *)(uintptr_t)TLS_PRIORITIES };
+        tls[2] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, priorities };
         tls[3] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
     }
-    listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, listener, /* */
-            MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL,          /* must be first */
-            MHD_OPTION_LISTEN_SOCKET, listener->fd,                /* */
-            MHD_OPTION_URI_LOG_CALLBACK, on_line, listener,        /* */
-            MHD_OPTION_NOTIFY_COMPLETED, on_completed, listener,   /* */
-            MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener, /* */
-            MHD_OPTION_CONNECTION_LIMIT, listener->max_connections + EXCESS_CONNECTIONS, /* */
-            MHD_OPTION_PER_IP_CONNECTION_LIMIT, settings->max_connections_per_address,   /* */
-            MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,                       /* */
-            MHD_OPTION_STRICT_FOR_CLIENT, 1,                                             /* */
+    /* clang-format off */
+    listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, listener,
+            MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL, /* has to be first */
+            MHD_OPTION_LISTEN_SOCKET, listener->fd,
+            MHD_OPTION_URI_LOG_CALLBACK, on_line, listener,
+            MHD_OPTION_NOTIFY_COMPLETED, on_completed, listener,
+            MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
+            MHD_OPTION_CONNECTION_LIMIT, listener->max_connections + EXCESS_CONNECTIONS,
+            MHD_OPTION_PER_IP_CONNECTION_LIMIT, settings->max_connections_per_address,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
+            MHD_OPTION_STRICT_FOR_CLIENT, 1,
             MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+    /* clang-format on */
     if (listener->daemon == NULL) {
         cc_err_set(err, CC_DOM_SYSTEM, errno, "start the HTTP server on %s%s", settings->listen,
                 settings->tls_certificate_file != NULL

@@ -26,7 +26,7 @@
 #define INTUNE_API_VERSION "2026-11-01"
 #define INTUNE_CONNECTOR_SERVICE "PkiConnectorFEService"
 #define INTUNE_ENDPOINTS_MAX 64
-#define INTUNE_URL_MAX 2048
+#define INTUNE_URL_MAX ((size_t)2048)
 
 enum intune_scope { INTUNE_SCOPE_GRAPH, INTUNE_SCOPE_SERVICE, INTUNE_SCOPES };
 
@@ -190,5 +190,13 @@ struct intune_answer {
 
 CC_MUST int intune_call(struct intune *intune, const struct intune_call *call,
         struct intune_answer *ret, struct cc_err *err);
+
+/* ---- queue.c ---- */
+
+/* Reads the answer of a download from its text. */
+struct intune_work;
+CC_MUST int intune_download_read(const void *text, size_t len, unsigned max, int64_t date_ms,
+        struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed,
+        struct cc_err *err);
 
 #endif

@@ -234,6 +234,19 @@ download_read(const struct intune_answer *answer, unsigned max, struct intune_wo
 }
 
 int
+intune_download_read(const void *text, size_t len, unsigned max, int64_t date_ms,
+        struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed, struct cc_err *err)
+{
+    struct intune_answer answer = { .json = cc_json_parse(text, len, err), .date_ms = date_ms };
+    int rc = answer.json == NULL
+                     ? -1
+                     : download_read(&answer, max, ret_work, ret_count, ret_malformed, err);
+
+    json_object_put(answer.json);
+    return rc;
+}
+
+int
 intune_queue_download(struct intune *intune, enum intune_queue queue, const char *connector_id,
         unsigned max, int64_t wait_ms, struct intune_work **ret_work, size_t *ret_count,
         size_t *ret_malformed, struct cc_err *err)

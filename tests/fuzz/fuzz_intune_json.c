@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What the service answers: a token, the endpoints, an imported-PFX request.  The first byte chooses the reader.
+ * Whatever is read well must be within its bounds, and a token must be gone from the text it stood in.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "intune/intune_int.h"
+#include "intune/queue.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+require(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+static void
+token(const uint8_t *data, size_t size)
+{
+    struct cc_buf text = CC_BUF_INIT((size_t)1 << 20);
+    struct cc_secret *secret = NULL;
+    int64_t life = 0;
+    size_t i;
+
+    if (size <= text.max && cc_buf_add(&text, data, size, NULL) == 0 &&
+            intune_token_read(&text, &secret, &life, NULL) == 0) {
+        const char *token_text = cc_secret_str(secret);
+
+        require(life >= 60000 && life <= 86400000);
+        require(cc_secret_len(secret) > 0 && strlen(token_text) == cc_secret_len(secret));
+        for (i = 0; i < cc_secret_len(secret); i++)
+            require(token_text[i] > 0x20 && token_text[i] < 0x7f);
+        /* A shorter one may stand elsewhere by chance. */
+        require(cc_secret_len(secret) < size / 2 || strspn(token_text, "*") == strlen(token_text) ||
+                memmem(text.data, text.len, token_text, cc_secret_len(secret)) == NULL);
+    }
+    cc_secret_free(secret);
+    cc_buf_wipe(&text);
+}
+
+static void
+endpoints(const uint8_t *data, size_t size)
+{
+    struct intune_endpoints *found = calloc(1, sizeof(*found));
+    size_t i, j;
+
+    require(found != NULL);
+    if (intune_endpoints_read(data, size, found, NULL) == 0) {
+        require(found->count <= INTUNE_ENDPOINTS_MAX);
+        for (i = 0; i < found->count; i++) {
+            size_t len = strlen(found->item[i].uri);
+
+            require(len == 0 || found->item[i].uri[len - 1] != '/');
+            for (j = 0; j < i; j++)
+                require(!cc_equal_nocase(found->item[i].provider, found->item[j].provider));
+        }
+    } else {
+        require(found->count == 0);
+    }
+    intune_endpoints_clear(found);
+    free(found);
+}
+
+static void
+request(const uint8_t *data, size_t size)
+{
+    json_object *json = cc_json_parse(data, size, NULL);
+    struct intune_pfx_request read;
+
+    if (json == NULL)
+        return;
+    if (intune_pfx_request_read(json, &read, NULL) == 0) {
+        require(read.pfx.len <= (size_t)256 << 10);
+        require(read.encrypted_password.len <= 1024);
+        require(read.recipient_certificate.len <= (size_t)64 << 10);
+        require(read.user == NULL || strlen(read.user) <= 1024);
+        require(read.key_name == NULL || strlen(read.key_name) <= 1024);
+    }
+    intune_pfx_request_free(&read);
+    json_object_put(json);
+}
+
+static void
+download(const uint8_t *data, size_t size)
+{
+    struct intune_work *work = NULL;
+    size_t count = 0, malformed = 0, i;
+
+    if (intune_download_read(data, size, 5, 0, &work, &count, &malformed, NULL) != 0)
+        return;
+    require(count + malformed <= 5);
+    for (i = 0; i < count; i++) {
+        require(work[i].request_context[0] != '\0' && work[i].request_id[0] != '\0');
+        require(work[i].attempt >= 1 && work[i].lease_until_ms > 0);
+        require(json_object_is_type(work[i].body, json_type_object));
+    }
+    intune_work_free(work, count);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static void (*const readers[])(const uint8_t *, size_t) = { token, endpoints, request,
+        download };
+
+    if (size == 0)
+        return 0;
+    readers[data[0] % CC_COUNT(readers)](data + 1, size - 1);
+    return 0;
+}
