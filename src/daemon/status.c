@@ -9,11 +9,11 @@
 #include "base/json.h"
 #include "store/journal.h"
 
-/* What the parts say of themselves, taken in one moment. */
+/* What the parts say of themselves, taken in one moment.  A part that is not there, as while they are started anew,
+   is closed and does nothing. */
 struct snapshot {
     char name[256];
     unsigned features; /* that run */
-    bool has_token, has_service, has_pfximport;
     struct hsm_status token;
     struct intune_status service;
     struct pfximport_status pfximport;
@@ -24,15 +24,15 @@ struct snapshot {
 static void
 snapshot_take(struct daemon *d, struct snapshot *ret)
 {
-    struct snapshot s = { .features = 0 };
+    struct snapshot s = { .token = { .state = HSM_STATE_CLOSED } };
 
     pthread_mutex_lock(&d->lock);
     cc_strcpy(s.name, sizeof(s.name), d->config->connector.name);
-    if ((s.has_token = d->parts.hsm != NULL))
+    if (d->parts.hsm != NULL)
         hsm_get_status(d->parts.hsm, &s.token);
-    if ((s.has_service = d->parts.intune != NULL))
+    if (d->parts.intune != NULL)
         intune_get_status(d->parts.intune, &s.service);
-    if ((s.has_pfximport = d->parts.pfximport != NULL)) {
+    if (d->parts.pfximport != NULL) {
         pfximport_get_status(d->parts.pfximport, &s.pfximport);
         s.features |= CONFIG_PFX_IMPORT;
     }
@@ -185,7 +185,7 @@ put_pfximport(json_object *obj, const struct snapshot *s, bool *ok)
 json_object *
 status_build(struct daemon *d)
 {
-    json_object *status = json_object_new_object();
+    json_object *status = json_object_new_object(), *workloads;
     bool ok = status != NULL;
     struct snapshot s;
 
@@ -196,15 +196,10 @@ status_build(struct daemon *d)
     put_int(status, "pid", getpid(), &ok);
     put_time(status, "startedDateTime", d->started_ms, &ok);
     put_features(status, s.features, &ok);
-    if (s.has_token)
-        put_token(put_object(status, "token", &ok), &s.token, &ok);
-    if (s.has_service)
-        put_service(put_object(status, "service", &ok), &s.service, &ok);
-    if (s.has_pfximport) {
-        json_object *workloads = put_object(status, "workloads", &ok);
-
-        put_pfximport(put_object(workloads, "pfx-import", &ok), &s, &ok);
-    }
+    put_token(put_object(status, "token", &ok), &s.token, &ok);
+    put_service(put_object(status, "service", &ok), &s.service, &ok);
+    workloads = put_object(status, "workloads", &ok);
+    put_pfximport(put_object(workloads, "pfx-import", &ok), &s, &ok);
     return finish(status, ok);
 }
 
@@ -216,9 +211,9 @@ status_line(struct daemon *d, char *ret_text, size_t size)
     snapshot_take(d, &s);
     (void)snprintf(ret_text, size,
             "token %s, service %s, %u requests in work, %llu done, %llu failed",
-            s.has_token ? hsm_state_name(s.token.state) : "closed",
-            s.has_service ? status_contact_name(s.service.contact) : "none", s.pfximport.in_work,
-            (unsigned long long)s.pfximport.succeeded, (unsigned long long)s.pfximport.failed);
+            hsm_state_name(s.token.state), status_contact_name(s.service.contact),
+            s.pfximport.in_work, (unsigned long long)s.pfximport.succeeded,
+            (unsigned long long)s.pfximport.failed);
 }
 
 /* ---- heartbeat ---- */
@@ -284,16 +279,14 @@ status_build_heartbeat(struct daemon *d)
     put_features(beat, s.features, &ok);
     put_time(beat, "startedDateTime", d->started_ms, &ok);
     put_time(beat, "sentDateTime", cc_clock_now_ms(), &ok);
-    if (s.has_token)
-        put_heartbeat_token(put_object(beat, "token", &ok), &s.token, &ok);
-    if (s.has_pfximport)
-        put_int(put_object(beat, "queues", &ok), "pfx-import", s.pfximport.in_work, &ok);
+    put_heartbeat_token(put_object(beat, "token", &ok), &s.token, &ok);
+    put_int(put_object(beat, "queues", &ok), "pfx-import", s.pfximport.in_work, &ok);
     put_metric(put_list(beat, "metrics", &ok), "pfx-import", s.pfximport.succeeded,
             s.pfximport.failed, &ok);
     json_object *issues = put_list(beat, "issues", &ok);
-    if (s.has_token && s.token.state == HSM_STATE_LOST)
+    if (s.token.state == HSM_STATE_LOST)
         put_issue(issues, "TokenLost", "error", s.token.last_error, &ok);
-    if (s.has_token && s.token.state == HSM_STATE_PIN_REFUSED)
+    if (s.token.state == HSM_STATE_PIN_REFUSED)
         put_issue(issues, "TokenPinRefused", "error", s.token.last_error, &ok);
     return finish(beat, ok);
 }

@@ -35,7 +35,8 @@ def events_of(connector, request_id):
     return wait_until(ids, f"request {request_id} has its admin event")
 
 
-CIPHERS = {"aes256": "2.16.840.1.101.3.4.1.42", "des-ede3": "1.2.840.113549.3.7"}
+# The object identifiers of AES-256-CBC and DES-EDE3-CBC as DER has them.
+CIPHERS = {"aes256": bytes.fromhex("060960864801650304012a"), "des-ede3": bytes.fromhex("06082a864886f70d0307")}
 
 
 @pytest.mark.parametrize("scheme", ["oaepSha512", "oaepSha384", "oaepSha256", "oaepSha1", "pkcs1"])
@@ -67,9 +68,7 @@ def test_recipients_and_ciphers(setting, bits, cipher):
     service.upload(pfx, public_key)
     result = service.wait_done(service.enqueue(pfx, recipient, contentCipher=cipher)[0])["result"]
     assert recipient.read(result) == pfx.password
-    der = x509.ObjectIdentifier(CIPHERS[cipher])
-    encoded = bytes([40 * int(der.dotted_string.split(".")[0]) + int(der.dotted_string.split(".")[1])])
-    assert encoded in base64.b64decode(result["encryptedPfxPassword"])
+    assert CIPHERS[cipher] in base64.b64decode(result["encryptedPfxPassword"])
 
 
 @pytest.mark.parametrize("password", [b"x", b"a" * 126, "Crème Brûlée 2 £".encode("latin-1")])
@@ -114,8 +113,14 @@ REFUSED = {
     "password opens another PFX": (dict(password=b"not the one"), "DecryptFailed"),
     "PFX has another certificate": (dict(thumbprint="00" * 20), "ParameterDataInvalidError"),
     "PFX is none": (dict(blob=b"\x30\x80garbage"), "ParameterDataInvalidError"),
-    "passwordEncryption is not known": (dict(more={"passwordEncryption": "rot13"}), "NotSupportedError"),
-    "contentCipher is not known": (dict(more={"contentCipher": "rc2"}), "NotSupportedError"),
+    "passwordEncryption is not known": (dict(overrides={"passwordEncryption": "rot13"}), "NotSupportedError"),
+    "contentCipher is not known": (dict(overrides={"contentCipher": "rc2"}), "NotSupportedError"),
+    "paddingScheme is not known": (dict(overrides={"paddingScheme": "oaepMd5"}), "NotSupportedError"),
+    "password is cut short": (dict(overrides={"encryptedPfxPassword": "AAAA"}), "ParameterDataInvalidError"),
+    "password is no base64": (dict(overrides={"encryptedPfxPassword": "=A"}), "DataSerializationError"),
+    "PFX is a number": (dict(overrides={"encryptedPfxBlob": 5}), "DataSerializationError"),
+    "PFX is missing": (dict(overrides={"encryptedPfxBlob": None}), "BadRequest"),
+    "thumbprint is missing": (dict(overrides={"thumbprint": None}), "BadRequest"),
 }
 
 
@@ -130,7 +135,8 @@ def test_refused_and_the_next_one_goes_on(setting, what):
     service.upload(bad, case.get("public_key", lambda: public_key)(), key_name=case.get("key_name", KEY_NAME))
     service.upload(good, public_key)
     recipient = Recipient()
-    bad_id = service.enqueue(bad, case.get("recipient", lambda: recipient)(), **case.get("more", {}))[0]
+    more = {"overrides": case["overrides"]} if "overrides" in case else {}
+    bad_id = service.enqueue(bad, case.get("recipient", lambda: recipient)(), **more)[0]
     good_id = service.enqueue(good, recipient)[0]
 
     assert recipient.read(service.wait_done(good_id)["result"]) == good.password
