@@ -181,10 +181,21 @@ def test_text_of_a_peer_forges_nothing(setting):
 
 
 def test_status_tells_of_it(setting):
-    _, _, connector, _ = setting
+    _, service, connector, public_key = setting
+    before = connector.status()["workloads"]["pfx-import"]
+    pfx = Pfx("counted@contoso.example")
+    service.upload(pfx, public_key)
+    ids = service.enqueue(pfx, Recipient(), 3) + service.enqueue(pfx, Recipient(1024))
+    for request_id in ids:
+        service.wait_done(request_id)
+        events_of(connector, request_id)
+
+    wait_until(lambda: connector.journal_open() == 0, "the journal is closed")
     status = connector.status()
     work = status["workloads"]["pfx-import"]
-    assert work["totalSucceeded"] >= 1 and work["succeeded"] >= 1 and work["totalFailed"] >= 1
+    for name, more in (("succeeded", 3), ("failed", 1), ("totalSucceeded", 3), ("totalFailed", 1)):
+        assert work[name] - before[name] == more, name
+    assert work["inWork"] == 0 and "oldestRequestDateTime" not in work
     assert status["token"]["label"] == "certconnector" and status["token"]["operations"] > 0
     shown = connector.cli("status").stdout
     assert "pfx-import" in shown and "certconnector" in shown
