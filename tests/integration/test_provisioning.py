@@ -305,15 +305,18 @@ def test_usage(admin):
 # ---- the public half ----
 
 def test_exported_key_is_the_key(admin):
+    def of(label):  # pkcs11-tool takes no label here
+        return next(k["id"] for k in admin.keys() if k["label"] == label)
+
     admin.generate("pfx-import", "rsa2048")
     public = serialization.load_pem_public_key(admin.export("--role", "pfx-import"))
     encrypted = public.encrypt(b"a password", padding.PKCS1v15())
-    assert admin.pkcs11_tool("--decrypt", "--mechanism", "RSA-PKCS", "--label", "pfx-import", input=encrypted) == b"a password"
+    assert admin.pkcs11_tool("--decrypt", "--mechanism", "RSA-PKCS", "--id", of("pfx-import"), input=encrypted) == b"a password"
 
     admin.generate("ca", "ecP256")
     public = serialization.load_pem_public_key(admin.export("--key", "pkcs11:object=ca"))
     digest = os.urandom(32)
-    signature = admin.pkcs11_tool("--sign", "--mechanism", "ECDSA", "--signature-format", "openssl", "--label", "ca", input=digest)
+    signature = admin.pkcs11_tool("--sign", "--mechanism", "ECDSA", "--signature-format", "openssl", "--id", of("ca"), input=digest)
     public.verify(signature, digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
 
 
