@@ -347,7 +347,9 @@ class Connector:
                    check=check, env=dict(os.environ, **self.token.env))
 
     def events(self, *filters):
-        return [json.loads(line) for line in self.cli("events", "--json", *filters).stdout.splitlines()]
+        """Read from the folder, so that it works while the configuration is bad."""
+        done = run(*as_service_user([self.rig.programs / "certconnector", "events", "--json", "--directory", self.log, *filters]))
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def admin_events(self):
         """Events of the admin channel about requests, by request id."""

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from rig import KEY_NAME, Pfx, Recipient, Rig, as_service_user, wait_until  # noqa: E402
+from rig import KEY_NAME, Pfx, Recipient, Rig, as_service_user, run, wait_until  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,6 @@ def test_remove(setting, folder):
     (["import", "--purpose", "fun", "--user", "u@contoso.example", "x.pfx"], "--purpose fun"),
     (["import", "--provider", "x", "--user", "u@contoso.example", "x.pfx"], "go together"),
     (["import", "--csv", "/nonexistent/list.csv"], "list.csv"),
-    (["import", "--user"], "needs a value"),
     (["fetch"], "unknown: fetch"),
     (["list", "--bogus"], "unknown option --bogus"),
 ])
@@ -210,6 +209,12 @@ def test_bad_usage(setting, arguments, says):
     _, _, connector = setting
     done = connector.cli("pfx", *arguments, check=False)
     assert done.returncode in (1, 2) and says in done.stderr and len(done.stderr.splitlines()) == 1, done
+
+
+def test_an_option_without_its_value(setting):
+    rig = setting[0]
+    done = run(rig.programs / "certconnector", "pfx", "import", "--user", check=False)
+    assert done.returncode == 2 and "--user needs a value" in done.stderr
 
 
 @pytest.mark.parametrize("text, line, says", [
