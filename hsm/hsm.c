@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <p11-kit/uri.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,17 +203,33 @@ hsm_await_verdict(struct hsm *hsm, struct cc_err *err)
     return cc_err_set(err, verdict.domain, verdict.code, "%s", verdict.text);
 }
 
+/* Signals are for the threads of who opened us. */
+static int
+hsm_start_supervisor(struct hsm *hsm, struct cc_err *err)
+{
+    sigset_t all, before;
+    int rc;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&hsm->supervisor, NULL, hsm_supervise, hsm);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return cc_err_set_errno(err, rc, "thread of the token");
+    (void)pthread_setname_np(hsm->supervisor, "hsm");
+    return 0;
+}
+
 int
 hsm_open(const struct hsm_settings *settings, struct hsm **ret_hsm, struct cc_err *err)
 {
     struct hsm *hsm;
-    int rc;
 
     if (settings_check(settings, err) != 0 || (hsm = hsm_new(settings, err)) == NULL)
         return cc_err_in(err, "open the token");
-    if ((rc = pthread_create(&hsm->supervisor, NULL, hsm_supervise, hsm)) != 0) {
+    if (hsm_start_supervisor(hsm, err) != 0) {
         hsm_free(hsm);
-        return cc_err_set_errno(err, rc, "open the token: thread");
+        return cc_err_in(err, "open the token");
     }
     if (hsm_await_verdict(hsm, err) != 0) {
         hsm_close(hsm);

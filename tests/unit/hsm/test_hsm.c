@@ -28,7 +28,7 @@
 
 /* The client against a token process that has no token and misbehaves on demand: see fake_token.c. */
 
-#define DEADLINE_MS 2000
+#define DEADLINE_MS 4000
 #define LONG_MS 60000 /* what happens for certain must not fail on a slow machine */
 #define SLACK_MS 10000
 
