@@ -58,11 +58,15 @@ struct event_fields {
     const char *ca;
     int64_t duration_ms; /* said when > 0 */
     const struct cc_err *error;
+    bool deferred; /* not said: an admin event that may wait for eventlog_sync() to be on disk */
 };
 
 /* Writes one event; log NULL writes nothing.  fields may be NULL.  The message is one line; control bytes are escaped. */
 int eventlog_write(struct eventlog *log, enum event_id id, const struct event_fields *fields,
         const char *fmt, ...) CC_PRINTF(4, 5);
+
+/* Returns when every admin event written so far is on disk; -1 when one is not, and then it is tried again each time. */
+CC_MUST int eventlog_sync(struct eventlog *log, struct cc_err *err);
 
 /* A debug line into a channel, written only when the debug level asks for that channel. */
 void eventlog_debug(struct eventlog *log, enum event_channel channel, enum event_category category,

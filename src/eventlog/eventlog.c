@@ -313,7 +313,8 @@ deliver(struct eventlog *log, struct channel *ch, const char *text, size_t len, 
 /* ---- end of LOCKED ------------------------------------------------------------------------ */
 
 static int
-put_line(struct eventlog *log, enum event_channel channel, const char *text, size_t len)
+put_line(struct eventlog *log, enum event_channel channel, bool deferred, const char *text,
+        size_t len)
 {
     struct channel *ch = &log->channels[channel];
     struct cc_err err = { .domain = CC_DOM_NONE };
@@ -321,7 +322,7 @@ put_line(struct eventlog *log, enum event_channel channel, const char *text, siz
 
     (void)pthread_mutex_lock(&log->lock);
     rc = deliver(log, ch, text, len, &err);
-    if (rc == 0 && channel == EVENT_CHANNEL_ADMIN &&
+    if (rc == 0 && channel == EVENT_CHANNEL_ADMIN && !deferred &&
             (rc = wait_synced(log, ch, ch->written, &err)) != 0)
         cc_log(CC_LOG_ERROR, ROOM, "%s", err.text);
     (void)pthread_mutex_unlock(&log->lock);
@@ -347,7 +348,8 @@ put_event(struct eventlog *log, struct event_line *line)
     line->connector = cc_buf_str(&connector);
     if ((rc = event_line_write(line, &text, &err)) != 0)
         goto out;
-    rc = put_line(log, line->type->channel, cc_buf_str(&text), text.len);
+    rc = put_line(log, line->type->channel, line->fields != NULL && line->fields->deferred,
+            cc_buf_str(&text), text.len);
     if (journald)
         event_journal_send(line);
 out:
@@ -401,6 +403,25 @@ eventlog_write(struct eventlog *log, enum event_id id, const struct event_fields
     format_message(message, sizeof(message), fmt, ap);
     va_end(ap);
     return put_event(log, &line);
+}
+
+int
+eventlog_sync(struct eventlog *log, struct cc_err *err)
+{
+    struct cc_err why = { .domain = CC_DOM_NONE };
+    struct channel *ch;
+    int rc;
+
+    if (log == NULL)
+        return 0;
+    ch = &log->channels[EVENT_CHANNEL_ADMIN];
+    (void)pthread_mutex_lock(&log->lock);
+    rc = write_pending(log, ch, &why);
+    if (rc == 0)
+        rc = wait_synced(log, ch, ch->written, &why);
+    say_failing(ch, rc != 0, &why);
+    (void)pthread_mutex_unlock(&log->lock);
+    return rc == 0 ? 0 : cc_err_set(err, why.domain, why.code, "%s", why.text);
 }
 
 static bool

@@ -155,7 +155,7 @@ void flow_work(void *item);
 void flow_keeper(struct flow *flow);
 void flow_uploader(struct flow *flow);
 
-/* flow_upload.c: the admin event of an uploaded request, when it is ours to write; also in recovery. */
+/* flow_upload.c: the admin event of an uploaded request, when it is ours to write; to be synced before its row is closed. */
 void flow_write_admin_event(struct flow *flow, const struct flow_item *item);
 
 #endif

@@ -107,6 +107,8 @@ flow_close_reported(struct flow *flow, struct flow_item *item, struct cc_err *er
         return -1;
     if (!found)
         flow_write_admin_event(flow, item);
+    if (eventlog_sync(flow->log, err) != 0)
+        return -1;
     return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, &id, 1, err), err);
 }
 

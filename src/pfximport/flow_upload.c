@@ -278,6 +278,14 @@ flow_journal_reports(struct flow *flow, struct flow_batch *batch, struct cc_err 
             journal_report(flow->store, flow->kind.workload, reports, count, err), err);
 }
 
+/* A row must not be closed before its event is on disk. */
+static int
+flow_sync_events(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
+{
+    (void)batch;
+    return eventlog_sync(flow->log, err);
+}
+
 static int
 flow_journal_closes(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
 {
@@ -303,6 +311,7 @@ flow_write_admin_event(struct flow *flow, const struct flow_item *item)
         .user = item->user,
         .device = item->device,
         .thumbprint = item->thumbprint,
+        .deferred = true,
     };
 
     /* Another instance, or another attempt, will write it. */
@@ -341,6 +350,8 @@ flow_bring_to_end(struct flow *flow, struct flow_batch *batch)
         return;
     for (size_t i = 0; i < batch->count; i++)
         flow_write_admin_event(flow, batch->item[i]);
+    if (!flow_until_done(flow, batch, "writing the events", flow_sync_events))
+        return;
     (void)flow_until_done(flow, batch, "closing", flow_journal_closes);
 }
 

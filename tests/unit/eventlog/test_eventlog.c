@@ -327,7 +327,7 @@ test_ceilings(void **state)
             0);
     memset(longest, 0x01, sizeof(longest) - 1);
     fields = (struct event_fields){ longest, longest, longest, longest, longest, longest, longest,
-        1, NULL };
+        1, NULL, false };
     assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_FAILURE, &fields, "%s", longest),
             0);
     eventlog_close(log);
@@ -766,6 +766,7 @@ write_on_full_disk(const struct folder *folder)
 {
     struct eventlog *log = open_log(folder, 1 << 20);
     struct rlimit limit = { .rlim_cur = 20000, .rlim_max = RLIM_INFINITY };
+    const struct event_fields deferred = { .deferred = true };
     unsigned n = 0;
     unsigned refused = 0;
 
@@ -781,10 +782,16 @@ write_on_full_disk(const struct folder *folder)
     }
     if (refused != 20 || file_size(folder, "admin.log") > 20000)
         return 4;
+    if (eventlog_sync(log, NULL) == 0)
+        return 7;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
         return 5;
-    if (eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL, "n %u", n++) != 0)
+    /* What waits is written by a sync too, and by the next event, which may leave the sync to later. */
+    if (eventlog_sync(log, NULL) != 0 || file_size(folder, "admin.log") <= 20000)
+        return 8;
+    if (eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &deferred, "n %u", n++) != 0 ||
+            eventlog_sync(log, NULL) != 0)
         return 6;
     eventlog_close(log);
     return 0;
