@@ -11,7 +11,7 @@
 #include "http/client.h"
 
 #define STATUS_TIMEOUT_MS 5000
-#define STATUS_ANSWER_MAX (256 * 1024)
+#define STATUS_ANSWER_MAX ((size_t)256 * 1024)
 #define TEXT_MAX 4096 /* bytes of one text in the answer */
 
 /* ---- asking the daemon ---- */
@@ -132,7 +132,7 @@ ago(const char *time, char *ret, size_t size)
         (void)snprintf(ret, size, "%" PRId64 " s ago", seconds > 0 ? seconds : 0);
     else if (seconds < 7200)
         (void)snprintf(ret, size, "%" PRId64 " min ago", seconds / 60);
-    else if (seconds < 2 * 86400)
+    else if (seconds < 2 * INT64_C(86400))
         (void)snprintf(ret, size, "%" PRId64 " h ago", seconds / 3600);
     else
         (void)snprintf(ret, size, "%" PRId64 " days ago", seconds / 86400);

@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 
-#define CONTROL_ANSWER_MAX (256 * 1024)
+#define CONTROL_ANSWER_MAX ((size_t)256 * 1024)
 #define CONTROL_CONNECTIONS 16
 #define CONTROL_BODY_MAX 4096
 

@@ -33,7 +33,7 @@
 #define DAEMON_GOODBYE_MS 3000 /* for the last health message */
 #define DAEMON_LOOK_MS 10000   /* between two looks at ourselves (watchdog, status text) */
 #define DAEMON_CLOSED_KEEP_MS                                                                      \
-    (30 * 24 * 3600 * 1000LL) /* closed requests are kept, to recognise repeats */
+    (INT64_C(30) * 24 * 3600 * 1000) /* closed requests are kept, to recognise repeats */
 
 /* Features that this version has. */
 #define DAEMON_FEATURES CONFIG_PFX_IMPORT

@@ -10,7 +10,7 @@
 #include "intune/queue.h"
 #include "store/journal.h"
 
-#define DAY_MS (24 * 3600 * 1000LL)
+#define DAY_MS (24 * INT64_C(3600) * 1000)
 #define HEALTH_TRIES                                                                               \
     3 /* of a message; each is several attempts already, made one after the other */
 #define HEALTH_RETRY_MS 5000

@@ -47,6 +47,7 @@ options_parse(int argc, char **argv, struct options *ret, int *ret_status)
     if ((ret->overrides = calloc((size_t)argc + 1, sizeof(*ret->overrides))) == NULL)
         return say(stderr, "certconnectord: out of memory\n", EXIT_FAILURE, ret_status);
     optind = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
         switch (option) {
         case 'c':

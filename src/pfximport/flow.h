@@ -43,7 +43,7 @@ struct flow_request {
     json_object *body;
 };
 
-#define FLOW_RESULT_MAX (1024 * 1024) /* bytes of one result's JSON */
+#define FLOW_RESULT_MAX ((size_t)1024 * 1024) /* bytes of one result's JSON */
 #define FLOW_DETAIL_LEN 384
 
 struct flow_result {

@@ -19,10 +19,11 @@
 
 #define FLOW_BATCH_MAX 100 /* of one call to the service */
 #define FLOW_PER_WORKER 4  /* requests in hand for each worker, so that none waits for a download */
-#define FLOW_QUEUE_MAX (3 * FLOW_BATCH_MAX) /* waiting for workers, whatever the settings say */
-#define FLOW_UPLOADERS 2 /* so that one journals while the other waits for the service */
+#define FLOW_QUEUE_MAX                                                                             \
+    ((size_t)3 * FLOW_BATCH_MAX) /* waiting for workers, whatever the settings say */
+#define FLOW_UPLOADERS 2         /* so that one journals while the other waits for the service */
 #define FLOW_KEEP_MS                                                                               \
-    (5 * 60 * 1000)           /* how long what cannot be done now is kept before it goes back */
+    (5 * INT64_C(60) * 1000)  /* how long what cannot be done now is kept before it goes back */
 #define FLOW_READY_POLL_MS 50 /* between two looks at a workload that is not ready */
 #define FLOW_RETRY_MS 250     /* backoff of failed attempts, and where it ends */
 #define FLOW_RETRY_MAX_MS 10000

@@ -8,7 +8,7 @@
 #include "base/log.h"
 
 /* How long before a row was made its admin event is looked for, as the clock may have been set back since. */
-#define FLOW_EVENT_SLACK_MS (24 * 3600 * 1000LL)
+#define FLOW_EVENT_SLACK_MS (24 * INT64_C(3600) * 1000)
 
 /* What the journal held, by what is to be done with it. */
 struct flow_found {

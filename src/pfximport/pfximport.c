@@ -14,12 +14,18 @@
 #define NAME_MAX_LEN 520 /* "providerName/keyName" */
 #define OUTPUT_MAX 16384 /* bytes of a re-encrypted password */
 
+/* A key under a name of our own. */
+struct key {
+    char *name; /* NULL: the default key */
+    struct hsm_key *key;
+};
+
 struct pfximport {
     struct flow *flow;
     struct hsm *hsm; /* borrowed */
 
     pthread_mutex_t lock; /* guards what may change while running */
-    struct pfximport_key *keys;
+    struct key *keys;
     size_t key_count;
     enum hsm_reencrypt_mode reencrypt;
     bool check_pfx;
@@ -339,18 +345,17 @@ static const struct flow_kind kind = {
 /* ---- begin, change, end ---- */
 
 static void
-free_keys(struct pfximport_key *keys, size_t count)
+free_keys(struct key *keys, size_t count)
 {
     for (size_t i = 0; i < count && keys != NULL; i++)
-        free((char *)(uintptr_t)keys[i].name);
+        free(keys[i].name);
     free(keys);
 }
 
 static int
-copy_keys(const struct pfximport_settings *settings, struct pfximport_key **ret_keys,
-        struct cc_err *err)
+copy_keys(const struct pfximport_settings *settings, struct key **ret_keys, struct cc_err *err)
 {
-    struct pfximport_key *keys = calloc(settings->key_count + 1, sizeof(*keys));
+    struct key *keys = calloc(settings->key_count + 1, sizeof(*keys));
 
     if (keys == NULL)
         return cc_err_nomem(err);
@@ -370,7 +375,7 @@ copy_keys(const struct pfximport_settings *settings, struct pfximport_key **ret_
 static int
 use_settings(struct pfximport *work, const struct pfximport_settings *settings, struct cc_err *err)
 {
-    struct pfximport_key *keys = NULL, *old_keys;
+    struct key *keys = NULL, *old_keys;
     size_t old_count;
 
     if (copy_keys(settings, &keys, err) != 0)

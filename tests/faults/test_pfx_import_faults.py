@@ -129,7 +129,7 @@ def test_daemon_killed(rig, setting):
         connector.process.kill()
         connector.start(wait=False)
         return True
-    ids = work_through(service, pfx, recipient, kill_and_start, lambda: chance.uniform(0.3, 0.9), 3)
+    ids = work_through(service, pfx, recipient, kill_and_start, lambda: chance.uniform(0.15, 0.45), 3)
     connector.wait_ready()
     check_exactly_once(service, connector, ids, pfx, recipient)
     check_token(before, token)
