@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <libp11.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,8 @@
 #include "base/text.h"
 #include "hsm/token/ckr.h"
 #include "hsm/token/module.h"
+
+#define LABEL_LEN 32 /* of CK_TOKEN_INFO.label */
 
 /* libp11 over a module, and all its slots. */
 struct slots {
@@ -217,6 +220,7 @@ init_free_token(const struct slots *slots, const char *label, const struct cc_se
         struct cc_err *err)
 {
     PKCS11_TOKEN *token = find_free(slots);
+    char padded[LABEL_LEN + 1];
 
     if (token == NULL)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED,
@@ -224,8 +228,10 @@ init_free_token(const struct slots *slots, const char *label, const struct cc_se
     if (so_pin == NULL)
         return cc_err_set(err, CC_DOM_USAGE, 0,
                 "a new token needs its security officer's PIN: say --so-pin REFERENCE");
+    /* PKCS#11 wants 32 bytes, padded with blanks; libp11 hands on what it is given. */
+    snprintf(padded, sizeof(padded), "%-*s", LABEL_LEN, label);
     ERR_clear_error();
-    if (PKCS11_init_token(token, cc_secret_str(so_pin), label) != 0)
+    if (PKCS11_init_token(token, cc_secret_str(so_pin), padded) != 0)
         return slots_error("C_InitToken", true, err);
     return 0;
 }

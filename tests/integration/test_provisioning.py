@@ -8,12 +8,13 @@ import re
 import stat
 import struct
 import subprocess
+import sys
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from conftest import BUILD, PIN, PROJECT, SOFTHSM, SOFTOKEN
+from conftest import BUILD, HERE, PIN, PROJECT, SOFTHSM, SOFTOKEN
 from rig import Rig, USER, as_service_user, run
 
 ROLES = {"pfx-import": ["decrypt", "unwrap"], "scep-ra-sign": ["sign"], "scep-ra-encrypt": ["decrypt"], "ca": ["sign"],
@@ -117,6 +118,11 @@ def test_token_is_initialised(empty):
     assert empty.keys() == []
     table = empty.cli("token", "list")
     assert re.search(r"^test +ready +SoftHSM project", table, re.MULTILINE), table
+
+
+def test_the_label_is_padded_with_blanks_as_the_standard_says(rig):
+    token = rig.token()
+    run(sys.executable, HERE / "p11.py", token.module, "", token.label, token.pin(), env=dict(os.environ, **token.env))
 
 
 def test_token_of_the_same_label_is_refused(admin):
