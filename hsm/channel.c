@@ -323,6 +323,21 @@ failure_is_outage(const struct cc_err *err)
     return true;
 }
 
+/* Tells of a key that cannot be used, once; err is how an operation with it ended, CC_DOM_NONE: well. */
+static void
+call_tell_key(struct hsm *hsm, struct hsm_key *key, const struct cc_err *err)
+{
+    const bool is_key = err->domain == CC_DOM_TOKEN &&
+                        (err->code == HSM_FAULT_KEY_NOT_FOUND ||
+                                err->code == HSM_FAULT_KEY_REPLACED || err->code == HSM_FAULT_ROLE);
+
+    if (err->domain == CC_DOM_NONE)
+        atomic_store(&key->told, 0);
+    else if (is_key && atomic_exchange(&key->told, (int)err->code) != (int)err->code &&
+             hsm->on_key != NULL)
+        hsm->on_key(hsm->on_key_arg, key, err);
+}
+
 static bool
 call_has_time(const struct hsm *hsm, int64_t deadline)
 {
@@ -351,10 +366,12 @@ hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn 
         cc_err_clear(&local);
         rc = call_try(hsm, key, call, deadline, tries > 0, read, arg, &local);
     }
-    if (rc == 0 && local.domain == CC_DOM_NONE)
-        return 0;
     if (rc > 0)
         call_say_lost(&local);
+    if (key != NULL)
+        call_tell_key(hsm, key, &local);
+    if (local.domain == CC_DOM_NONE)
+        return 0;
     if (key != NULL && failure_is_outage(&local))
         (void)atomic_fetch_add(&key->outages, 1);
     return cc_err_set(err, local.domain, local.code, "%s", local.text);

@@ -119,6 +119,8 @@ settings_copy(struct hsm *hsm, const struct hsm_settings *settings, struct cc_er
     hsm->libctx = settings->libctx;
     hsm->on_state = settings->on_state;
     hsm->on_state_arg = settings->on_state_arg;
+    hsm->on_key = settings->on_key;
+    hsm->on_key_arg = settings->on_key_arg;
     return 0;
 }
 

@@ -82,6 +82,7 @@ struct hsm_key {
     char *uri;
 
     atomic_uint_fast64_t outages; /* see hsm_key_outages() */
+    atomic_int told; /* enum hsm_fault that on_key was called with, 0 when the key works */
 
     /* Guarded by hsm->lock. */
     bool added;            /* the running process knows it, as ... */
@@ -102,6 +103,8 @@ struct hsm {
     OSSL_LIB_CTX *libctx;
     void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
     void *on_state_arg;
+    void (*on_key)(void *arg, const struct hsm_key *key, const struct cc_err *err);
+    void *on_key_arg;
     OSSL_PROVIDER *provider;
     OSSL_PROVIDER *default_provider; /* NULL: was there without us */
     pthread_t supervisor;

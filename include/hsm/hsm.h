@@ -102,6 +102,13 @@ struct hsm_settings {
      */
     void (*on_state)(void *arg, enum hsm_state state, const struct cc_err *err);
     void *on_state_arg;
+
+    /*
+     * Called when an operation fails because of its key (err: KEY_NOT_FOUND, KEY_REPLACED or ROLE of CC_DOM_TOKEN),
+     * once until the key works again or fails in another of these ways.  From the thread of that operation.
+     */
+    void (*on_key)(void *arg, const struct hsm_key *key, const struct cc_err *err);
+    void *on_key_arg;
 };
 
 /*

@@ -500,6 +500,69 @@ test_key_replaced(void **state)
     assert_int_equal(hsm_key_outages(key), 1);
 }
 
+struct told {
+    unsigned count;
+    struct cc_err last;
+    const struct hsm_key *key;
+};
+
+/* Called from the one thread that these tests have. */
+static void
+on_key(void *arg, const struct hsm_key *key, const struct cc_err *err)
+{
+    struct told *told = arg;
+
+    told->count++;
+    told->last = *err;
+    told->key = key;
+}
+
+static void
+assert_told(const struct told *told, unsigned want_count, const struct hsm_key *key,
+        enum hsm_fault want)
+{
+    assert_int_equal(told->count, want_count);
+    assert_ptr_equal(told->key, key);
+    assert_fault(&told->last, want);
+}
+
+/* Whoever must do something about a key hears of it once, and again when it had worked meanwhile. */
+static void
+test_key_faults_are_told_once(void **state)
+{
+    struct rig *rig = *state;
+    EVP_PKEY *old_key = EVP_RSA_gen(2048);
+    struct cc_err err = { 0 };
+    struct told told = { 0 };
+    struct hsm_key *key;
+
+    assert_int_equal(EVP_PKEY_up_ref(old_key), 1);
+    rig_key(rig, "rsa.pem", old_key);
+    rig->settings.on_key = on_key;
+    rig->settings.on_key_arg = &told;
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    rig_script(rig, "once sign away");
+    assert_int_equal(sign_once(key, &err), -1);
+    assert_int_equal(told.count, 0);
+
+    rig_key(rig, "rsa.pem", EVP_RSA_gen(2048));
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(sign_once(key, &err), -1);
+    assert_told(&told, 1, key, HSM_FAULT_KEY_REPLACED);
+    assert_int_equal(unlink(rig_path(rig, "rsa.pem")), 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(sign_once(key, &err), -1);
+    assert_told(&told, 2, key, HSM_FAULT_KEY_NOT_FOUND);
+
+    rig_key(rig, "rsa.pem", old_key);
+    assert_signs(key);
+    assert_int_equal(unlink(rig_path(rig, "rsa.pem")), 0);
+    assert_int_equal(sign_once(key, &err), -1);
+    assert_told(&told, 3, key, HSM_FAULT_KEY_NOT_FOUND);
+}
+
 /* ---- keys ---- */
 
 static void
@@ -914,6 +977,7 @@ main(void)
         TEST(test_killed_while_idle),
         TEST(test_stopped),
         TEST(test_key_replaced),
+        TEST(test_key_faults_are_told_once),
         TEST(test_key_refused),
         TEST(test_roles),
         TEST(test_seal),
