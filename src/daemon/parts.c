@@ -41,6 +41,24 @@ on_token(void *arg, enum hsm_state state, const struct cc_err *err)
     }
 }
 
+/* Nothing of ours makes such a key good again: somebody must look. */
+static void
+on_key(void *arg, const struct hsm_key *key, const struct cc_err *err)
+{
+    struct daemon *d = arg;
+    const struct event_fields fields = { .error = err };
+    const char *role = hsm_role_name(hsm_key_role(key));
+
+    if (err->code == HSM_FAULT_KEY_REPLACED)
+        eventlog_write(d->log, EVENT_TOKEN_KEY_REPLACED, &fields,
+                "The %s key was replaced on the token and is not used: put the old one back, or "
+                "restart to use the new one: %s",
+                role, cc_err_text(err));
+    else
+        eventlog_write(d->log, EVENT_TOKEN_KEY_UNUSABLE, &fields, "The %s key cannot be used: %s",
+                role, cc_err_text(err));
+}
+
 static void
 on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
 {
@@ -108,6 +126,8 @@ token_settings(struct daemon *d, const struct config *config)
         .state_dir = config->connector.state_directory,
         .on_state = on_token,
         .on_state_arg = d,
+        .on_key = on_key,
+        .on_key_arg = d,
     };
 }
 
