@@ -31,14 +31,28 @@ hsm_wake(struct hsm *hsm)
 
 /* ---- settings ---- */
 
-/* RFC 7512; what it names is found out later, by the token process. */
+/* Too long a text would be a malformed frame to the token process, which ends at one. */
+static int
+text_check(const char *what, const char *text, size_t size, struct cc_err *err)
+{
+    if (text == NULL || strlen(text) < size)
+        return 0;
+    return cc_err_set(err, CC_DOM_CONFIG, 0, "%s is longer than %zu bytes", what, size - 1);
+}
+
+/* RFC 7512; what it names is found out later, by the token process.  One with a PIN inside is not repeated. */
 int
 hsm_uri_check(const char *uri, struct cc_err *err)
 {
-    P11KitUri *parsed = p11_kit_uri_new();
+    P11KitUri *parsed;
     int rc;
 
-    if (parsed == NULL)
+    if (text_check("a PKCS#11 URI", uri, WIRE_URI_SIZE, err) != 0)
+        return -1;
+    if (strstr(uri, "pin-value") != NULL)
+        return cc_err_set(err, CC_DOM_CONFIG, 0,
+                "a PIN does not belong into a PKCS#11 URI (pin-value)");
+    if ((parsed = p11_kit_uri_new()) == NULL)
         return cc_err_nomem(err);
     rc = p11_kit_uri_parse(uri, P11_KIT_URI_FOR_ANY, parsed);
     if (rc == P11_KIT_URI_OK && p11_kit_uri_any_unrecognized(parsed))
@@ -60,6 +74,13 @@ settings_check(const struct hsm_settings *settings, struct cc_err *err)
                 SESSIONS_MAX);
     if (settings->deadline_ms < 0)
         return cc_err_set(err, CC_DOM_CONFIG, 0, "a deadline below zero");
+    if (text_check("the module's path", settings->module, WIRE_PATH_SIZE, err) != 0 ||
+            text_check("the initialisation string", settings->init_args, WIRE_PATH_SIZE, err) !=
+                    0 ||
+            text_check("the PIN's reference", settings->pin, WIRE_REFERENCE_SIZE, err) != 0 ||
+            text_check("the profile's name", settings->profile, WIRE_PROFILE_SIZE, err) != 0 ||
+            text_check("the state folder's path", settings->state_dir, WIRE_PATH_SIZE, err) != 0)
+        return -1;
     if (strchr(settings->module, '/') != NULL && access(settings->module, R_OK) != 0)
         return cc_err_set_errno(err, errno, "PKCS#11 module %s", settings->module);
     return hsm_uri_check(settings->uri, err);

@@ -356,6 +356,10 @@ read_reencrypted(struct cc_bytes *rest, void *arg, struct cc_err *err)
 static int
 put_reencrypt(struct cc_buf *call, const struct hsm_reencrypt *request, struct cc_err *err)
 {
+    /* It comes from a peer, and too long a text would end the token process. */
+    if (request->thumbprint != NULL && strlen(request->thumbprint) >= WIRE_THUMBPRINT_SIZE)
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a thumbprint of %zu bytes",
+                strlen(request->thumbprint));
     if (key_begin(call, WIRE_REENCRYPT, err) != 0 ||
             wire_put_u8(call, (uint8_t)request->mode, err) != 0 ||
             wire_put_u8(call, (uint8_t)request->padding, err) != 0 ||

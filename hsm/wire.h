@@ -111,6 +111,8 @@ enum wire_key_flag {
 #define WIRE_REFERENCE_SIZE 4096
 #define WIRE_LABEL_SIZE 128
 #define WIRE_KIND_SIZE 16
+#define WIRE_PROFILE_SIZE 64
+#define WIRE_THUMBPRINT_SIZE 128
 #define WIRE_ID_MAX 64
 #define WIRE_LIST_MAX 8192 /* entries */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "hsm/token/serve.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,8 +21,6 @@
 #include "hsm/wire.h"
 
 #define SERVE_OPEN_TIMEOUT_MAX 600000
-#define SERVE_PIN_MAX 1024
-#define SERVE_INIT_ARGS_MAX 4096
 /* Around the fields of a reply that holds a secret. */
 #define SERVE_REPLY_ROOM 64
 
@@ -83,12 +80,12 @@ reply_secret(struct cc_buf *reply, struct cc_secret *take_secret, struct cc_err 
 
 struct setup_fields {
     uint32_t version;
-    char module[PATH_MAX];
-    char init_args[SERVE_INIT_ARGS_MAX];
-    char uri[P11_URI_MAX + 1];
-    char pin[SERVE_PIN_MAX];
-    char profile[64];
-    char state_dir[PATH_MAX];
+    char module[WIRE_PATH_SIZE];
+    char init_args[WIRE_PATH_SIZE];
+    char uri[WIRE_URI_SIZE];
+    char pin[WIRE_REFERENCE_SIZE];
+    char profile[WIRE_PROFILE_SIZE];
+    char state_dir[WIRE_PATH_SIZE];
     uint8_t allow_raw_rsa;
     uint64_t open_timeout_ms;
 };
@@ -200,7 +197,7 @@ static enum serve_outcome
 serve_add_key(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
         struct cc_err *err)
 {
-    char uri[P11_URI_MAX + 1];
+    char uri[WIRE_URI_SIZE];
     struct cc_bytes spki = { 0 };
     uint8_t role = 0;
 
@@ -381,7 +378,7 @@ serve_reencrypt(struct channel *channel, struct cc_bytes *args, struct cc_buf *r
     struct cc_buf out = CC_BUF_INIT(WIRE_FRAME_MAX / 2);
     struct hsm_reencrypt request = { 0 };
     struct token_key *key;
-    char thumbprint[128];
+    char thumbprint[WIRE_THUMBPRINT_SIZE];
     uint16_t number = 0;
     bool on_token = false;
     int rc = -1;

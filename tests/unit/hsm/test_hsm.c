@@ -333,6 +333,55 @@ test_open_refused(void **state)
     }
 }
 
+/* What does not fit into its field would be a malformed frame, at which a token process ends, for ever and ever. */
+static void
+test_texts_too_long(void **state)
+{
+    struct rig *rig = *state;
+    char text[5000];
+
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    for (size_t i = 0; i < 6; i++) {
+        struct hsm_settings settings = rig->settings;
+        const char **fields[] = { &settings.module, &settings.init_args, &settings.uri,
+            &settings.pin, &settings.profile, &settings.state_dir };
+        struct cc_err err = { 0 };
+        struct hsm *hsm = NULL;
+
+        *fields[i] = text;
+        assert_int_equal(hsm_open(&settings, &hsm, &err), -1);
+        assert_int_equal(err.domain, CC_DOM_CONFIG);
+        assert_non_null(strstr(err.text, "longer than"));
+    }
+    assert_int_equal(rig_starts(rig), 0);
+}
+
+/* Whoever puts a PIN into a URI is told so without its being repeated, well-formed or not. */
+static void
+test_pin_in_uri(void **state)
+{
+    static const char *const uris[] = { "pkcs11:object=rsa?pin-value=canary",
+        "pkcs11:object=r sa?pin-value=canary" };
+    struct rig *rig = *state;
+
+    rig_open(rig);
+    for (size_t i = 0; i < CC_COUNT(uris); i++) {
+        struct hsm_settings settings = rig->settings;
+        struct hsm_key *key = NULL;
+        struct cc_err err = { 0 };
+        struct hsm *hsm = NULL;
+
+        assert_int_equal(hsm_key_get0(rig->hsm, HSM_ROLE_CA, uris[i], &key, &err), -1);
+        assert_non_null(strstr(err.text, "pin-value"));
+        assert_null(strstr(err.text, "canary"));
+        cc_err_clear(&err);
+        settings.uri = uris[i];
+        assert_int_equal(hsm_open(&settings, &hsm, &err), -1);
+        assert_null(strstr(err.text, "canary"));
+    }
+}
+
 /* A helper that only ends is tried again and again, more and more slowly, and closing does not wait for it. */
 static void
 test_open_helper_ends(void **state)
@@ -730,6 +779,33 @@ test_reencrypt(void **state)
     cc_buf_free(&out);
 }
 
+/* Peers' and configuration's texts do not end the process under the others. */
+static void
+test_long_texts_of_keys(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_reencrypt request = { .mode = HSM_REENCRYPT_HOST };
+    struct cc_buf out = CC_BUF_INIT(1024);
+    struct cc_err err = { 0 };
+    struct hsm_key *key = NULL;
+    bool on_token = false;
+    char uri[1200], thumbprint[129];
+
+    rig_open(rig);
+    (void)snprintf(uri, sizeof(uri), "pkcs11:object=%01100d", 0);
+    assert_int_equal(hsm_key_get0(rig->hsm, HSM_ROLE_CA, uri, &key, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_CONFIG);
+
+    cc_err_clear(&err);
+    (void)snprintf(thumbprint, sizeof(thumbprint), "%0128d", 0);
+    request.thumbprint = thumbprint;
+    key = rig_get(rig, HSM_ROLE_PFX_IMPORT, "pkcs11:object=rsa");
+    assert_int_equal(hsm_key_reencrypt(key, &request, &out, &on_token, &err), -1);
+    assert_fault(&err, HSM_FAULT_INPUT);
+    assert_int_equal(rig_restarts(rig), 0);
+    cc_buf_free(&out);
+}
+
 static void
 test_health(void **state)
 {
@@ -970,6 +1046,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_open),
         TEST(test_open_refused),
+        TEST(test_texts_too_long),
+        TEST(test_pin_in_uri),
         TEST(test_open_helper_ends),
         TEST(test_states),
         TEST(test_lost_once),
@@ -983,6 +1061,7 @@ main(void)
         TEST(test_seal),
         TEST(test_random),
         TEST(test_reencrypt),
+        TEST(test_long_texts_of_keys),
         TEST(test_health),
         TEST(test_errors),
         TEST(test_more_callers_than_sessions),
