@@ -31,7 +31,10 @@
 
 struct state_report {
     enum hsm_state state;
-    char label[33], manufacturer[33], model[17], serial[17], profile[32], last_error[256];
+    char label[33], manufacturer[33], model[17], serial[17], profile[32];
+    char last_error[sizeof(
+            ((struct cc_err *)NULL)->text)]; /* hsm_status has room for its beginning */
+    uint64_t opening_ms;
 };
 
 static int64_t
@@ -232,7 +235,8 @@ read_state(struct cc_bytes *rest, void *arg, struct cc_err *err)
             wire_get_str(rest, report->model, sizeof(report->model), err) != 0 ||
             wire_get_str(rest, report->serial, sizeof(report->serial), err) != 0 ||
             wire_get_str(rest, report->profile, sizeof(report->profile), err) != 0 ||
-            wire_get_str(rest, report->last_error, sizeof(report->last_error), err) != 0)
+            wire_get_str(rest, report->last_error, sizeof(report->last_error), err) != 0 ||
+            wire_get_u64(rest, &report->opening_ms, err) != 0)
         return -1;
     if (state > HSM_STATE_PIN_REFUSED)
         return cc_err_set(err, CC_DOM_INPUT, 0, "token state %u", state);
@@ -255,6 +259,13 @@ control_state(struct hsm *hsm, int64_t wait_ms, enum hsm_state *ret_state, struc
                     read_state, &report, &answered, err) != 0)
         goto out;
     state_take_report(hsm, &report);
+    /* Modules are known that never come back from a server that stopped; only another process helps. */
+    if (report.opening_ms > (uint64_t)start_timeout_ms(hsm)) {
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
+                "the PKCS#11 module has not come back from opening the token for %llu ms",
+                (unsigned long long)report.opening_ms);
+        goto out;
+    }
     *ret_state = report.state;
     rc = 0;
 out:

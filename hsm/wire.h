@@ -39,7 +39,8 @@ enum wire_op {
     /* u8 role, string uri, bytes expected SPKI or empty  ->  u16 key number (0, 1, …) */
     WIRE_ADD_KEY,
     /* u64 timeout_ms  ->  u8 enum hsm_state after waiting until it is no longer STARTING, string label,
-       string manufacturer, string model, string serial, string profile, string last error */
+       string manufacturer, string model, string serial, string profile, string last error, u64 milliseconds that the
+       module has been at opening the token without coming back, 0: it is not */
     WIRE_STATE,
     /* u16 key  ->  bytes SPKI; from then on this key is pinned in the token process */
     WIRE_PUBLIC,

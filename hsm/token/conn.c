@@ -41,11 +41,12 @@ struct p11_conn {
     enum conn_phase phase;
     enum conn_repair want;
     bool stopping;
-    bool poked;          /* somebody wants a refused PIN looked at now */
-    unsigned looks;      /* at a refused PIN */
-    unsigned inside;     /* operations in the module */
-    unsigned generation; /* of the last opening, from 1 */
-    unsigned attempt;    /* failures since the last opening */
+    bool poked;            /* somebody wants a refused PIN looked at now */
+    unsigned looks;        /* at a refused PIN */
+    unsigned inside;       /* operations in the module */
+    unsigned generation;   /* of the last opening, from 1 */
+    unsigned attempt;      /* failures since the last opening */
+    int64_t opening_since; /* in CONN_OPENING */
     int64_t down_since;
     int64_t refused_at;
     struct cc_err why; /* of the last failure */
@@ -114,6 +115,7 @@ conn_attempt(struct p11_conn *conn)
     struct cc_err why = { 0 };
 
     conn->phase = CONN_OPENING;
+    conn->opening_since = cc_clock_mono_ms();
     (void)pthread_mutex_unlock(&conn->lock);
     outcome = conn_open_now(conn, want, was_open, &why);
     (void)pthread_mutex_lock(&conn->lock);
@@ -225,6 +227,18 @@ p11_conn_stop(struct p11_conn *conn)
     conn->stopping = true;
     (void)pthread_cond_broadcast(&conn->changed);
     (void)pthread_mutex_unlock(&conn->lock);
+}
+
+int64_t
+p11_conn_opening_ms(struct p11_conn *conn)
+{
+    int64_t ms = 0;
+
+    (void)pthread_mutex_lock(&conn->lock);
+    if (conn->phase == CONN_OPENING)
+        ms = cc_clock_mono_ms() - conn->opening_since;
+    (void)pthread_mutex_unlock(&conn->lock);
+    return ms;
 }
 
 bool

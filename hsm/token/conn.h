@@ -56,6 +56,9 @@ CC_MUST int p11_conn_new(struct token *token, CK_FUNCTION_LIST *f, bool eager,
 /* Nobody enters any more, and who waits to gives up. */
 void p11_conn_stop(struct p11_conn *conn);
 
+/* How long the call into the module that opens the token has not come back by now; 0: there is none. */
+int64_t p11_conn_opening_ms(struct p11_conn *conn);
+
 /* Stops, waits for calls inside until deadline, finalises and frees.  false: a call is stuck in the module,
    and nothing was freed.  Accepts NULL. */
 bool p11_conn_close(struct p11_conn *conn, int64_t deadline);

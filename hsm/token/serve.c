@@ -218,9 +218,10 @@ reply_state(const struct token_state *state, struct cc_buf *reply, struct cc_err
             wire_put_str(reply, state->manufacturer, err) != 0 ||
             wire_put_str(reply, state->model, err) != 0 ||
             wire_put_str(reply, state->serial, err) != 0 ||
-            wire_put_str(reply, state->profile->name, err) != 0)
+            wire_put_str(reply, state->profile->name, err) != 0 ||
+            wire_put_str(reply, state->why.text, err) != 0)
         return -1;
-    return wire_put_str(reply, state->why.text, err);
+    return wire_put_u64(reply, (uint64_t)state->opening_ms, err);
 }
 
 static enum serve_outcome

@@ -53,6 +53,13 @@ token_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
 
 /* ---- The state ---- */
 
+/* That are not the same. */
+static unsigned
+token_conn_count(const struct token *token)
+{
+    return token->conns_shared ? 1 : token->channels;
+}
+
 void
 token_note_open(struct token *token, const CK_INFO *library, const CK_TOKEN_INFO *info)
 {
@@ -90,6 +97,13 @@ token_get_state(struct token *token, int64_t deadline, struct token_state *ret)
         ;
     *ret = token->state;
     (void)pthread_mutex_unlock(&token->lock);
+
+    for (unsigned i = 0; i < token_conn_count(token); i++) {
+        const int64_t ms = p11_conn_opening_ms(token->conns[i]);
+
+        if (ms > ret->opening_ms)
+            ret->opening_ms = ms;
+    }
 }
 
 const struct profile *
@@ -222,13 +236,6 @@ token_new(const struct token_settings *settings, struct token **ret_token, struc
     }
     *ret_token = token;
     return 0;
-}
-
-/* That are not the same. */
-static unsigned
-token_conn_count(const struct token *token)
-{
-    return token->conns_shared ? 1 : token->channels;
 }
 
 void

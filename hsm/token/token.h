@@ -49,7 +49,8 @@ struct token_state {
     char serial[17];
     const struct profile *profile;
     CK_VERSION library;
-    struct cc_err why; /* of the last failure to open */
+    struct cc_err why;  /* of the last failure to open */
+    int64_t opening_ms; /* how long the module has been at opening the token by now; 0: it is not */
 };
 
 struct token {

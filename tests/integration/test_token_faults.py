@@ -375,6 +375,18 @@ def test_a_hanging_login_does_not_keep_the_process(token, fake):
         assert p.close(10) == 0
 
 
+def test_it_tells_how_long_the_module_has_been_opening(token, fake):
+    with start(token, FAKE, fake.env, open_timeout_ms=300) as p:
+        key = p.add_key(wire.CA, "pkcs11:object=ca")
+        sign(p, key)
+        assert p.state()[1]["opening_ms"] == 0
+        fake.cue("C_Sign rv=0x30 count=1", "C_Initialize hang")
+        fault(wire.UNAVAILABLE, sign, p, key)
+        before = p.state(0)[1]["opening_ms"]
+        assert before >= 100
+        wait_until(lambda: p.state(0)[1]["opening_ms"] > before, "time goes on")
+
+
 @pytest.mark.parametrize("how", ["end of channel", "SIGTERM"])
 def test_it_ends_in_order(token, fake, how):
     with start(token, FAKE, fake.env) as p:

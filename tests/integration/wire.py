@@ -127,6 +127,7 @@ class TokenProcess:
         state = reader.number(1)
         names = ("label", "manufacturer", "model", "serial", "profile", "error")
         told = {name: reader.bytes().decode() for name in names}
+        told["opening_ms"] = reader.number(8)
         reader.end()
         return state, told
 

@@ -9,8 +9,8 @@
  *   script     "[once ]OPERATION ACTION": what to do instead when OPERATION comes, e.g. "once sign hang"
  *
  * Actions: hang, die, wrong (a result with a bit flipped), refuse (HSM_FAULT_INPUT), ckr (CKR_DEVICE_ERROR), bad
- * (HSM_FAULT_DECRYPT), away (HSM_FAULT_UNAVAILABLE), lost and pin (token states), and the malformed replies of
- * send_malformed().
+ * (HSM_FAULT_DECRYPT), away (HSM_FAULT_UNAVAILABLE), lost, pin, wordy (lost for a long reason) and stuck (token
+ * states), and the malformed replies of send_malformed().
  */
 
 #include <fcntl.h>
@@ -192,18 +192,25 @@ static int
 do_state(struct cc_bytes *rest, const char *action, struct cc_buf *out, struct cc_err *err)
 {
     enum hsm_state state = HSM_STATE_OPEN;
+    char why[sizeof(err->text)] = "C_Login: as scripted";
     uint64_t timeout = 0;
 
     if (strcmp(action, "lost") == 0)
         state = HSM_STATE_LOST;
     else if (strcmp(action, "pin") == 0)
         state = HSM_STATE_PIN_REFUSED;
+    else if (strcmp(action, "wordy") == 0) {
+        state = HSM_STATE_LOST;
+        memset(why, 'w', sizeof(why) - 1);
+    }
     if (wire_get_u64(rest, &timeout, err) != 0 || wire_put_u8(out, (uint8_t)state, err) != 0 ||
             wire_put_str(out, "fake label", err) != 0 || wire_put_str(out, "nobody", err) != 0 ||
             wire_put_str(out, "fake", err) != 0 || wire_put_str(out, "0001", err) != 0 ||
             wire_put_str(out, "generic", err) != 0)
         return -1;
-    return wire_put_str(out, state == HSM_STATE_OPEN ? "" : "C_Login: as scripted", err);
+    if (wire_put_str(out, state == HSM_STATE_OPEN ? "" : why, err) != 0)
+        return -1;
+    return wire_put_u64(out, strcmp(action, "stuck") == 0 ? 3600000 : 0, err);
 }
 
 static int

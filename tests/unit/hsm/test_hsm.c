@@ -433,7 +433,42 @@ test_states(void **state)
     assert_int_equal(rig_starts(rig), 1);
 }
 
+/* However long the reason, it is told and no more. */
+static void
+test_state_wordy(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_status status;
+    struct cc_err err = { 0 };
+
+    rig_script(rig, "state wordy");
+    assert_int_equal(hsm_open(&rig->settings, &rig->hsm, &err), 0);
+    assert_int_equal(watch_wait(&rig->watch, 1), HSM_STATE_LOST);
+    rig_script(rig, NULL);
+    assert_int_equal(watch_wait(&rig->watch, 2), HSM_STATE_OPEN);
+    hsm_get_status(rig->hsm, &status);
+    assert_int_equal(strspn(status.last_error, "w"), sizeof(status.last_error) - 1);
+    assert_int_equal(rig_starts(rig), 1);
+}
+
 /* ---- supervision ---- */
+
+/* A module that does not come back from opening the token: every operation is answered, but none will ever work. */
+static void
+test_stuck_while_opening(void **state)
+{
+    struct rig *rig = *state;
+    struct hsm_key *key;
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=rsa");
+    assert_signs(key);
+    rig_script(rig, "once state stuck");
+    assert_int_equal(watch_wait(&rig->watch, 2), HSM_STATE_LOST);
+    assert_non_null(strstr(rig->watch.last.text, "has not come back"));
+    assert_signs(key);
+    assert_int_equal(rig_starts(rig), 2);
+}
 
 /* Each makes the process useless under an operation; the operation succeeds all the same, on the next one. */
 static void
@@ -1050,6 +1085,8 @@ main(void)
         TEST(test_pin_in_uri),
         TEST(test_open_helper_ends),
         TEST(test_states),
+        TEST(test_state_wordy),
+        TEST(test_stuck_while_opening),
         TEST(test_lost_once),
         TEST(test_lost_always),
         TEST(test_killed_while_idle),
