@@ -186,7 +186,9 @@ decrypt_oaep(struct token *token, struct p11_worker *worker, struct token_key *k
             return 0;
         if (!decrypt_is_refusal(&e))
             return decrypt_fault(&decrypt, &e, "RSA-OAEP", err);
-        token_key_set_way(key, way, TOKEN_WAY_REFUSED);
+        /* What the token says when it has seen the ciphertext may be about that one alone. */
+        if (!decrypt.begun)
+            token_key_set_way(key, way, TOKEN_WAY_REFUSED);
     }
     return decrypt_oaep_here(token, worker, key, facts, request, p11_hash(h), p11_hash(m),
             ret_plain, err);

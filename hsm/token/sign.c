@@ -134,7 +134,9 @@ sign_pss(struct token *token, struct p11_worker *worker, struct token_key *key,
             return cc_buf_add(ret, sign.signature, sign.signature_len, err);
         if (e.domain != CC_DOM_PKCS11 || !ckr_is_refusal((CK_RV)e.code))
             return cc_err_set(err, e.domain, e.code, "%s", e.text);
-        token_key_set_way(key, way, TOKEN_WAY_REFUSED);
+        /* It may be another length of the salt that it does not take. */
+        if (request->salt_len == request->data.len)
+            token_key_set_way(key, way, TOKEN_WAY_REFUSED);
     }
     if (!token->allow_raw_rsa)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED,

@@ -11,7 +11,9 @@
 #include "hsm/token/ckr.h"
 #include "hsm/token/padding.h"
 #include "pki/password.h"
+#include "pki/pubkey.h"
 
+#define WRAP_PROBE "a secret of ours"
 #define WRAP_IV_MAX 16
 #define WRAP_OUT_MAX (PKI_PASSWORD_MAX + WRAP_IV_MAX)
 
@@ -322,17 +324,16 @@ wrap_refused(const struct hsm_reencrypt *request, enum wrap_step step, const cha
             steps[step], pki_padding_name(request->padding), why);
 }
 
+/* closes: the failure is of the whole way, whatever the ciphertext. */
 static enum wrap_outcome
 wrap_judge(struct token_key *key, const struct hsm_reencrypt *request, const struct wrap_work *work,
-        const struct cc_err *e, struct cc_err *err)
+        bool closes, const struct cc_err *e, struct cc_err *err)
 {
     if (e->domain != CC_DOM_PKCS11 || e->code == CKR_HOST_MEMORY || e->code == CKR_DEVICE_MEMORY) {
         cc_err_set(err, e->domain, e->code, "%s", e->text);
         return WRAP_FAILED;
     }
-    /* A way that worked before is not closed by one ciphertext, nor is any by an error that may be about it. */
-    if (ckr_is_refusal((CK_RV)e->code) &&
-            token_key_way(key, wrap_way(request)) != TOKEN_WAY_WORKS) {
+    if (closes) {
         token_key_set_way(key, wrap_way(request), TOKEN_WAY_REFUSED + work->step);
         wrap_refused(request, work->step, e->text, err);
         return WRAP_REFUSED;
@@ -376,6 +377,47 @@ wrap_is_refused(struct token *token, struct token_key *key, const struct hsm_ree
     return true;
 }
 
+static bool
+wrap_is_refusal(const struct cc_err *e)
+{
+    return e->domain == CC_DOM_PKCS11 && ckr_is_refusal((CK_RV)e->code);
+}
+
+/*
+ * Whether a way that was refused is refused for a secret of our own too.  A refusal may be about what is in the
+ * ciphertext (SoftHSM says of an empty secret that it cannot be wrapped), and who sent that must not close the way for
+ * all others.  Where we cannot tell it stays open.
+ */
+static bool
+wrap_is_closed(struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, X509 *recipient)
+{
+    struct cc_buf spki = CC_BUF_INIT(P11_ATTR_MAX), ciphertext = CC_BUF_INIT(P11_RSA_MAX);
+    struct hsm_reencrypt own = *request;
+    struct wrap_work work = { 0 };
+    EVP_PKEY *public = NULL;
+    struct cc_err e = { 0 };
+    bool closed = false;
+
+    if (token_key_get_spki(worker, key, &spki, NULL) != 0 ||
+            pki_pubkey_parse_spki(cc_buf_bytes(&spki), &public, NULL) != 0 ||
+            pki_password_encrypt_padding(public, request->padding, cc_bytes_of_str(WRAP_PROBE),
+                    &ciphertext, NULL) != 0)
+        goto out;
+    own.ciphertext = cc_buf_bytes(&ciphertext);
+    if (wrap_prepare(&work, &own, recipient, NULL) != 0)
+        goto out;
+    if (p11_run(worker, key, wrap_op, &work, &e) == 0)
+        token_key_set_way(key, wrap_way(request), TOKEN_WAY_WORKS);
+    else
+        closed = wrap_is_refusal(&e);
+out:
+    EVP_PKEY_free(public);
+    cc_buf_free(&ciphertext);
+    cc_buf_free(&spki);
+    return closed;
+}
+
 enum wrap_outcome
 token_wrap_again(struct token *token, struct p11_worker *worker, struct token_key *key,
         const struct hsm_reencrypt *request, X509 *recipient, struct cc_buf *ret_out,
@@ -383,13 +425,17 @@ token_wrap_again(struct token *token, struct p11_worker *worker, struct token_ke
 {
     struct wrap_work work = { 0 };
     struct cc_err e = { 0 };
+    bool closes;
 
     if (wrap_is_refused(token, key, request, err))
         return WRAP_REFUSED;
     if (wrap_prepare(&work, request, recipient, err) != 0)
         return WRAP_FAILED;
-    if (p11_run(worker, key, wrap_op, &work, &e) != 0)
-        return wrap_judge(key, request, &work, &e, err);
+    if (p11_run(worker, key, wrap_op, &work, &e) != 0) {
+        closes = wrap_is_refusal(&e) && token_key_way(key, wrap_way(request)) != TOKEN_WAY_WORKS &&
+                 wrap_is_closed(worker, key, request, recipient);
+        return wrap_judge(key, request, &work, closes, &e, err);
+    }
     if (wrap_output(&work, request, recipient, ret_out, err) != 0)
         return WRAP_FAILED;
     token_key_set_way(key, wrap_way(request), TOKEN_WAY_WORKS);

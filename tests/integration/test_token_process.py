@@ -276,6 +276,18 @@ def test_a_bad_ciphertext_is_no_lack_of_the_token(softhsm, recipient, tmp_path):
             assert p.reencrypt(key, wire.AUTO, how, good, der, "pkcs1")[0] is True
 
 
+def test_nobody_closes_a_way_for_others(softhsm, recipient):
+    """SoftHSM refuses to wrap an empty secret, by a code that looks as if it could never wrap."""
+    token = softhsm().change("rsa2048:import:01")
+    der = recipient[1].public_bytes(serialization.Encoding.DER)
+    with start(token) as p:
+        key = p.add_key(wire.PFX_IMPORT, "pkcs11:object=import")
+        public = load_der_public_key(p.public(key))
+        for how, form in (("pkcs1", "pkcs1"), ("sha1", "oaep1")):
+            fault(wire.UNSUPPORTED, p.reencrypt, key, wire.TOKEN, how, encrypt(public, how, b""), der, form)
+            assert p.reencrypt(key, wire.AUTO, how, encrypt(public, how), der, form)[0] is True
+
+
 def test_recipients_are_judged_first(softhsm, recipient):
     token = softhsm().change("rsa2048:import:01")
     with start(token) as p:
