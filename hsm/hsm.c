@@ -219,6 +219,7 @@ hsm_await_verdict(struct hsm *hsm, struct cc_err *err)
     (void)pthread_mutex_lock(&hsm->lock);
     while (!hsm->judged && rc == 0)
         rc = pthread_cond_timedwait(&hsm->changed, &hsm->lock, &until);
+    hsm->judged = true; /* what comes later is no verdict any more, but a failure like others */
     verdict = hsm->verdict;
     (void)pthread_mutex_unlock(&hsm->lock);
     if (verdict.domain == CC_DOM_NONE)

@@ -130,7 +130,8 @@ get_salt_len(const OSSL_PARAM *param, int *ret)
     long len;
 
     if (param->data_type != OSSL_PARAM_UTF8_STRING)
-        return OSSL_PARAM_get_int(param, ret) && *ret >= RSA_PSS_SALTLEN_AUTO_DIGEST_MAX;
+        return OSSL_PARAM_get_int(param, ret) && *ret >= RSA_PSS_SALTLEN_AUTO_DIGEST_MAX &&
+               *ret <= SIGNATURE_MAX;
     if (!provider_get_text(param, text, sizeof(text)))
         return 0;
     for (size_t i = 0; i < CC_COUNT(names); i++)

@@ -312,10 +312,12 @@ life_start(struct hsm *hsm, struct cc_err *err)
     (void)pthread_mutex_lock(&hsm->lock);
     for (unsigned i = 0; i <= hsm->sessions; i++)
         hsm->channels[i] = (struct hsm_channel){ .fd = fds[i] };
-    hsm->condemned = hsm->stopping;
+    hsm->condemned = false;
     hsm->reason[0] = '\0';
     hsm->state_stale = false;
     hsm->status.pid = hsm->process.pid;
+    if (hsm->stopping)
+        hsm_condemn_locked(hsm, "");
     (void)pthread_mutex_unlock(&hsm->lock);
     return 0;
 }

@@ -19,6 +19,7 @@ p11_attr_read(CK_FUNCTION_LIST *f, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE o
         CK_ATTRIBUTE_TYPE type, struct cc_buf *ret)
 {
     CK_ATTRIBUTE attr = { .type = type };
+    CK_ULONG room;
     CK_RV rv;
 
     if ((rv = f->C_GetAttributeValue(session, object, &attr, 1)) != CKR_OK)
@@ -27,10 +28,13 @@ p11_attr_read(CK_FUNCTION_LIST *f, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE o
         return CKR_ATTRIBUTE_TYPE_INVALID;
     if (attr.ulValueLen > P11_ATTR_MAX)
         return CKR_DATA_LEN_RANGE;
-    if ((attr.pValue = cc_buf_reserve(ret, attr.ulValueLen, NULL)) == NULL)
+    room = attr.ulValueLen;
+    if ((attr.pValue = cc_buf_reserve(ret, room, NULL)) == NULL)
         return CKR_HOST_MEMORY;
     if ((rv = f->C_GetAttributeValue(session, object, &attr, 1)) != CKR_OK)
         return rv;
+    if (attr.ulValueLen > room)
+        return CKR_DATA_LEN_RANGE;
     ret->len += attr.ulValueLen;
     return CKR_OK;
 }

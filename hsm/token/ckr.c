@@ -200,6 +200,12 @@ ckr_is_refusal(CK_RV rv)
     }
 }
 
+bool
+ckr_is_memory(CK_RV rv)
+{
+    return rv == CKR_HOST_MEMORY || rv == CKR_DEVICE_MEMORY;
+}
+
 int
 ckr_err(struct cc_err *err, CK_RV rv, const char *where)
 {

@@ -35,6 +35,9 @@ bool ckr_is_refusal(CK_RV rv);
 /* Of them, those that another template may cure. */
 bool ckr_is_template(CK_RV rv);
 
+/* Whether a call that was accepted failed for want of memory: that says nothing of what it was given. */
+bool ckr_is_memory(CK_RV rv);
+
 /* Sets "where: CKR_NAME" in domain CC_DOM_PKCS11; returns -1. */
 int ckr_err(struct cc_err *err, CK_RV rv, const char *where);
 

@@ -50,8 +50,7 @@ decrypt_fault(const struct decrypt_call *decrypt, const struct cc_err *e, const 
     if (decrypt_is_refusal(e))
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED, "the token refuses %s (%s)",
                 what, e->text);
-    if (e->domain == CC_DOM_PKCS11 && decrypt->begun && e->code != CKR_HOST_MEMORY &&
-            e->code != CKR_DEVICE_MEMORY)
+    if (e->domain == CC_DOM_PKCS11 && decrypt->begun && !ckr_is_memory((CK_RV)e->code))
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT,
                 "the ciphertext does not decrypt with this key (%s)", e->text);
     return cc_err_set(err, e->domain, e->code, "%s", e->text);

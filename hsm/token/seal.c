@@ -160,7 +160,8 @@ unseal_header(const struct token_key_facts *facts, struct cc_bytes *rest, struct
 static int
 unseal_fault(const struct seal_call *seal, const struct cc_err *e, struct cc_err *err)
 {
-    if (e->domain != CC_DOM_PKCS11 || !seal->begun || ckr_is_refusal((CK_RV)e->code))
+    if (e->domain != CC_DOM_PKCS11 || !seal->begun || ckr_is_refusal((CK_RV)e->code) ||
+            ckr_is_memory((CK_RV)e->code))
         return cc_err_set(err, e->domain, e->code, "%s", e->text);
     return unseal_refuse(err, "they were changed, or belong to something else");
 }

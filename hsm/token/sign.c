@@ -34,8 +34,9 @@ sign_op(struct p11_call *call, void *arg)
         return rv;
     call->where = "C_Sign";
     sign->signature_len = sizeof(sign->signature);
-    return call->f->C_Sign(call->session, data.out, sign->len, sign->signature,
-            &sign->signature_len);
+    rv = call->f->C_Sign(call->session, data.out, sign->len, sign->signature, &sign->signature_len);
+    return rv == CKR_OK && sign->signature_len > sizeof(sign->signature) ? CKR_BUFFER_TOO_SMALL
+                                                                         : rv;
 }
 
 static int

@@ -148,9 +148,12 @@ static CK_RV
 wrap_key(struct p11_call *call, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE under,
         CK_OBJECT_HANDLE what, struct wrap_bytes *ret)
 {
+    CK_RV rv;
+
     call->where = "C_WrapKey";
     ret->len = sizeof(ret->data);
-    return call->f->C_WrapKey(call->session, mechanism, under, what, ret->data, &ret->len);
+    rv = call->f->C_WrapKey(call->session, mechanism, under, what, ret->data, &ret->len);
+    return rv == CKR_OK && ret->len > sizeof(ret->data) ? CKR_BUFFER_TOO_SMALL : rv;
 }
 
 static CK_RV
@@ -329,7 +332,7 @@ static enum wrap_outcome
 wrap_judge(struct token_key *key, const struct hsm_reencrypt *request, const struct wrap_work *work,
         bool closes, const struct cc_err *e, struct cc_err *err)
 {
-    if (e->domain != CC_DOM_PKCS11 || e->code == CKR_HOST_MEMORY || e->code == CKR_DEVICE_MEMORY) {
+    if (e->domain != CC_DOM_PKCS11 || ckr_is_memory((CK_RV)e->code)) {
         cc_err_set(err, e->domain, e->code, "%s", e->text);
         return WRAP_FAILED;
     }

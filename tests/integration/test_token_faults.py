@@ -310,6 +310,20 @@ def test_an_answer_of_the_token_is_not_repeated(token, fake, code):
         assert fake.calls("C_CloseSession") == (code != 0)
 
 
+@pytest.mark.parametrize("code", [0x2, 0x31], ids=["HOST_MEMORY", "DEVICE_MEMORY"])
+def test_a_token_without_memory_does_not_judge_what_was_sealed(softhsm, tmp_path, code):
+    """What cannot be unsealed is given up for ever: only for its own sake."""
+    token, fake = softhsm().change("aes256:seal:07"), Fake(tmp_path)
+    with start(token, FAKE, fake.env) as p:
+        key = p.add_key(wire.SEAL_ROLE, "pkcs11:object=seal")
+        sealed = p.seal(key, b"request", b"secret")
+        fake.cue(f"C_Decrypt rv={code:#x} count=1")
+        with pytest.raises(WireError) as caught:
+            p.unseal(key, b"request", sealed)
+        assert (caught.value.domain, caught.value.code) == (wire.DOM_PKCS11, code)
+        assert p.unseal(key, b"request", sealed) == b"secret"
+
+
 def test_a_token_that_stays_away_is_answered_in_time(token, fake):
     with start(token, FAKE, fake.env, open_timeout_ms=1000) as p:
         key = p.add_key(wire.CA, "pkcs11:object=ca")

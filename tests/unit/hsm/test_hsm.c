@@ -402,6 +402,23 @@ test_open_helper_ends(void **state)
     assert_true(cc_clock_mono_ms() - begun < SLACK_MS);
 }
 
+/* Who closes while the first process is slow to start does not wait for it. */
+static void
+test_close_while_starting(void **state)
+{
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    int64_t begun;
+
+    rig->settings.deadline_ms = 500;
+    rig_script(rig, "setup hang");
+    assert_int_equal(hsm_open(&rig->settings, &rig->hsm, &err), 0);
+    begun = cc_clock_mono_ms();
+    hsm_close(rig->hsm);
+    rig->hsm = NULL;
+    assert_true(cc_clock_mono_ms() - begun < SLACK_MS);
+}
+
 static void
 test_states(void **state)
 {
@@ -1084,6 +1101,7 @@ main(void)
         TEST(test_texts_too_long),
         TEST(test_pin_in_uri),
         TEST(test_open_helper_ends),
+        TEST(test_close_while_starting),
         TEST(test_states),
         TEST(test_state_wordy),
         TEST(test_stuck_while_opening),
