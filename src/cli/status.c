@@ -187,6 +187,26 @@ show_token(json_object *token)
 }
 
 static void
+show_keys(json_object *status)
+{
+    json_object *keys = NULL;
+    char line[1024], since[32];
+
+    if (cc_json_get_array(status, "keys", &keys, NULL) != 0 || keys == NULL)
+        return;
+    for (size_t i = 0; i < json_object_array_length(keys); i++) {
+        json_object *key = json_object_array_get_idx(keys, i);
+        const char *error = text(key, "error");
+        const char *checked = ago(text(key, "checkedDateTime"), since, sizeof(since));
+
+        (void)snprintf(line, sizeof(line), "%s %s, tried %s%s%s", text(key, "role"),
+                text(key, "state"), checked != NULL ? checked : "never", error != NULL ? ": " : "",
+                error != NULL ? error : "");
+        show(i == 0 ? "keys" : "", line);
+    }
+}
+
+static void
 show_service(json_object *service)
 {
     char line[128], since[32];
@@ -233,6 +253,7 @@ show_status(json_object *status)
 
     show_connector(status);
     show_token(inner(status, "token"));
+    show_keys(status);
     show_service(inner(status, "service"));
     show_workload("pfx-import", inner(workloads, "pfx-import"));
 }

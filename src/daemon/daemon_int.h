@@ -46,12 +46,14 @@ struct options {
 };
 
 struct health;
+struct keys;
 
 struct parts {
     struct hsm *hsm;
     struct intune *intune;
     struct pfximport *pfximport; /* NULL: the feature is off */
     struct health *health;
+    struct keys *keys;
 };
 
 struct daemon {
@@ -116,6 +118,29 @@ json_object *status_build_heartbeat(struct daemon *d);
 void status_line(struct daemon *d, char *ret_text, size_t size);
 
 const char *status_contact_name(enum intune_contact contact);
+
+/* ---- keys.c ---- */
+
+#define KEYS_MAX 64 /* looked after, of those configured */
+
+struct key_state {
+    char role[32];
+    char uri[512];
+    bool good;
+    int64_t checked_ms; /* wall time; 0: not yet */
+    char error[256];    /* why it is not good */
+};
+
+/* Tries each configured key, when the token is open, at once and then at every interval; in a thread of its own. */
+CC_MUST int keys_start(struct daemon *d, struct hsm *hsm, int64_t interval_ms,
+        struct keys **ret_keys, struct cc_err *err);
+void keys_set_interval(struct keys *keys, int64_t interval_ms);
+
+/* Into an array of KEYS_MAX; how many. */
+size_t keys_get(struct keys *keys, struct key_state *ret_states);
+
+/* Waits for an operation under way, at most its deadline; accepts NULL. */
+void keys_stop(struct keys *keys);
 
 /* ---- control.c ---- */
 

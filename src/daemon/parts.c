@@ -267,8 +267,10 @@ close_parts(struct daemon *d, const struct parts *parts)
     struct parts seen = *parts;
 
     seen.pfximport = NULL;
+    seen.keys = NULL;
     set_parts(d, &seen);
     pfximport_stop(parts->pfximport, DAEMON_DRAIN_MS);
+    keys_stop(parts->keys);
     health_stop(parts->health);
     set_parts(d, &(struct parts){ .hsm = NULL });
     intune_close(parts->intune);
@@ -292,6 +294,8 @@ parts_start(struct daemon *d, struct cc_err *err)
         goto out;
     if ((d->config->connector.features & CONFIG_PFX_IMPORT) != 0 &&
             start_pfximport(d, &parts, err) != 0)
+        goto out;
+    if (keys_start(d, parts.hsm, d->config->service.heartbeat_ms, &parts.keys, err) != 0)
         goto out;
     set_parts(d, &parts);
     if (health_start(d, parts.intune, d->config->service.heartbeat_ms, &parts.health, err) != 0)
@@ -331,5 +335,6 @@ parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_e
     if (rc != 0 || intune_reconfigure(d->parts.intune, &service, err) != 0)
         return -1;
     health_set_interval(d->parts.health, new_config->service.heartbeat_ms);
+    keys_set_interval(d->parts.keys, new_config->service.heartbeat_ms);
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "daemon_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -182,6 +183,45 @@ put_pfximport(json_object *obj, const struct snapshot *s, bool *ok)
     put_journal(put_object(obj, "journal", ok), &s->journal, ok);
 }
 
+static void
+put_key(json_object *list, const struct key_state *state, bool *ok)
+{
+    json_object *key = json_object_new_object();
+
+    if (key == NULL || json_object_array_add(list, key) != 0) {
+        json_object_put(key);
+        *ok = false;
+        return;
+    }
+    put_str(key, "role", state->role, ok);
+    put_str(key, "uri", state->uri, ok);
+    put_str(key, "state", state->checked_ms == 0 ? "unknown" : state->good ? "good" : "bad", ok);
+    put_time(key, "checkedDateTime", state->checked_ms, ok);
+    if (!state->good)
+        put_str(key, "error", state->error, ok);
+}
+
+static void
+put_keys(json_object *status, struct daemon *d, bool *ok)
+{
+    struct key_state *states = calloc(KEYS_MAX, sizeof(*states));
+    json_object *list = json_object_new_array();
+    size_t count = 0;
+
+    if (status == NULL || states == NULL || cc_json_add(status, "keys", list, NULL) != 0) {
+        *ok = false;
+        free(states);
+        return;
+    }
+    pthread_mutex_lock(&d->lock);
+    if (d->parts.keys != NULL)
+        count = keys_get(d->parts.keys, states);
+    pthread_mutex_unlock(&d->lock);
+    for (size_t i = 0; i < count; i++)
+        put_key(list, &states[i], ok);
+    free(states);
+}
+
 json_object *
 status_build(struct daemon *d)
 {
@@ -197,6 +237,7 @@ status_build(struct daemon *d)
     put_time(status, "startedDateTime", d->started_ms, &ok);
     put_features(status, s.features, &ok);
     put_token(put_object(status, "token", &ok), &s.token, &ok);
+    put_keys(status, d, &ok);
     put_service(put_object(status, "service", &ok), &s.service, &ok);
     workloads = put_object(status, "workloads", &ok);
     put_pfximport(put_object(workloads, "pfx-import", &ok), &s, &ok);

@@ -168,3 +168,18 @@ def test_refused_pin_and_reload(setting):
     token.pin_file.write_text(right)
     connector.process.child.send_signal(signal.SIGHUP)
     connector.wait_ready()
+
+
+def test_keys_are_tried_before_a_request_needs_them(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token, overrides={"keys.seal": "pkcs11:object=nothing", "keys.ca": "pkcs11:object=ca"})
+
+    def tried():
+        keys = {key["role"]: key for key in connector.status()["keys"]}
+        return len(keys) == 3 and all(key["state"] != "unknown" for key in keys.values()) and keys
+    keys = wait_until(tried, "all keys are tried")
+    assert {role: key["state"] for role, key in keys.items()} == {"pfx-import": "good", "ca": "good", "seal": "bad"}
+    assert keys["seal"]["error"] and "error" not in keys["ca"]
+    assert len(wait_event(connector, 25)) == 1
+    assert "seal" in events(connector, 25)[0]["message"]
+    assert "seal bad" in connector.cli("status").stdout
