@@ -300,8 +300,10 @@ get_key(struct cc_bytes *rest, const char *token, struct hsm_admin_key *ret, str
             wire_get_bytes(rest, &id, err) != 0 ||
             wire_get_str(rest, ret->kind, sizeof(ret->kind), err) != 0)
         return -1;
-    if (class == 0 || class >= CC_COUNT(classes) || id.len > WIRE_ID_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a key");
+    if (class == 0 || class >= CC_COUNT(classes) || id.len > WIRE_ID_MAX) {
+        cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a key");
+        return -1;
+    }
     (void)cc_strcpy(ret->object_class, sizeof(ret->object_class), classes[class].name);
     cc_hex(id.data, id.len, false, ret->id_hex);
     set_flags(ret, flags);

@@ -105,19 +105,20 @@ hsm_line_wake_locked(struct hsm *hsm)
 }
 
 /* Why the wait was for nothing. */
-static int
+static void
 channel_none(struct hsm *hsm, const struct hsm_key *key, struct cc_err *err)
 {
     if (hsm->stopping)
-        return cc_err_set(err, CC_DOM_CANCELLED, 0, "the token is being closed");
-    if (key != NULL && key->refusal.domain != CC_DOM_NONE)
-        return cc_err_set(err, key->refusal.domain, key->refusal.code, "%s", key->refusal.text);
-    if (!hsm->serving)
-        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
+        cc_err_set(err, CC_DOM_CANCELLED, 0, "the token is being closed");
+    else if (key != NULL && key->refusal.domain != CC_DOM_NONE)
+        cc_err_set(err, key->refusal.domain, key->refusal.code, "%s", key->refusal.text);
+    else if (!hsm->serving)
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
                 "no token process within the deadline%s%s",
                 hsm->status.last_error[0] != '\0' ? "; it was lost: " : "", hsm->status.last_error);
-    return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
-            "all %u sessions were busy until the deadline", hsm->sessions);
+    else
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
+                "all %u sessions were busy until the deadline", hsm->sessions);
 }
 
 /*
@@ -144,7 +145,8 @@ channel_take(struct hsm *hsm, const struct hsm_key *key, bool first, int64_t dea
         rc = pthread_cond_timedwait(&self.turn, &hsm->lock, &until);
     if (self.granted == NULL) {
         TAILQ_REMOVE(&hsm->line, &self, link);
-        rc = channel_none(hsm, key, err);
+        channel_none(hsm, key, err);
+        rc = -1;
     } else {
         *ret_channel = self.granted;
         rc = 0;

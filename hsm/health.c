@@ -6,6 +6,7 @@
 #include <openssl/rsa.h>
 
 #include "base/process.h"
+#include "hsm/role.h"
 
 #define PROBE_LEN 32
 

@@ -183,10 +183,6 @@ void hsm_line_wake_locked(struct hsm *hsm);
 
 CC_MUST int hsm_uri_check(const char *uri, struct cc_err *err);
 
-/* Which of the operations a role allows. */
-enum hsm_use { HSM_USE_SIGN = 1, HSM_USE_DECRYPT = 2, HSM_USE_REENCRYPT = 4, HSM_USE_SEAL = 8 };
-unsigned hsm_role_uses(enum hsm_role role);
-
 void hsm_key_free(struct hsm_key *key);
 
 /* A signature over a digest, or for digest NID_undef over the bytes themselves.  ret_sig is appended to. */

@@ -9,6 +9,7 @@
 #include <openssl/x509.h>
 
 #include "base/text.h"
+#include "hsm/role.h"
 
 #define SEAL_MAX 65520 /* what fits into a struct cc_secret when it is sealed */
 #define RANDOM_MAX 4096

@@ -63,8 +63,13 @@ keymgmt_free(void *keydata)
 static void *
 keymgmt_dup(const void *keydata, int selection)
 {
+    union {
+        const void *in;
+        struct provider_key *out;
+    } key = { .in = keydata }; /* its count is all that changes */
+
     (void)selection;
-    return provider_key_ref((struct provider_key *)(uintptr_t)keydata);
+    return provider_key_ref(key.out);
 }
 
 static int

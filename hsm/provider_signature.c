@@ -17,7 +17,7 @@
 #define SIGNATURE_MAX 2048 /* bytes; RSA of 16384 bits */
 
 #ifndef RSA_PSS_SALTLEN_AUTO_DIGEST_MAX
-#define RSA_PSS_SALTLEN_AUTO_DIGEST_MAX -4
+#define RSA_PSS_SALTLEN_AUTO_DIGEST_MAX (-4)
 #endif
 
 struct signature {

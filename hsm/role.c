@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "hsm/hsm_int.h"
+#include "hsm/role.h"
 
 #include <string.h>
 

@@ -31,8 +31,10 @@ spawn_pair(int *ret_near, int *ret_far, struct cc_err *err)
     int pair[2];
     int far;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-        return cc_err_set_errno(err, errno, "socketpair");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        cc_err_set_errno(err, errno, "socketpair");
+        return -1;
+    }
     far = fcntl(pair[1], F_DUPFD_CLOEXEC, WIRE_FIRST_FD + WIRE_CHANNELS_MAX);
     (void)close(pair[1]);
     if (far < 0) {

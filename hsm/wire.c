@@ -84,7 +84,8 @@ wire_put_str(struct cc_buf *frame, const char *text, struct cc_err *err)
 static int
 wire_malformed(struct cc_err *err, const char *what)
 {
-    return cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: %s", what);
+    cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: %s", what);
+    return -1;
 }
 
 static int

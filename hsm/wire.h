@@ -25,7 +25,7 @@
 #include "base/err.h"
 
 #define WIRE_VERSION 1
-#define WIRE_FRAME_MAX (512 * 1024)
+#define WIRE_FRAME_MAX 524288
 #define WIRE_CHANNELS_MAX 64
 #define WIRE_KEYS_MAX 256
 #define WIRE_FIRST_FD 3

@@ -78,35 +78,29 @@ token_key_number(const struct token_key *key)
     return key->number;
 }
 
-int
-token_key_check_use(const struct token_key *key, enum token_use use, struct cc_err *err)
+static const char *
+key_use_name(enum hsm_use use)
 {
-    static const struct {
-        const char *name;
-        bool uses[4]; /* by enum token_use */
-    } roles[HSM_ROLE_COUNT] = {
-        [HSM_ROLE_PFX_IMPORT] = { "pfx-import",
-                { [TOKEN_DECRYPT] = true, [TOKEN_REENCRYPT] = true } },
-        [HSM_ROLE_SCEP_RA_SIGN] = { "scep-ra-sign", { [TOKEN_SIGN] = true } },
-        [HSM_ROLE_SCEP_RA_ENCRYPT] = { "scep-ra-encrypt",
-                { [TOKEN_SIGN] = true, [TOKEN_DECRYPT] = true } },
-        [HSM_ROLE_CA] = { "ca", { [TOKEN_SIGN] = true } },
-        [HSM_ROLE_OCSP] = { "ocsp", { [TOKEN_SIGN] = true } },
-        [HSM_ROLE_IDENTITY] = { "identity", { [TOKEN_SIGN] = true } },
-        [HSM_ROLE_SEAL] = { "seal", { [TOKEN_SEAL] = true } },
-        [HSM_ROLE_AUDIT] = { "audit", { [TOKEN_SIGN] = true } },
-    };
-    static const char *const names[] = {
-        [TOKEN_SIGN] = "sign",
-        [TOKEN_DECRYPT] = "decrypt",
-        [TOKEN_REENCRYPT] = "re-encrypt",
-        [TOKEN_SEAL] = "seal",
-    };
+    switch (use) {
+    case HSM_USE_SIGN:
+        return "sign";
+    case HSM_USE_DECRYPT:
+        return "decrypt";
+    case HSM_USE_REENCRYPT:
+        return "re-encrypt";
+    case HSM_USE_SEAL:
+        return "seal";
+    }
+    return "do that";
+}
 
-    if (roles[key->role].uses[use])
+int
+token_key_check_use(const struct token_key *key, enum hsm_use use, struct cc_err *err)
+{
+    if ((hsm_role_uses(key->role) & use) != 0)
         return 0;
     return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_ROLE, "%s: a key of role %s does not %s",
-            key->text, roles[key->role].name, names[use]);
+            key->text, hsm_role_name(key->role), key_use_name(use));
 }
 
 /* ---- Finding ---- */
@@ -192,7 +186,7 @@ static int
 find_check_type(const struct token_key *key, const EVP_PKEY *public, struct token_key_facts *facts,
         struct cc_err *err)
 {
-    const bool decrypts = token_key_check_use(key, TOKEN_DECRYPT, NULL) == 0;
+    const bool decrypts = token_key_check_use(key, HSM_USE_DECRYPT, NULL) == 0;
 
     if (key->role == HSM_ROLE_SEAL ? facts->type != CKK_AES
                                    : facts->type != CKK_RSA && (facts->type != CKK_EC || decrypts))

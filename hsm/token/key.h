@@ -19,12 +19,11 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "hsm/hsm.h"
+#include "hsm/role.h"
 #include "hsm/token/conn.h"
 #include "hsm/token/token.h"
 
 struct token_key;
-
-enum token_use { TOKEN_SIGN, TOKEN_DECRYPT, TOKEN_REENCRYPT, TOKEN_SEAL };
 
 /* Constant once the key was found. */
 struct token_key_facts {
@@ -43,8 +42,7 @@ void token_key_free(struct token_key *key);
 unsigned token_key_number(const struct token_key *key);
 
 /* HSM_FAULT_ROLE unless the role allows this use. */
-CC_MUST int token_key_check_use(const struct token_key *key, enum token_use use,
-        struct cc_err *err);
+CC_MUST int token_key_check_use(const struct token_key *key, enum hsm_use use, struct cc_err *err);
 
 /* Inside a connection: finds the object and compares it; sets call->key.  *ret_rv is CKR_OK when the error is our own
    finding (none, several, another), else what the token said. */
@@ -61,12 +59,12 @@ CC_MUST int token_key_get_spki(struct p11_worker *worker, struct token_key *key,
 
 /*
  * What was learned by trying, forgotten at each search.  Index: TOKEN_WAY_OAEP + 5 * hash + MGF1 hash and the like,
- * hashes as numbered by p11_hash_index() (mech.h).
+ * hashes as numbered by p11_hash_index() (padding.h).
  */
 enum {
     TOKEN_WAY_OAEP = 0,
     TOKEN_WAY_PSS = TOKEN_WAY_OAEP + 25,
-    TOKEN_WAY_REENCRYPT = TOKEN_WAY_PSS + 25, /* + 5 * padding + form, see reencrypt.c */
+    TOKEN_WAY_REENCRYPT = TOKEN_WAY_PSS + 25, /* + 5 * padding + form, see wrap.c */
     TOKEN_WAY_COUNT = TOKEN_WAY_REENCRYPT + 25
 };
 /* TOKEN_WAY_REFUSED and above: refused; the rest says where, as who set it likes. */

@@ -29,6 +29,7 @@ p11_module_load(const char *path, void **ret_library, CK_C_GetFunctionList *ret_
     } get;
 
     if (library == NULL)
+        /* The C library keeps one text a thread: NOLINTNEXTLINE(concurrency-mt-unsafe) */
         return module_refuse(err, "PKCS#11 module", dlerror());
     if ((get.symbol = dlsym(library, "C_GetFunctionList")) == NULL) {
         (void)dlclose(library);

@@ -244,9 +244,13 @@ pin_gate_refused(struct pin_gate *gate, const char *identity, const struct cc_se
 void
 pin_gate_accepted(struct pin_gate *gate)
 {
+    struct cc_err e = { 0 };
+
     gate->is_refused = false;
-    if (gate->path != NULL && unlink(gate->path) != 0 && errno != ENOENT)
-        cc_log(CC_LOG_WARNING, "hsm", "%s: %s", gate->path, strerror(errno));
+    if (gate->path == NULL || unlink(gate->path) == 0 || errno == ENOENT)
+        return;
+    cc_err_set_errno(&e, errno, "%s", gate->path);
+    cc_log(CC_LOG_WARNING, "hsm", "%s", cc_err_text(&e));
 }
 
 bool

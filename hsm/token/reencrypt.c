@@ -137,7 +137,7 @@ token_reencrypt(struct token *token, struct p11_worker *worker, struct token_key
     X509 *recipient = NULL;
     int way = 1, rc = -1;
 
-    if (token_key_check_use(key, TOKEN_REENCRYPT, err) != 0 ||
+    if (token_key_check_use(key, HSM_USE_REENCRYPT, err) != 0 ||
             reencrypt_check(worker, key, request, &recipient, err) != 0)
         goto out;
     if (request->mode != HSM_REENCRYPT_HOST)

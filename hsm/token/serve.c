@@ -341,7 +341,7 @@ serve_decrypt(struct channel *channel, struct cc_bytes *args, struct cc_buf *rep
     if (decrypt_read(args, &number, &request, err) != 0)
         return SERVE_MALFORMED;
     if ((key = find_key(channel, number, err)) == NULL ||
-            token_key_check_use(key, TOKEN_DECRYPT, err) != 0 ||
+            token_key_check_use(key, HSM_USE_DECRYPT, err) != 0 ||
             token_decrypt(channel->server->token, &channel->worker, key, &request, &plain, err) !=
                     0)
         return SERVE_FAILED;
@@ -417,7 +417,7 @@ serve_seal(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
     if (seal_read(args, &number, &context, &plain, err) != 0)
         return SERVE_MALFORMED;
     if ((key = find_key(channel, number, err)) != NULL &&
-            token_key_check_use(key, TOKEN_SEAL, err) == 0 &&
+            token_key_check_use(key, HSM_USE_SEAL, err) == 0 &&
             token_seal(&channel->worker, key, context, plain, &sealed, err) == 0)
         rc = reply_bytes(reply, cc_buf_bytes(&sealed), err);
     cc_buf_free(&sealed);
@@ -436,7 +436,7 @@ serve_unseal(struct channel *channel, struct cc_bytes *args, struct cc_buf *repl
     if (seal_read(args, &number, &context, &sealed, err) != 0)
         return SERVE_MALFORMED;
     if ((key = find_key(channel, number, err)) == NULL ||
-            token_key_check_use(key, TOKEN_SEAL, err) != 0 ||
+            token_key_check_use(key, HSM_USE_SEAL, err) != 0 ||
             token_unseal(&channel->worker, key, context, sealed, &plain, err) != 0)
         return SERVE_FAILED;
     return serve_result(reply_secret(reply, plain, err));

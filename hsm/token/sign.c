@@ -152,7 +152,7 @@ sign_raw(struct token *token, struct p11_worker *worker, struct token_key *key,
         struct cc_err *err)
 {
     /* The same operation as decrypting, so a key that may not decrypt may not do this either. */
-    if (token_key_check_use(key, TOKEN_DECRYPT, err) != 0)
+    if (token_key_check_use(key, HSM_USE_DECRYPT, err) != 0)
         return -1;
     if (!token->allow_raw_rsa)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED, "allow-raw-rsa forbids it");
@@ -212,7 +212,7 @@ token_sign(struct token *token, struct p11_worker *worker, struct token_key *key
 {
     struct token_key_facts facts;
 
-    if (token_key_check_use(key, TOKEN_SIGN, err) != 0)
+    if (token_key_check_use(key, HSM_USE_SIGN, err) != 0)
         return -1;
     if (request->data.len == 0 || request->data.len > SIGN_DATA_MAX)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "%zu bytes to be signed",

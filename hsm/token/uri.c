@@ -22,8 +22,9 @@ uri_refuse(struct cc_err *err, const char *what, const char *name)
 {
     char shown[64];
 
-    return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "PKCS#11 URI: %s%s%s", what,
+    cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "PKCS#11 URI: %s%s%s", what,
             name[0] == '\0' ? "" : ": ", cc_escape_into(shown, sizeof(shown), name));
+    return -1;
 }
 
 static int

@@ -17,7 +17,7 @@
 #include "base/err.h"
 #include "pki/cert.h"
 
-#define PKI_PFX_MAX (256 * 1024)
+#define PKI_PFX_MAX 262144
 #define PKI_PFX_ITERATIONS_MAX 2000000 /* of all key derivations together */
 #define PKI_PFX_BAGS_MAX 64
 

@@ -57,8 +57,8 @@ time_to_ms(const ASN1_TIME *time, int64_t *ret_ms, struct cc_err *err)
     /* Without the check for NULL OpenSSL would take the present time. */
     if (time == NULL || !ASN1_TIME_to_tm(time, &tm)) {
         ERR_clear_error();
-        return cc_err_set(err, CC_DOM_INPUT, 0,
-                "a time in the certificate's validity is malformed");
+        cc_err_set(err, CC_DOM_INPUT, 0, "a time in the certificate's validity is malformed");
+        return -1;
     }
     *ret_ms = (int64_t)timegm(&tm) * 1000;
     return 0;
