@@ -445,8 +445,10 @@ def test_unwrap_templates_are_tried_from_the_strictest(token, fake):
         cipher = encrypt(load_der_public_key(p.public(key)), "pkcs1")
         fake.cue("C_UnwrapKey rv=0x10 count=1")
         # Without CKA_EXTRACTABLE SoftHSM makes an object that cannot be wrapped: said, not guessed.
-        p.reencrypt(key, wire.AUTO, "pkcs1", cipher, der, "pkcs1")
-        assert fake.calls("C_UnwrapKey") == 2
+        assert p.reencrypt(key, wire.AUTO, "pkcs1", cipher, der, "pkcs1")[0] is False
+        # Twice for the request, and once to see whether a secret of our own fares as badly: it does not.
+        assert fake.calls("C_UnwrapKey") == 3
+        assert p.reencrypt(key, wire.TOKEN, "pkcs1", cipher, der, "pkcs1")[0] is True
 
 
 # ---- A p11-kit server ----
