@@ -17,6 +17,8 @@
 /* How often a refused PIN is looked at for a change, and a locked token asked again. */
 #define CONN_PIN_LOOK 2000
 #define CONN_FLAG_LOOK 5000
+/* What was opened so long ago may know nothing of keys made since. */
+#define CONN_FRESH 5000
 /* Waiting for a session of a token that has none left. */
 #define CONN_BUSY_BASE 5
 #define CONN_BUSY_CAP 100
@@ -47,6 +49,7 @@ struct p11_conn {
     unsigned generation;   /* of the last opening, from 1 */
     unsigned attempt;      /* failures since the last opening */
     int64_t opening_since; /* in CONN_OPENING */
+    int64_t opened_at;
     int64_t down_since;
     int64_t refused_at;
     struct cc_err why; /* of the last failure */
@@ -78,6 +81,7 @@ conn_opened(struct p11_conn *conn)
     conn->phase = CONN_OPEN;
     conn->want = CONN_NO_REPAIR;
     conn->attempt = 0;
+    conn->opened_at = cc_clock_mono_ms();
     if (++conn->generation == 0)
         conn->generation = 1;
     token_note_open(conn->token, &conn->opened.library, &conn->opened.info);
@@ -371,6 +375,17 @@ conn_get_handle(struct p11_conn *conn, unsigned key, unsigned generation, CK_OBJ
     return found;
 }
 
+static bool
+conn_is_fresh(struct p11_conn *conn)
+{
+    bool fresh;
+
+    (void)pthread_mutex_lock(&conn->lock);
+    fresh = cc_clock_mono_ms() - conn->opened_at < CONN_FRESH;
+    (void)pthread_mutex_unlock(&conn->lock);
+    return fresh;
+}
+
 /* generation 0 forgets. */
 static void
 conn_set_handle(struct p11_conn *conn, unsigned key, unsigned generation, CK_OBJECT_HANDLE handle)
@@ -391,6 +406,7 @@ worker_handle(struct p11_worker *worker, struct token_key *key, struct p11_call 
     *ret = CKR_OK;
     if (conn_get_handle(conn, number, worker->generation, &call->key))
         return 0;
+    call->fresh = conn_is_fresh(conn);
     if (token_key_find(key, call, conn->opened.slot, ret, err) != 0)
         return -1;
     conn_set_handle(conn, number, worker->generation, call->key);
@@ -400,6 +416,7 @@ worker_handle(struct p11_worker *worker, struct token_key *key, struct p11_call 
 /* One try of one operation. */
 struct run_try {
     unsigned executions; /* of op so far */
+    bool reopened;       /* the token was opened anew for this operation */
     enum ckr_class is;   /* of the failure */
     CK_RV rv;
     bool is_final; /* the error is set and nothing can be repaired */
@@ -410,7 +427,11 @@ static int
 run_inside(struct p11_worker *worker, struct token_key *key, unsigned generation, p11_op op,
         void *arg, struct run_try *try, struct cc_err *err)
 {
-    struct p11_call call = { .f = worker->conn->f, .where = "C_OpenSession" };
+    struct p11_call call = {
+        .f = worker->conn->f,
+        .where = "C_OpenSession",
+        .reopened = try->reopened,
+    };
 
     if ((try->rv = worker_session(worker, generation)) != CKR_OK) {
         try->is = ckr_class_open(try->rv);
@@ -501,6 +522,8 @@ p11_run(struct p11_worker *worker, struct token_key *key, p11_op op, void *arg, 
         } else if (++tries == CONN_TRIES || try.executions == 2) {
             break;
         }
+        if (try.is == CKR_IS_DEVICE)
+            try.reopened = true;
         cc_log(CC_LOG_INFO, "hsm", "once more after %s", e.text);
     }
     return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "%s", e.text);

@@ -40,6 +40,8 @@ struct p11_call {
     CK_FUNCTION_LIST *f;
     CK_SESSION_HANDLE session;
     CK_OBJECT_HANDLE key;
+    bool fresh;        /* in a search: the token was opened a short while ago */
+    bool reopened;     /* the token was opened anew for this call */
     bool dirty;        /* set when a call failed although the operation goes on */
     const char *where; /* set by the operation to the name of the function that failed */
 };

@@ -130,21 +130,44 @@ find_read_facts(const struct p11_call *call, struct token_key_facts *ret)
     return rv;
 }
 
-/* None was found: or is it that the login, or the token, is gone? */
+static bool
+find_any(const struct p11_call *call)
+{
+    const CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE template = p11_attr(CKA_TOKEN, &yes, sizeof(yes));
+    CK_OBJECT_HANDLE handle;
+    CK_ULONG count = 0;
+
+    return p11_find(call->f, call->session, &template, 1, &handle, 1, &count) == CKR_OK &&
+           count > 0;
+}
+
+/*
+ * None was found: or is it that the login, or the token, is gone?
+ *
+ * SoftHSM, where it may not write to its token, says no more of the token from the login on, and sees no object that
+ * was made since.  Such a token is opened anew to be sure; but not for each of many searches, where other objects show
+ * that it is there.
+ */
 static CK_RV
 find_why_none(const struct p11_call *call, CK_SLOT_ID slot)
 {
+    CK_FLAGS flags = CKF_TOKEN_INITIALIZED | CKF_LOGIN_REQUIRED;
     CK_SESSION_INFO session = { 0 };
     CK_TOKEN_INFO info = { 0 };
-    CK_RV rv;
+    CK_RV rv = call->f->C_GetTokenInfo(slot, &info);
 
-    if ((rv = call->f->C_GetTokenInfo(slot, &info)) != CKR_OK)
-        return ckr_class(rv) == CKR_IS_ANSWER ? CKR_DEVICE_ERROR : rv;
-    if ((info.flags & CKF_TOKEN_INITIALIZED) == 0)
+    if (rv == CKR_OK)
+        flags = info.flags;
+    else if (ckr_class(rv) != CKR_IS_ANSWER)
+        return rv;
+    else if (!call->reopened && !(call->fresh && find_any(call)))
+        return CKR_DEVICE_ERROR;
+    if ((flags & CKF_TOKEN_INITIALIZED) == 0)
         return CKR_TOKEN_NOT_PRESENT;
     if ((rv = call->f->C_GetSessionInfo(call->session, &session)) != CKR_OK)
         return rv;
-    if ((info.flags & CKF_LOGIN_REQUIRED) != 0 && session.state != CKS_RO_USER_FUNCTIONS &&
+    if ((flags & CKF_LOGIN_REQUIRED) != 0 && session.state != CKS_RO_USER_FUNCTIONS &&
             session.state != CKS_RW_USER_FUNCTIONS)
         return CKR_USER_NOT_LOGGED_IN;
     return CKR_OK;

@@ -172,6 +172,30 @@ class Token:
         return {path: path.read_bytes() for path in sorted(self.folder.glob("tokens/*/token.object"))}
 
 
+class Fake:
+    """Cues for the fake PKCS#11 module, and what it wrote down."""
+
+    def __init__(self, folder):
+        self.control, self.log = folder / "control", folder / "calls"
+        self.env = {"P11_FAKE_CONTROL": str(self.control), "P11_FAKE_LOG": str(self.log)}
+        self.cue()
+
+    def cue(self, *lines):
+        new = self.control.with_suffix(".new")
+        new.write_text("".join(line + "\n" for line in lines))
+        new.rename(self.control)
+
+    def lines(self):
+        """Each call: "PID FUNCTION [mechanism=M] rv=RV", in words."""
+        return [line.split() for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def calls(self, name):
+        return sum(words[1] == name for words in self.lines())
+
+    def forget(self):
+        self.log.write_text("")
+
+
 class Service:
     """The stand-in service, with its administrator's side."""
 

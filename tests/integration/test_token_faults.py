@@ -15,35 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 
 import wire
 from conftest import P11_KIT_CLIENT, PIN, SOFTHSM, copy_softhsm, make_softhsm
-from rig import wait_until
+from rig import Fake, wait_until
 from test_token_process import FAKE, HASHES, PROGRAM, encrypt, fault, make_recipient, start
 from wire import TokenProcess, WireError
 
 DIGEST = hashlib.sha256(b"x").digest()
 DEVICE_ERROR, TOKEN_NOT_PRESENT, GENERAL_ERROR, SESSION_COUNT = 0x30, 0xE0, 0x05, 0xB1
 PIN_CODES = {"INCORRECT": 0xA0, "INVALID": 0xA1, "LEN_RANGE": 0xA2, "EXPIRED": 0xA3, "LOCKED": 0xA4}
-
-
-class Fake:
-    """Cues for the fake module, and what it wrote down."""
-
-    def __init__(self, folder):
-        self.control, self.log = folder / "control", folder / "calls"
-        self.env = {"P11_FAKE_CONTROL": str(self.control), "P11_FAKE_LOG": str(self.log)}
-        self.cue()
-
-    def cue(self, *lines):
-        new = self.control.with_suffix(".new")
-        new.write_text("".join(line + "\n" for line in lines))
-        new.rename(self.control)
-
-    def calls(self, name):
-        if not self.log.exists():
-            return 0
-        return sum(line.split()[1] == name for line in self.log.read_text().splitlines())
-
-    def forget(self):
-        self.log.write_text("")
 
 
 @pytest.fixture
@@ -267,6 +245,37 @@ def test_another_token_of_the_same_name_is_not_used(token, softhsm):
         sign(p, key)
         swap(token, other)
         fault(wire.KEY_REPLACED, sign, p, key)
+
+
+def test_a_missing_key_of_a_token_that_tells_nothing(token, fake):
+    """As SoftHSM from the login on, where it may not write to its token."""
+    with start(token, FAKE, fake.env) as p:
+        assert p.state()[0] == wire.OPEN
+        fake.forget()
+        # At first it is believed; later it is opened anew, to see what is new on it.
+        key = p.add_key(wire.CA, "pkcs11:object=none")
+
+        def is_sought_again():
+            fake.cue("C_GetTokenInfo rv=0x5 count=1")
+            fault(wire.KEY_NOT_FOUND, sign, p, key)
+            return fake.calls("C_Finalize") > 0
+        assert not is_sought_again()
+        wait_until(is_sought_again, "the token was opened anew")
+        assert fake.calls("C_Finalize") == 1
+        fake.forget()
+        assert not is_sought_again()
+        sign(p, p.add_key(wire.CA, "pkcs11:object=ca"))
+
+
+def test_an_empty_token_that_tells_nothing(softhsm, fake):
+    with start(softhsm(), FAKE, fake.env) as p:
+        assert p.state()[0] == wire.OPEN
+        fake.forget()
+        # Opening looks at both slots.
+        fake.cue("C_GetTokenInfo rv=0x5 count=1", "C_GetTokenInfo rv=0x5 skip=2")
+        fault(wire.KEY_NOT_FOUND, sign, p, p.add_key(wire.CA, "pkcs11:object=ca"))
+        assert fake.calls("C_Finalize") == 1
+
 
 LOGIN_CODES = [0xB3, 0xB0, 0x101, 0x90]
 DEVICE_CODES = [DEVICE_ERROR, 0x32, TOKEN_NOT_PRESENT, 0xE1, 0x03, 0x190]
