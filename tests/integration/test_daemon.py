@@ -3,11 +3,13 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 
-from rig import Pfx, Recipient, Rig, run, as_service_user, wait_until
+from rig import USER, Pfx, Recipient, Rig, as_service_user, run, wait_until
 
 LOADED, CHANGED, REJECTED = 10, 12, 13
 
@@ -183,3 +185,31 @@ def test_keys_are_tried_before_a_request_needs_them(setting):
     assert len(wait_event(connector, 25)) == 1
     assert "seal" in events(connector, 25)[0]["message"]
     assert "seal bad" in connector.cli("status").stdout
+
+
+def full_log(size):
+    """Numbered events in lines of 4 KiB, and how many; together exactly that size."""
+    def line(number, length):
+        text = ('{"time":"2026-11-01T12:00:00.000Z","id":2020,"name":"PkcsImportDownloadedRequest","channel":"Operational",'
+                f'"category":"PKCS Import","level":"Information","connector":"connector-1","message":"{number} ')
+        return text + "x" * (length - len(text) - 3) + '"}\n'
+    return "".join(line(number, 4096) for number in range(size // 4096)), size // 4096
+
+
+def test_a_log_of_50_mib_and_a_byte(setting):
+    """The default size, full to the byte when the daemon starts: what comes next goes into a new file, and nothing is lost."""
+    rig, service, token = setting
+    connector = rig.connector(service, token, start=False)
+    text, count = full_log(50 << 20)
+    live = connector.log / "operational.log"
+    rig.private_file(live, text.encode())
+    shutil.chown(live, USER, USER)
+    connector.start()
+    assert connector.process.stop() == 0
+
+    archives = list(connector.log.glob("operational-*"))
+    assert len(archives) == 1 and archives[0].name.endswith(".log.zst") and live.stat().st_size < 1 << 20
+    assert subprocess.run(["zstd", "-dcq", archives[0]], capture_output=True, check=True).stdout == text.encode()
+    seen = connector.events("--channel", "operational")
+    assert [int(event["message"].split()[0]) for event in seen[:count]] == list(range(count))
+    assert len(seen) - count == len(live.read_text().splitlines()) > 0
