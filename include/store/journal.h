@@ -76,9 +76,9 @@ struct journal_entry {
 
 /* What to do with a request that was downloaded. */
 enum journal_todo {
-    JOURNAL_DO,       /* new, a new attempt, or one that was received and never worked: work it */
-    JOURNAL_UPLOAD,   /* issued or failed before: upload the stored result */
-    JOURNAL_REUPLOAD, /* reported or closed before: upload the stored result again, write no event */
+    JOURNAL_DO,     /* new, a new attempt, or one that was received and never worked: work it */
+    JOURNAL_UPLOAD, /* issued or failed before: upload the stored result */
+    JOURNAL_REUPLOAD, /* taken or refused for good before: upload the stored result again, write no event */
     JOURNAL_BUSY /* the same attempt is already known in state received or prepared: in work, or after a crash */
 };
 
@@ -92,7 +92,9 @@ enum journal_todo {
  *   received, prepared  lower      unchanged                                              BUSY
  *   issued, failed      any        unchanged: the result holds its context word for word  UPLOAD
  *   reported, closed    higher     after a failure to be retried: received, all else anew DO
- *   reported, closed    any other  unchanged                                              REUPLOAD
+ *   reported, closed    any other  when another result or lease came before ours: issued  UPLOAD
+ *                                  or failed again, without verdict
+ *   reported, closed    any other  else unchanged                                         REUPLOAD
  *
  * At a start everything that is received or prepared has no worker: whoever walks the journal then works those, and
  * takes BUSY for "I have it already".

@@ -67,10 +67,7 @@ flow_item_from_entry(struct flow *flow, const struct journal_entry *entry, struc
     item->journaled = entry->state >= JOURNAL_ISSUED;
     item->reported = entry->state >= JOURNAL_REPORTED;
     item->closed = entry->state == JOURNAL_CLOSED;
-    /* The event is written before a row is closed, but where the lease was lost, or another instance's result stood:
-       if this one is accepted now, its event is still to come. */
-    item->silent = item->reported &&
-                   (entry->verdict == JOURNAL_ACCEPTED || entry->verdict == JOURNAL_UNKNOWN);
+    item->silent = item->reported;
     return item;
 }
 

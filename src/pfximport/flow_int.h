@@ -55,7 +55,7 @@ struct flow_item {
     bool journaled; /* the result stands in the journal */
     bool reported;  /* the row was reported before, or closed even */
     bool closed;
-    bool silent; /* its admin event stands already */
+    bool silent; /* reported before: its admin event stands, or is written by who reported it */
     enum journal_verdict verdict;
 };
 

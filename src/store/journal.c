@@ -13,6 +13,7 @@
 _Static_assert(JOURNAL_RECEIVED == 1 && JOURNAL_PREPARED == 2 && JOURNAL_ISSUED == 3 &&
                        JOURNAL_FAILED == 4 && JOURNAL_REPORTED == 5 && JOURNAL_CLOSED == 6,
         "the SQL and the database hold these numbers");
+_Static_assert(JOURNAL_NO_VERDICT == 0, "the SQL and the database hold these numbers");
 _Static_assert(JOURNAL_SUCCEEDED == 1 && JOURNAL_FAILED_FINAL == 2 && JOURNAL_FAILED_RETRYABLE == 3,
         "the SQL and the database hold these numbers");
 
@@ -47,6 +48,7 @@ struct receiving {
 struct known {
     enum journal_state state;
     enum journal_outcome outcome;
+    enum journal_verdict verdict;
     int64_t attempt;
 };
 
@@ -80,14 +82,15 @@ read_known(struct db_conn *conn, const struct journal_entry *entry, struct known
     int got;
 
     if (db_query(conn,
-                "SELECT state, outcome, attempt FROM journal"
+                "SELECT state, outcome, verdict, attempt FROM journal"
                 " WHERE workload = $1 AND request_id = $2",
                 DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id)), &rows, err) != 0)
         return -1;
     got = db_next(rows, err);
     if (got > 0)
         *ret = (struct known){ (enum journal_state)db_int(rows, 0),
-            (enum journal_outcome)db_int(rows, 1), db_int(rows, 2) };
+            (enum journal_outcome)db_int(rows, 1), (enum journal_verdict)db_int(rows, 2),
+            db_int(rows, 3) };
     else if (got == 0)
         cc_err_set(err, CC_DOM_STORE, 0, "request %s vanished", entry->request_id);
     db_rows_free(rows);
@@ -108,11 +111,16 @@ refresh(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
             entry->request_id, "received or prepared", err);
 }
 
-/* Takes one off the workload's failures: the closed row that was counted there is worked again. */
+/* Takes a closed row that is opened again off the workload's totals: it is counted when it is closed again. */
 static int
-uncount_failure(struct db_conn *conn, const char *workload, struct cc_err *err)
+uncount(struct db_conn *conn, const char *workload, const struct known *known, struct cc_err *err)
 {
-    return db_exec(conn, "UPDATE journal_total SET failed = failed - 1 WHERE workload = $1",
+    if (known->state != JOURNAL_CLOSED)
+        return 0;
+    return db_exec(conn,
+            known->outcome == JOURNAL_SUCCEEDED
+                    ? "UPDATE journal_total SET succeeded = succeeded - 1 WHERE workload = $1"
+                    : "UPDATE journal_total SET failed = failed - 1 WHERE workload = $1",
             DB_PARAMS(DB_TEXT(workload)), NULL, err);
 }
 
@@ -120,7 +128,7 @@ static int
 reopen(struct db_conn *conn, const struct journal_entry *entry, const struct known *known,
         int64_t now_ms, struct cc_err *err)
 {
-    if (known->state == JOURNAL_CLOSED && uncount_failure(conn, entry->workload, err) != 0)
+    if (uncount(conn, entry->workload, known, err) != 0)
         return -1;
     return change_row(conn,
             "UPDATE journal SET state = 1, outcome = 0, verdict = 0, request_context = $1,"
@@ -131,6 +139,21 @@ reopen(struct db_conn *conn, const struct journal_entry *entry, const struct kno
                     DB_INT(entry->attempt), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
                     DB_INT(now_ms), DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
             entry->request_id, "ended in a failure to be retried", err);
+}
+
+/* The service did not take the result then, and asks for it now: all that follows an upload is still to come. */
+static int
+unreport(struct db_conn *conn, const struct journal_entry *entry, const struct known *known,
+        int64_t now_ms, struct cc_err *err)
+{
+    if (uncount(conn, entry->workload, known, err) != 0)
+        return -1;
+    return change_row(conn,
+            "UPDATE journal SET state = CASE WHEN outcome = 1 THEN 3 ELSE 4 END, verdict = 0,"
+            " updated_ms = $1"
+            " WHERE workload = $2 AND request_id = $3 AND state IN (5, 6)",
+            DB_PARAMS(DB_INT(now_ms), DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
+            entry->request_id, "reported or closed", err);
 }
 
 static int
@@ -159,6 +182,10 @@ receive_known(struct db_conn *conn, const struct journal_entry *entry, int64_t n
         if (known.outcome == JOURNAL_FAILED_RETRYABLE && entry->attempt > known.attempt) {
             *ret_todo = JOURNAL_DO;
             return reopen(conn, entry, &known, now_ms, err);
+        }
+        if (known.verdict == JOURNAL_LEASE_LOST || known.verdict == JOURNAL_ALREADY_COMPLETED) {
+            *ret_todo = JOURNAL_UPLOAD;
+            return unreport(conn, entry, &known, now_ms, err);
         }
         *ret_todo = JOURNAL_REUPLOAD;
         return 0;

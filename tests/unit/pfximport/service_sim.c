@@ -18,7 +18,7 @@ struct sim_row {
     TAILQ_ENTRY(sim_row) link;
     char id[64], context[80];
     json_object *body;
-    bool queued, done, refused;
+    bool queued, done, refused, lose;
     int64_t lease_end; /* monotonic, 0: none */
     struct sim_request seen;
 };
@@ -192,6 +192,11 @@ take_result(struct sim *sim, struct sim_row *row, json_object *result)
     if (row == NULL)
         return "unknown";
     row->seen.uploads++;
+    if (row->lose) {
+        row->lose = false;
+        row->lease_end = 0;
+        return "leaseLost";
+    }
     if (row->done)
         return strcmp(row->seen.result, text) == 0 ? "accepted" : "alreadyCompleted";
     row->lease_end = 0;
@@ -433,6 +438,14 @@ sim_take_back(struct sim *sim, const char *id)
 {
     pthread_mutex_lock(&sim->lock);
     row_by_id(sim, id)->lease_end = 0;
+    pthread_mutex_unlock(&sim->lock);
+}
+
+void
+sim_lose_result(struct sim *sim, const char *id)
+{
+    pthread_mutex_lock(&sim->lock);
+    row_by_id(sim, id)->lose = true;
     pthread_mutex_unlock(&sim->lock);
 }
 

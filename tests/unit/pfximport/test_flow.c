@@ -644,6 +644,30 @@ test_completed_request_comes_again(void **state)
     rig_close(rig);
 }
 
+static void
+test_discarded_result_is_asked_for_again(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "late", NULL);
+    sim_lose_result(rig->sim, "late");
+    rig_start(rig);
+    while (row(rig, "late").state != JOURNAL_CLOSED)
+        look_again();
+    assert_int_equal(admin_events(rig, "late"), 0);
+    sim_enqueue(rig->sim, "late", NULL);
+    sim_wait_accepted(rig->sim, 1);
+    while (row(rig, "late").state != JOURNAL_CLOSED)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(row(rig, "late").verdict, JOURNAL_ACCEPTED);
+    assert_int_equal(rig->worked, 1);
+    assert_int_equal(admin_events(rig, "late"), 1);
+    assert_int_equal(counts(rig).succeeded, 1);
+    rig_close(rig);
+}
+
 /* ---- after a crash ---- */
 
 struct crash_case {
@@ -746,6 +770,7 @@ main(void)
         cmocka_unit_test(test_refused_result_holds_up_no_other),
         cmocka_unit_test(test_service_trouble),
         cmocka_unit_test(test_completed_request_comes_again),
+        cmocka_unit_test(test_discarded_result_is_asked_for_again),
         cmocka_unit_test(test_crash),
     };
 

@@ -307,6 +307,48 @@ a_reopened_request_starts_anew(void **state)
     assert_string_equal(seen.detail, "-");
 }
 
+/* After a lease that was lost, or another instance's result: what follows an acceptance is still to come, so that a
+   crash right after it finds the row open. */
+static void
+a_result_that_was_not_taken_is_answered_anew(void **state)
+{
+    static const struct {
+        enum journal_verdict verdict;
+        bool closed;
+        enum journal_outcome outcome;
+        enum journal_state want_state;
+    } table[] = {
+        { JOURNAL_LEASE_LOST, false, JOURNAL_SUCCEEDED, JOURNAL_ISSUED },
+        { JOURNAL_LEASE_LOST, true, JOURNAL_SUCCEEDED, JOURNAL_ISSUED },
+        { JOURNAL_LEASE_LOST, true, JOURNAL_FAILED_FINAL, JOURNAL_FAILED },
+        { JOURNAL_ALREADY_COMPLETED, true, JOURNAL_SUCCEEDED, JOURNAL_ISSUED },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        struct journal_counts counts;
+        struct journal_report r = { .verdict = table[i].verdict };
+        struct seen seen;
+        char id[16];
+
+        snprintf(id, sizeof(id), "lost-%zu", i);
+        r.request_id = id;
+        bring_to(id, JOURNAL_ISSUED, table[i].outcome);
+        assert_int_equal(journal_report(store, WORKLOAD, &r, 1, NULL), 0);
+        if (table[i].closed)
+            assert_int_equal(close_it(id), 0);
+        assert_int_equal(receive(id, 2, "ctx-2"), JOURNAL_UPLOAD);
+        seen = look(id);
+        assert_int_equal(seen.state, table[i].want_state);
+        assert_int_equal(seen.verdict, JOURNAL_NO_VERDICT);
+        assert_int_equal(seen.outcome, table[i].outcome);
+        assert_string_equal(seen.result, "{\"a\":1}");
+        assert_string_equal(seen.context, "ctx-1");
+        assert_int_equal(journal_count(store, WORKLOAD, &counts, NULL), 0);
+        assert_int_equal(counts.succeeded + counts.failed, 0);
+    }
+}
+
 static void
 a_note_stays_until_the_work_is_done(void **state)
 {
@@ -524,6 +566,7 @@ main(void)
         CASE(unknown_requests_are_refused_with_code_0),
         CASE(a_request_that_comes_again_is_recognised),
         CASE(a_reopened_request_starts_anew),
+        CASE(a_result_that_was_not_taken_is_answered_anew),
         CASE(a_note_stays_until_the_work_is_done),
         CASE(a_batch_is_one_step),
         CASE(the_walk_shows_what_is_open_oldest_first),
