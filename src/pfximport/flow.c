@@ -102,11 +102,22 @@ flow_unfinished(const struct flow *flow)
     return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING];
 }
 
+bool
+flow_gathered(const struct flow *flow)
+{
+    return flow->count[FLOW_DONE] >= flow->batch ||
+           (flow->count[FLOW_DONE] > 0 && flow_unfinished(flow) == 0);
+}
+
 /* Wakes who waits for what has just changed; with the lock held. */
 static void
 flow_signal(struct flow *flow, enum flow_stage stage)
 {
-    if (stage == FLOW_DONE)
+    bool first = stage == FLOW_DONE && flow->count[FLOW_DONE] == 1;
+
+    if (first)
+        flow->done_since = cc_clock_mono_ms();
+    if (first || flow_gathered(flow))
         pthread_cond_signal(&flow->done);
     if (stage == FLOW_RETURNING)
         pthread_cond_broadcast(&flow->attend);

@@ -22,6 +22,7 @@
 #define FLOW_QUEUE_MAX                                                                             \
     ((size_t)3 * FLOW_BATCH_MAX) /* waiting for workers, whatever the settings say */
 #define FLOW_UPLOADERS 2         /* so that one journals while the other waits for the service */
+#define FLOW_GATHER_MS 25 /* how long a result waits for its neighbours, while there are any */
 #define FLOW_KEEP_MS                                                                               \
     (5 * INT64_C(60) * 1000)  /* how long what cannot be done now is kept before it goes back */
 #define FLOW_READY_POLL_MS 50 /* between two looks at a workload that is not ready */
@@ -92,6 +93,7 @@ struct flow {
     struct flow_items items; /* all in hand, oldest first */
     unsigned count[FLOW_STAGES];
     unsigned room_wanted; /* the downloader waits until fewer are unfinished; 0: it does not */
+    int64_t done_since;   /* monotonic: when there began to be results that wait for an uploader */
     unsigned batch;
     int64_t poll_wait_ms;
     unsigned max_attempts;
@@ -127,6 +129,9 @@ void flow_item_add(struct flow_item *item, enum flow_stage stage);
 void flow_item_set_stage(struct flow_item *item, enum flow_stage stage);
 void flow_item_remove(struct flow_item *item);
 unsigned flow_unfinished(const struct flow *flow);
+
+/* Whether there are results that need not wait for more: a batch of them, or no more will come. */
+bool flow_gathered(const struct flow *flow);
 
 /* ---- waiting ---- */
 

@@ -6,8 +6,9 @@
 
 /*
  * What an uploader does: it takes all results there are, up to a batch, and brings them to their end together: journal
- * (issued, failed), upload, journal (reported), admin events, journal (closed).  Under load batches grow by
- * themselves, as results gather while both uploaders are busy; on an idle system a result is uploaded at once.
+ * (issued, failed), upload, journal (reported), admin events, journal (closed).  A batch costs a call and four
+ * waits for the disk, whatever its size.  So while others are worked on, a result waits a little for them; when it is
+ * the last, as on an idle system, it is uploaded at once.
  */
 
 struct flow_batch {
@@ -16,7 +17,23 @@ struct flow_batch {
     int64_t began; /* of the upload, monotonic */
 };
 
-/* Waits for results; false when all is over. */
+/* With the lock held: waits until there are results that need not wait for more, or all is over. */
+static void
+flow_wait_done(struct flow *flow)
+{
+    while (!flow->closing && !flow_gathered(flow)) {
+        int64_t left = flow->done_since + FLOW_GATHER_MS - cc_clock_mono_ms();
+
+        if (flow->count[FLOW_DONE] == 0)
+            pthread_cond_wait(&flow->done, &flow->lock);
+        else if (left > 0)
+            flow_wait(flow, &flow->done, left);
+        else
+            break;
+    }
+}
+
+/* Takes the results there are; false when all is over. */
 static bool
 flow_take_done(struct flow *flow, struct flow_batch *batch)
 {
@@ -24,8 +41,7 @@ flow_take_done(struct flow *flow, struct flow_batch *batch)
 
     batch->count = 0;
     pthread_mutex_lock(&flow->lock);
-    while (!flow->closing && flow->count[FLOW_DONE] == 0)
-        pthread_cond_wait(&flow->done, &flow->lock);
+    flow_wait_done(flow);
     if (!flow->closing) {
         TAILQ_FOREACH(item, &flow->items, link)
         {
