@@ -48,6 +48,9 @@ enum intune_error_code {
 /* "None", "CertificateNotFoundError", "TokenUnavailable" … */
 const char *intune_error_code_name(enum intune_error_code code);
 
+/* The code of such a name, NULL and unknown ones included: INTUNE_NON_RETRYABLE_SERVICE_EXCEPTION. */
+enum intune_error_code intune_error_code_parse(const char *name);
+
 /* One downloaded request: the members that every kind has, and the whole object for the workload to decode. */
 struct intune_work {
     char request_context[1025];

@@ -64,6 +64,17 @@ intune_error_code_name(enum intune_error_code code)
     return "NonRetryableServiceException";
 }
 
+enum intune_error_code
+intune_error_code_parse(const char *name)
+{
+    size_t i;
+
+    for (i = 0; name != NULL && i < CC_COUNT(error_codes); i++)
+        if (strcmp(error_codes[i].name, name) == 0)
+            return error_codes[i].code;
+    return INTUNE_NON_RETRYABLE_SERVICE_EXCEPTION;
+}
+
 /* ---- parts of the calls ---- */
 
 enum action { DOWNLOAD, RENEW, UPLOAD, RELEASE };

@@ -63,6 +63,8 @@ flow_item_from_entry(struct flow *flow, const struct journal_entry *entry, struc
     cc_strcpy(item->result.detail, sizeof(item->result.detail),
             entry->detail != NULL ? entry->detail : "");
     item->result.outcome = entry->outcome;
+    if (entry->outcome != JOURNAL_SUCCEEDED)
+        item->result.error_code = intune_error_code_parse(entry->error_code);
     item->verdict = entry->verdict;
     item->journaled = entry->state >= JOURNAL_ISSUED;
     item->reported = entry->state >= JOURNAL_REPORTED;

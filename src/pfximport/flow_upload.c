@@ -318,11 +318,43 @@ flow_journal_closes(struct flow *flow, struct flow_batch *batch, struct cc_err *
             err);
 }
 
+/* Whether the event is ours to write: not when another instance, or another attempt, will. */
+static bool
+flow_has_admin_event(const struct flow_item *item)
+{
+    switch (item->verdict) {
+    case JOURNAL_ALREADY_COMPLETED:
+    case JOURNAL_LEASE_LOST:
+        return false;
+    case JOURNAL_ACCEPTED:
+        return !item->silent && item->result.outcome != JOURNAL_FAILED_RETRYABLE;
+    case JOURNAL_NO_VERDICT:
+    case JOURNAL_UNKNOWN:
+        break;
+    }
+    return !item->silent;
+}
+
+static void
+flow_write_failure(struct flow *flow, const struct flow_item *item, struct event_fields *fields)
+{
+    struct cc_err why = { 0 };
+
+    if (item->verdict != JOURNAL_ACCEPTED)
+        cc_err_set(&why, CC_DOM_SERVICE, INTUNE_NON_RETRYABLE_SERVICE_EXCEPTION,
+                "the service refused its result");
+    else
+        cc_err_set(&why, CC_DOM_SERVICE, item->result.error_code, "%s", item->result.detail);
+    fields->error = &why;
+    atomic_fetch_add(&flow->failed, 1);
+    eventlog_write(flow->log, flow->kind.event.request_failure, fields, "The %s %s failed: %s",
+            flow->kind.title, item->request_id, cc_err_text(&why));
+}
+
 void
 flow_write_admin_event(struct flow *flow, const struct flow_item *item)
 {
-    const struct flow_kind *kind = &flow->kind;
-    const struct event_fields fields = {
+    struct event_fields fields = {
         .request_id = item->request_id,
         .user = item->user,
         .device = item->device,
@@ -330,25 +362,16 @@ flow_write_admin_event(struct flow *flow, const struct flow_item *item)
         .deferred = true,
     };
 
-    /* Another instance, or another attempt, will write it. */
-    if (item->silent || item->verdict == JOURNAL_ALREADY_COMPLETED ||
-            item->verdict == JOURNAL_LEASE_LOST ||
-            (item->verdict == JOURNAL_ACCEPTED && item->result.outcome == JOURNAL_FAILED_RETRYABLE))
+    if (!flow_has_admin_event(item))
         return;
-    if (item->verdict != JOURNAL_ACCEPTED) {
-        atomic_fetch_add(&flow->failed, 1);
-        eventlog_write(flow->log, kind->event.request_failure, &fields,
-                "The %s %s failed: the service refused its result", kind->title, item->request_id);
-    } else if (item->result.outcome == JOURNAL_SUCCEEDED) {
-        atomic_fetch_add(&flow->succeeded, 1);
-        eventlog_write(flow->log, kind->event.request_success, &fields,
-                "The %s %s was fulfilled and its result accepted: %s", kind->title,
-                item->request_id, item->result.detail);
-    } else {
-        atomic_fetch_add(&flow->failed, 1);
-        eventlog_write(flow->log, kind->event.request_failure, &fields, "The %s %s failed: %s",
-                kind->title, item->request_id, item->result.detail);
+    if (item->verdict != JOURNAL_ACCEPTED || item->result.outcome != JOURNAL_SUCCEEDED) {
+        flow_write_failure(flow, item, &fields);
+        return;
     }
+    atomic_fetch_add(&flow->succeeded, 1);
+    eventlog_write(flow->log, flow->kind.event.request_success, &fields,
+            "The %s %s was fulfilled and its result accepted: %s", flow->kind.title,
+            item->request_id, item->result.detail);
 }
 
 /* ---- a batch from done to closed ---- */

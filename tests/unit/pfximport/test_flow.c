@@ -325,6 +325,36 @@ admin_events(struct rig *rig, const char *request_id)
 }
 
 static int
+copy_error(void *arg, const char *line, size_t len)
+{
+    json_object *event = cc_json_parse(line, len, NULL), *error = NULL;
+    const char *domain = NULL, *text = NULL;
+    int64_t code = 0;
+
+    must(cc_json_get_object(event, "error", &error, err));
+    assert_non_null(error);
+    must(cc_json_need_str(error, "domain", 32, &domain, err));
+    must(cc_json_need_str(error, "text", 512, &text, err));
+    must(cc_json_get_int(error, "code", 0, INT64_MAX, 0, &code, err));
+    (void)snprintf(arg, 256, "%s %lld %s", domain, (long long)code, text);
+    json_object_put(event);
+    return 1;
+}
+
+/* "domain code text" of a request's admin event. */
+static void
+assert_error(struct rig *rig, const char *request_id, const char *want)
+{
+    const struct event_filter filter = { .channel = EVENT_CHANNEL_ADMIN,
+        .category = -1,
+        .request_id = request_id };
+    char error[256] = "";
+
+    must(eventlog_read(rig->folder, &filter, false, NULL, copy_error, error, err));
+    assert_string_equal(error, want);
+}
+
+static int
 copy_row(void *arg, const struct journal_entry *entry)
 {
     *(struct journal_entry *)arg = *entry;
@@ -423,6 +453,7 @@ test_failures(void **state)
     assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILURE, "again"), 1);
     assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, "good"), 1);
     assert_int_equal(admin_events(rig, "bad"), 1);
+    assert_error(rig, "bad", "service 4003 failed as told");
     assert_int_equal(admin_events(rig, "again"), 1);
     assert_int_equal(admin_events(rig, "good"), 1);
     assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], 3);
@@ -603,6 +634,7 @@ test_refused_result_holds_up_no_other(void **state)
     assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_FAILURE, "poison"), 1);
     assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 30);
     assert_true(events(rig, EVENT_PKCS_IMPORT_UPLOAD_FAILURE, "poison") == 1);
+    assert_error(rig, "poison", "service 4000 the service refused its result");
     rig_close(rig);
 }
 
@@ -749,6 +781,8 @@ test_crash(void **state)
         assert_int_equal(admin_events(rig, CRASH_ID), 1);
         assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_FAILURE, CRASH_ID),
                 c->state == JOURNAL_FAILED);
+        if (c->state == JOURNAL_FAILED)
+            assert_error(rig, CRASH_ID, "service 4003 left");
         rig_close(rig);
     }
 }
