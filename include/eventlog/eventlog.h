@@ -92,8 +92,11 @@ typedef int (*event_fn)(void *arg, const char *line, size_t len);
 CC_MUST int eventlog_read(const char *directory, const struct event_filter *filter, bool follow,
         const volatile bool *stop, event_fn fn, void *arg, struct cc_err *err);
 
-/* Whether the admin channel has an event of this request since that time; for recovery after a crash. */
-CC_MUST int eventlog_has_admin_event(const char *directory, const char *request_id,
-        int64_t since_ms, bool *ret_found, struct cc_err *err);
+/*
+ * Which of these requests have an event in the admin channel since that time, events that were deferred or could not be
+ * written yet included; for recovery after a crash.  One reading for all of them.
+ */
+CC_MUST int eventlog_find_admin_events(struct eventlog *log, const char *const *request_ids,
+        size_t count, int64_t since_ms, bool *ret_found, struct cc_err *err);
 
 #endif

@@ -43,8 +43,7 @@ struct pfximport_settings {
     struct hsm *hsm; /* whose keys they are: nothing is downloaded while it is not open */
     struct intune *intune;
     struct store *store;
-    struct eventlog *log;
-    const char *log_directory; /* asked after a crash whether the admin event stands already */
+    struct eventlog *log; /* asked after a crash whether the admin event stands already */
     const char *connector_id;
     const struct pfximport_key *keys; /* copied */
     size_t key_count;

@@ -221,7 +221,6 @@ pfximport_settings_of(struct daemon *d, const struct config *config, const struc
         .intune = parts->intune,
         .store = d->store,
         .log = d->log,
-        .log_directory = config->log.directory,
         .connector_id = d->connector_id,
         .keys = keys,
         .key_count = key_count,

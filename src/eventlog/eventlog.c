@@ -424,6 +424,17 @@ eventlog_sync(struct eventlog *log, struct cc_err *err)
     return rc == 0 ? 0 : cc_err_set(err, why.domain, why.code, "%s", why.text);
 }
 
+int
+eventlog_find_admin_events(struct eventlog *log, const char *const *request_ids, size_t count,
+        int64_t since_ms, bool *ret_found, struct cc_err *err)
+{
+    /* What waits to be written is an event already: it will be. */
+    if (eventlog_sync(log, err) != 0)
+        return -1;
+    memset(ret_found, 0, count * sizeof(*ret_found));
+    return event_requests_find(log->dir_fd, request_ids, count, since_ms, ret_found, err);
+}
+
 static bool
 debug_wanted(struct eventlog *log, enum event_channel channel)
 {

@@ -86,6 +86,10 @@ bool event_source_is(const struct event_source *source, int dir_fd, const char *
 /* The time that a line of ours says; -1 when it is none of ours. */
 CC_MUST int event_line_time(const char *line, size_t len, int64_t *ret_ms);
 
+/* Sets found[i] for each request that has an event in the admin files since that time. */
+CC_MUST int event_requests_find(int dir_fd, const char *const *request_ids, size_t count,
+        int64_t since_ms, bool *found, struct cc_err *err);
+
 /* ---- journald ---- */
 
 bool event_journal_runs(void);

@@ -391,29 +391,66 @@ out:
     return rc;
 }
 
-static int
-found(void *arg, const char *line, size_t len)
+/* ---- finding requests ---- */
+
+/* The request id of a line of ours: as it stands there, or, when it is escaped, by way of *ret_obj, yours to put. */
+static const char *
+line_request_id(const char *line, size_t len, size_t *ret_len, json_object **ret_obj)
 {
-    (void)line;
-    (void)len;
-    *(bool *)arg = true;
-    return 1;
+    static const char name[] = "\"requestId\":\"";
+    const char *id = memmem(line, len, name, sizeof(name) - 1);
+    const char *end, *text = NULL;
+
+    if (id == NULL)
+        return NULL;
+    id += sizeof(name) - 1;
+    if ((end = memchr(id, '"', len - (size_t)(id - line))) == NULL) /* torn in a crash */
+        return NULL;
+    if (memchr(id, '\\', (size_t)(end - id)) != NULL) {
+        *ret_obj = cc_json_parse(line, len, NULL);
+        if (*ret_obj == NULL ||
+                cc_json_get_str(*ret_obj, "requestId", EVENT_LINE_MAX, &text, NULL) != 0 ||
+                text == NULL)
+            return NULL;
+        id = text;
+        end = text + strlen(text);
+    }
+    *ret_len = (size_t)(end - id);
+    return id;
+}
+
+static void
+find_in_line(const struct row *row, const char *const *request_ids, size_t count, bool *found)
+{
+    json_object *obj = NULL;
+    size_t len = 0;
+    const char *id = line_request_id(row->line, row->len, &len, &obj);
+
+    for (size_t i = 0; i < count && id != NULL; i++) {
+        if (!found[i] && strlen(request_ids[i]) == len && memcmp(request_ids[i], id, len) == 0)
+            found[i] = true;
+    }
+    json_object_put(obj);
 }
 
 int
-eventlog_has_admin_event(const char *directory, const char *request_id, int64_t since_ms,
-        bool *ret_found, struct cc_err *err)
+event_requests_find(int dir_fd, const char *const *request_ids, size_t count, int64_t since_ms,
+        bool *found, struct cc_err *err)
 {
-    struct event_filter filter = {
-        .channel = EVENT_CHANNEL_ADMIN,
-        .category = -1,
-        .since_ms = since_ms,
-        .request_id = request_id,
-    };
-    bool any = false;
+    const struct event_filter filter = { .since_ms = since_ms };
+    struct reading r = { .dir_fd = dir_fd, .filter = &filter };
+    struct row *row = &r.rows[EVENT_CHANNEL_ADMIN];
+    int rc;
 
-    if (eventlog_read(directory, &filter, false, NULL, found, &any, err) != 0)
-        return -1;
-    *ret_found = any;
-    return 0;
+    row->channel = EVENT_CHANNEL_ADMIN;
+    if ((rc = row_open(&r, row, err)) == 0)
+        rc = row_next(&r, row, err);
+    while (rc == 0 && row->has_line) {
+        row->has_line = false;
+        if (row->time_ms >= since_ms)
+            find_in_line(row, request_ids, count, found);
+        rc = row_next(&r, row, err);
+    }
+    row_close(row);
+    return rc;
 }

@@ -339,8 +339,7 @@ flow_start(const struct flow_kind *kind, const struct flow_settings *settings, v
     flow->log = settings->log;
     flow->workers = settings->workers > 0 ? settings->workers : 1;
     flow_reconfigure(flow, settings);
-    if ((flow->log_directory = cc_strdup(settings->log_directory, err)) == NULL ||
-            (flow->connector_id = cc_strdup(settings->connector_id, err)) == NULL ||
+    if ((flow->connector_id = cc_strdup(settings->connector_id, err)) == NULL ||
             flow_start_threads(flow, err) != 0) {
         flow_stop(flow, 0);
         return -1;
@@ -418,7 +417,6 @@ flow_free(struct flow *flow)
     pthread_cond_destroy(&flow->idle);
     pthread_mutex_destroy(&flow->lock);
     pthread_mutex_destroy(&flow->admission);
-    free(flow->log_directory);
     free(flow->connector_id);
     free(flow);
 }

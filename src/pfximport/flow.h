@@ -83,7 +83,6 @@ struct flow_settings {
     struct intune *intune;
     struct store *store;
     struct eventlog *log;
-    const char *log_directory;
     const char *connector_id;
     unsigned workers;
     unsigned batch; /* 1..100 */

@@ -76,7 +76,6 @@ struct flow {
     struct intune *intune;
     struct store *store;
     struct eventlog *log;
-    char *log_directory;
     char *connector_id;
     unsigned workers;
 

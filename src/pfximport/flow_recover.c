@@ -95,37 +95,82 @@ flow_hand_over(struct flow *flow, struct flow_items *items, enum flow_stage stag
     pthread_mutex_unlock(&flow->lock);
 }
 
-/* The service's answer stands; the admin event may.  Written if it does not, so that there is exactly one. */
-static int
-flow_close_reported(struct flow *flow, struct flow_item *item, struct cc_err *err)
-{
-    const char *id = item->request_id;
-    bool found = false;
+struct flow_reported {
+    struct flow_item *item[FLOW_BATCH_MAX];
+    const char *id[FLOW_BATCH_MAX];
+    size_t count;
+    int64_t since;
+};
 
-    if (eventlog_has_admin_event(flow->log_directory, id, item->received - FLOW_EVENT_SLACK_MS,
-                &found, err) != 0)
+/* The oldest of those that were reported; false when there are none. */
+static bool
+flow_take_reported(struct flow_items *items, struct flow_reported *ret)
+{
+    struct flow_item *item;
+
+    *ret = (struct flow_reported){ .since = INT64_MAX };
+    while (ret->count < FLOW_BATCH_MAX && (item = TAILQ_FIRST(items)) != NULL) {
+        TAILQ_REMOVE(items, item, link);
+        ret->id[ret->count] = item->request_id;
+        ret->item[ret->count++] = item;
+        if (item->received - FLOW_EVENT_SLACK_MS < ret->since)
+            ret->since = item->received - FLOW_EVENT_SLACK_MS;
+    }
+    return ret->count > 0;
+}
+
+/* The service's answers stand; the admin events may.  Those that do not are written, so that each has exactly one. */
+static int
+flow_close_reported(struct flow *flow, const struct flow_reported *reported, struct cc_err *err)
+{
+    bool found[FLOW_BATCH_MAX];
+
+    if (eventlog_find_admin_events(flow->log, reported->id, reported->count, reported->since, found,
+                err) != 0)
         return -1;
-    if (!found)
-        flow_write_admin_event(flow, item);
+    for (size_t i = 0; i < reported->count; i++) {
+        if (!found[i])
+            flow_write_admin_event(flow, reported->item[i]);
+    }
     if (eventlog_sync(flow->log, err) != 0)
         return -1;
-    return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, &id, 1, err), err);
+    return flow_store_said(flow,
+            journal_close(flow->store, flow->kind.workload, reported->id, reported->count, err),
+            err);
+}
+
+/* Repeated until it succeeds; false: we stop, and the next start does it. */
+static bool
+flow_close_until_done(struct flow *flow, const struct flow_reported *reported)
+{
+    for (unsigned failures = 0;; failures++) {
+        struct cc_err err = { 0 };
+
+        if (flow_close_reported(flow, reported, &err) == 0)
+            return true;
+        cc_log(CC_LOG_ERROR, "flow", "closing %zu requests: %s", reported->count,
+                cc_err_text(&err));
+        if (flow_store_refused(&err))
+            return true;
+        if (!flow_pause(flow,
+                    cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
+                    false))
+            return false;
+    }
 }
 
 static void
 flow_close_all_reported(struct flow *flow, struct flow_items *items)
 {
-    struct flow_item *item;
+    struct flow_reported reported;
+    bool go = true;
 
-    while ((item = TAILQ_FIRST(items)) != NULL) {
-        struct cc_err err = { 0 };
-
-        if (flow_close_reported(flow, item, &err) != 0)
-            cc_log(CC_LOG_ERROR, "flow", "closing request %s: %s", item->request_id,
-                    cc_err_text(&err));
-        TAILQ_REMOVE(items, item, link);
-        flow_item_free(item);
+    while (go && flow_take_reported(items, &reported)) {
+        go = flow_close_until_done(flow, &reported);
+        for (size_t i = 0; i < reported.count; i++)
+            flow_item_free(reported.item[i]);
     }
+    flow_free_all(items);
 }
 
 void

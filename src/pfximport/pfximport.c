@@ -399,7 +399,6 @@ flow_settings_of(const struct pfximport_settings *settings)
         .intune = settings->intune,
         .store = settings->store,
         .log = settings->log,
-        .log_directory = settings->log_directory,
         .connector_id = settings->connector_id,
         .workers = settings->workers,
         .batch = settings->batch,

@@ -875,35 +875,50 @@ test_filters(void **state)
 }
 
 static void
-test_has_admin_event(void **state)
+test_find_admin_events(void **state)
 {
+    static const char *const ids[] = { "in-admin", "in-operational", "admin", "later",
+        "in\"admin" };
     static const struct {
-        const char *request_id;
         int64_t since_ms;
-        bool want;
+        bool want[CC_COUNT(ids)];
     } table[] = {
-        { "in-admin", 0, true },
-        { "in-admin", INT64_C(1793536490000), true },
-        { "in-admin", INT64_C(1793536490001), false },
-        { "in-operational", 0, false },
-        { "admin", 0, false },
+        { 0, { true, false, false, true, true } },
+        { INT64_C(1793536490000), { true, false, false, true, true } },
+        { INT64_C(1793536490001), { false, false, false, true, false } },
     };
     struct folder *folder = *state;
     struct eventlog *log = open_log(folder, SMALL);
-    const struct event_fields in_admin = { .request_id = "in-admin" };
-    const struct event_fields in_operational = { .request_id = "in-operational" };
+    /* said of another request by a peer that would like to have an event */
+    const struct event_fields forged = { .request_id = "other",
+        .user = "\",\"requestId\":\"admin\",\"" };
 
     cc_clock_set(INT64_C(1793536490000), 0);
-    assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &in_admin, "x"), 0);
-    assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_UPLOAD_SUCCESS, &in_operational, "x"),
+    for (size_t i = 0; i < CC_COUNT(ids); i++) {
+        const struct event_fields fields = { .request_id = ids[i], .deferred = true };
+
+        if (i == 1)
+            assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_UPLOAD_SUCCESS, &fields, "x"),
+                    0);
+        else if (i != 2 && i != 3)
+            assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &fields, "x"),
+                    0);
+    }
+    assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &forged, "x"), 0);
+    cc_clock_set(INT64_C(1793536490002), 0);
+    assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_FAILURE,
+                             &(struct event_fields){ .request_id = "later" }, "x"),
             0);
     for (size_t i = 0; i < CC_COUNT(table); i++) {
-        bool found = !table[i].want;
+        bool found[CC_COUNT(ids)];
 
-        assert_int_equal(eventlog_has_admin_event(folder->path, table[i].request_id,
-                                 table[i].since_ms, &found, NULL),
+        assert_int_equal(
+                eventlog_find_admin_events(log, ids, CC_COUNT(ids), table[i].since_ms, found, NULL),
                 0);
-        assert_int_equal(found, table[i].want);
+        for (size_t j = 0; j < CC_COUNT(ids); j++) {
+            if (found[j] != table[i].want[j])
+                fail_msg("since %zu: %s: %d", i, ids[j], found[j]);
+        }
     }
     eventlog_close(log);
 }
@@ -1021,7 +1036,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_cannot_open, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(test_filters, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_has_admin_event, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_find_admin_events, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(test_follow, setup, teardown),
     };

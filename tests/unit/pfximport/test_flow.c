@@ -165,7 +165,6 @@ rig_start(struct rig *rig)
     struct flow_settings settings = {
         .store = rig->store,
         .log = rig->log,
-        .log_directory = rig->folder,
         .connector_id = "00000000-0000-4000-8000-000000000001",
         .workers = WORKERS,
         .batch = BATCH,
@@ -787,6 +786,43 @@ test_crash(void **state)
     }
 }
 
+static void
+test_many_reported_rows(void **state)
+{
+    enum { ROWS = 250 }; /* more than are closed at once */
+    struct rig *rig = rig_open(LEASE_MS);
+    char id[ROWS][16];
+
+    (void)state;
+    for (int i = 0; i < ROWS; i++) {
+        const struct journal_entry entry = { .workload = "pfx-import",
+            .request_id = id[i],
+            .request_context = "context",
+            .attempt = 1 };
+        const struct journal_report report = { id[i],
+            i % 5 == 0 ? JOURNAL_LEASE_LOST : JOURNAL_ACCEPTED };
+        const struct event_fields fields = { .request_id = id[i], .deferred = true };
+        enum journal_todo todo;
+
+        (void)snprintf(id[i], sizeof(id[i]), "row-%d", i);
+        must(journal_receive(rig->store, &entry, 1, &todo, err));
+        must(journal_finish(rig->store, "pfx-import", id[i], JOURNAL_SUCCEEDED, CRASH_RESULT, NULL,
+                "left", err));
+        must(journal_report(rig->store, "pfx-import", &report, 1, err));
+        if (i % 5 == 1)
+            assert_int_equal(eventlog_write(rig->log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &fields,
+                                     "written before the crash"),
+                    0);
+    }
+    rig_start(rig);
+    while (counts(rig).by_state[JOURNAL_CLOSED] < ROWS)
+        look_again();
+    rig_stop(rig);
+    for (int i = 0; i < ROWS; i++)
+        assert_int_equal(admin_events(rig, id[i]), i % 5 != 0);
+    rig_close(rig);
+}
+
 int
 main(void)
 {
@@ -806,6 +842,7 @@ main(void)
         cmocka_unit_test(test_completed_request_comes_again),
         cmocka_unit_test(test_discarded_result_is_asked_for_again),
         cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_many_reported_rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
