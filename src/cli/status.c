@@ -12,7 +12,8 @@
 
 #define STATUS_TIMEOUT_MS 5000
 #define STATUS_ANSWER_MAX ((size_t)256 * 1024)
-#define TEXT_MAX 4096 /* bytes of one text in the answer */
+#define LABEL_WIDTH 16 /* of the longest, "  last contact", and a gap */
+#define TEXT_MAX 4096  /* bytes of one text in the answer */
 
 /* ---- asking the daemon ---- */
 
@@ -114,7 +115,7 @@ show(const char *label, const char *value)
 {
     if (value == NULL || value[0] == '\0')
         return;
-    printf("%-14s", label);
+    printf("%-*s", LABEL_WIDTH, label);
     cli_print_escaped(value);
     putchar('\n');
 }
@@ -154,7 +155,7 @@ show_connector(json_object *status)
     }
     if (cc_json_get_array(status, "features", &features, NULL) != 0 || features == NULL)
         return;
-    printf("%-14s", "features");
+    printf("%-*s", LABEL_WIDTH, "features");
     for (size_t i = 0; i < json_object_array_length(features); i++) {
         fputs(i > 0 ? ", " : "", stdout);
         cli_print_escaped(json_object_get_string(json_object_array_get_idx(features, i)));

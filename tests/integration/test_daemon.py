@@ -4,6 +4,9 @@
 import json
 import os
 import shutil
+
+
+import re
 import signal
 import subprocess
 
@@ -64,6 +67,8 @@ def test_start_and_stop(setting):
     rig, service, token = setting
     connector = rig.connector(service, token)
     first = connector.status()
+    shown = connector.cli("status").stdout
+    assert re.search(r"^  last contact {2,}\d+ s ago$", shown, re.M), shown
     assert connector.process.stop() == 0
     assert [len(events(connector, number)) for number in (LOADED, 1, 2, 20)] == [1, 1, 1, 1]
     assert any("[token] pin = ***" in event["message"] for event in events(connector, 11))
