@@ -18,8 +18,6 @@ struct snapshot {
     struct hsm_status token;
     struct intune_status service;
     struct pfximport_status pfximport;
-    struct journal_counts journal;
-    bool has_journal;
 };
 
 static void
@@ -38,7 +36,6 @@ snapshot_take(struct daemon *d, struct snapshot *ret)
         s.features |= CONFIG_PFX_IMPORT;
     }
     pthread_mutex_unlock(&d->lock);
-    s.has_journal = journal_count(d->store, "pfx-import", &s.journal, NULL) == 0;
     *ret = s;
 }
 
@@ -168,19 +165,21 @@ put_journal(json_object *obj, const struct journal_counts *journal, bool *ok)
         put_count(obj, names[state], journal->by_state[state], ok);
 }
 
+/* counts: NULL while the journal cannot be read. */
 static void
-put_pfximport(json_object *obj, const struct snapshot *s, bool *ok)
+put_pfximport(json_object *obj, const struct snapshot *s, const struct journal_counts *counts,
+        bool *ok)
 {
     put_int(obj, "inWork", s->pfximport.in_work, ok);
     put_count(obj, "succeeded", s->pfximport.succeeded, ok);
     put_count(obj, "failed", s->pfximport.failed, ok);
     put_time(obj, "lastDownloadDateTime", s->pfximport.last_download_ms, ok);
-    if (!s->has_journal)
+    if (counts == NULL)
         return;
-    put_count(obj, "totalSucceeded", s->journal.succeeded, ok);
-    put_count(obj, "totalFailed", s->journal.failed, ok);
-    put_time(obj, "oldestRequestDateTime", s->journal.oldest_open_ms, ok);
-    put_journal(put_object(obj, "journal", ok), &s->journal, ok);
+    put_count(obj, "totalSucceeded", counts->succeeded, ok);
+    put_count(obj, "totalFailed", counts->failed, ok);
+    put_time(obj, "oldestRequestDateTime", counts->oldest_open_ms, ok);
+    put_journal(put_object(obj, "journal", ok), counts, ok);
 }
 
 static void
@@ -227,7 +226,9 @@ status_build(struct daemon *d)
 {
     json_object *status = json_object_new_object(), *workloads;
     bool ok = status != NULL;
+    struct journal_counts counts;
     struct snapshot s;
+    bool counted = journal_count(d->store, "pfx-import", &counts, NULL) == 0;
 
     snapshot_take(d, &s);
     put_str(status, "version", CC_VERSION, &ok);
@@ -240,7 +241,7 @@ status_build(struct daemon *d)
     put_keys(status, d, &ok);
     put_service(put_object(status, "service", &ok), &s.service, &ok);
     workloads = put_object(status, "workloads", &ok);
-    put_pfximport(put_object(workloads, "pfx-import", &ok), &s, &ok);
+    put_pfximport(put_object(workloads, "pfx-import", &ok), &s, counted ? &counts : NULL, &ok);
     return finish(status, ok);
 }
 
