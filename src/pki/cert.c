@@ -2,10 +2,13 @@
 #include "pki/cert.h"
 
 #include <openssl/asn1.h>
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -79,6 +82,18 @@ pki_cert_validity(const X509 *cert, int64_t *ret_not_before_ms, int64_t *ret_not
     return 0;
 }
 
+/* An exponent of one encrypts nothing (RFC 8017 section 3.1: odd, at least 3). */
+static bool
+is_exponent_good(EVP_PKEY *key)
+{
+    BIGNUM *exponent = NULL;
+    bool good = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1 &&
+                BN_is_odd(exponent) && !BN_is_one(exponent);
+
+    BN_free(exponent);
+    return good;
+}
+
 static int
 check_recipient_key(X509 *cert, struct cc_err *err)
 {
@@ -93,6 +108,8 @@ check_recipient_key(X509 *cert, struct cc_err *err)
         return cc_err_set(err, CC_DOM_INPUT, 0,
                 "the recipient's key has %d bits, %d to %d are allowed", bits, RSA_BITS_MIN,
                 RSA_BITS_MAX);
+    if (!is_exponent_good(key))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the recipient's key has a bad public exponent");
     return 0;
 }
 

@@ -354,7 +354,8 @@ class Connector:
         def ready():
             assert self.process.running(), self.process.output()
             status = self.status()
-            return status and status["token"]["state"] == "open" and status["service"]["contact"] == "ok"
+            return (status and status["token"]["state"] == "open" and status["service"]["contact"] == "ok" and
+                    status["keys"] and all(key["state"] != "unknown" for key in status["keys"]))
         wait_until(ready, f"{self.name} is ready", seconds)
 
     def token_pid(self):

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "pki/cert.h"
 
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/param_build.h>
+#include <openssl/x509.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -149,6 +154,51 @@ recipients_are_judged(void **state)
     }
 }
 
+/* The certificate with another public exponent; what its signature says does not matter here. */
+static void
+set_exponent(X509 *cert, unsigned long exponent)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+    OSSL_PARAM *params;
+    EVP_PKEY *key = NULL;
+    BIGNUM *n = NULL, *e = BN_new();
+
+    assert_int_equal(EVP_PKEY_get_bn_param(X509_get0_pubkey(cert), OSSL_PKEY_PARAM_RSA_N, &n), 1);
+    assert_true(BN_set_word(e, exponent) == 1);
+    assert_true(OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_N, n) == 1);
+    assert_true(OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_E, e) == 1);
+    assert_non_null(params = OSSL_PARAM_BLD_to_param(bld));
+    assert_true(EVP_PKEY_fromdata_init(ctx) == 1);
+    assert_true(EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) == 1);
+    assert_true(X509_set_pubkey(cert, key) == 1);
+    OSSL_PARAM_free(params);
+    OSSL_PARAM_BLD_free(bld);
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    BN_free(n);
+    BN_free(e);
+}
+
+static void
+an_exponent_that_encrypts_nothing_is_refused(void **state)
+{
+    static const struct {
+        unsigned long exponent;
+        int want;
+    } cases[] = { { 1, -1 }, { 2, -1 }, { 65536, -1 }, { 3, 0 }, { 65537, 0 } };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        X509 *cert = read_cert("rsa3072.der");
+
+        set_exponent(cert, cases[i].exponent);
+        assert_int_equal(pki_cert_check_recipient(cert, ms_of("2030-06-01T00:00:00Z"), NULL),
+                cases[i].want);
+        X509_free(cert);
+    }
+}
+
 static void
 serial_numbers(void **state)
 {
@@ -182,6 +232,7 @@ main(void)
         cmocka_unit_test(the_thumbprint_is_sha1_of_the_file),
         cmocka_unit_test(validity_is_in_milliseconds),
         cmocka_unit_test(recipients_are_judged),
+        cmocka_unit_test(an_exponent_that_encrypts_nothing_is_refused),
         cmocka_unit_test(serial_numbers),
     };
 
