@@ -30,17 +30,17 @@ host_pfx_fault(const struct cc_err *e, struct cc_err *err)
 static int
 host_check_pfx(const struct hsm_reencrypt *request, struct cc_bytes password, struct cc_err *err)
 {
-    struct pki_pfx_info info;
+    char thumbprint[PKI_THUMBPRINT_LEN];
     struct cc_err e = { 0 };
 
     if (request->pfx.len == 0)
         return 0;
-    if (pki_pfx_check(request->pfx, password, &info, &e) != 0)
+    if (pki_pfx_check_thumbprint(request->pfx, password, thumbprint, &e) != 0)
         return host_pfx_fault(&e, err);
     if (request->thumbprint != NULL && request->thumbprint[0] != '\0' &&
-            !cc_equal_nocase(request->thumbprint, info.thumbprint))
+            !cc_equal_nocase(request->thumbprint, thumbprint))
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_PFX_CONTENT,
-                "the PFX holds the certificate %s, not the one requested", info.thumbprint);
+                "the PFX holds the certificate %s, not the one requested", thumbprint);
     return 0;
 }
 

@@ -42,4 +42,11 @@ struct pki_pfx_info {
 CC_MUST int pki_pfx_check(struct cc_bytes pfx, struct cc_bytes password,
         struct pki_pfx_info *ret_info, struct cc_err *err);
 
+/*
+ * The same, but of the certificate only the thumbprint, lower-case, of its bytes as they stand there: reading the
+ * certificate costs OpenSSL more than all the rest, a good part of an RSA operation.
+ */
+CC_MUST int pki_pfx_check_thumbprint(struct cc_bytes pfx, struct cc_bytes password,
+        char ret_hex[PKI_THUMBPRINT_LEN], struct cc_err *err);
+
 #endif

@@ -427,7 +427,7 @@ cert_of_key(const struct pfx *pfx, const ASN1_OCTET_STRING *key_id)
 }
 
 static int
-find_cert(const struct pfx *pfx, X509 **ret_cert, struct cc_err *err)
+find_cert(const struct pfx *pfx, const PKCS12_SAFEBAG **ret_bag, struct cc_err *err)
 {
     const PKCS12_SAFEBAG *bag = NULL;
 
@@ -441,8 +441,7 @@ find_cert(const struct pfx *pfx, X509 **ret_cert, struct cc_err *err)
         return cc_err_set(err, CC_DOM_INPUT, PKI_PFX_CERTIFICATE,
                 "which of the PFX's %zu certificates belongs to its key cannot be told",
                 pfx->cert_count);
-    if ((*ret_cert = PKCS12_SAFEBAG_get1_cert(bag)) == NULL)
-        return malformed(err, "its certificate");
+    *ret_bag = bag;
     return 0;
 }
 
@@ -507,6 +506,8 @@ describe(X509 *cert, struct pki_pfx_info *ret, struct cc_err *err)
 {
     struct pki_pfx_info info = { .thumbprint = "" };
 
+    if (cert == NULL)
+        return malformed(err, "its certificate");
     if (pki_cert_thumbprint(cert, info.thumbprint, err) != 0 ||
             describe_subject(cert, info.subject, sizeof(info.subject), err) != 0)
         return -1;
@@ -517,12 +518,69 @@ describe(X509 *cert, struct pki_pfx_info *ret, struct cc_err *err)
     return 0;
 }
 
-int
-pki_pfx_check(struct cc_bytes file, struct cc_bytes password, struct pki_pfx_info *ret_info,
-        struct cc_err *err)
+/* The content of the element that at begins, or with skip what is behind it; NULL when it is not of that tag. */
+static const unsigned char *
+der_step(const unsigned char *at, const unsigned char *end, int want_tag, bool skip, long *ret_len)
+{
+    int tag = 0, class = 0;
+
+    if (at == NULL || (ASN1_get_object(&at, ret_len, &tag, &class, end - at) & 0x80) != 0 ||
+            tag != want_tag)
+        return NULL;
+    return skip ? at + *ret_len : at;
+}
+
+/*
+ * The certificate in the DER of a bag (RFC 7292 section 4.2.3), which OpenSSL wrote itself:
+ * SafeBag { certBag, [0] CertBag { x509Certificate, [0] OCTET STRING } … }
+ */
+static const unsigned char *
+bag_cert(const unsigned char *der, size_t size, long *ret_len)
+{
+    const unsigned char *end = der + size;
+    const unsigned char *at = der_step(der, end, V_ASN1_SEQUENCE, false, ret_len);
+
+    at = der_step(at, end, V_ASN1_OBJECT, true, ret_len);
+    at = der_step(at, end, 0, false, ret_len);
+    at = der_step(at, end, V_ASN1_SEQUENCE, false, ret_len);
+    at = der_step(at, end, V_ASN1_OBJECT, true, ret_len);
+    at = der_step(at, end, 0, false, ret_len);
+    return der_step(at, end, V_ASN1_OCTET_STRING, false, ret_len);
+}
+
+static int
+bag_thumbprint(const PKCS12_SAFEBAG *bag, char ret_hex[PKI_THUMBPRINT_LEN], struct cc_err *err)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int digest_len = 0;
+    unsigned char *der = NULL;
+    const unsigned char *cert = NULL;
+    int size = i2d_PKCS12_SAFEBAG(bag, &der);
+    long len = 0;
+    int rc = -1;
+
+    if (size > 0)
+        cert = bag_cert(der, (size_t)size, &len);
+    if (cert == NULL)
+        malformed(err, "its certificate");
+    else if (!EVP_Digest(cert, (size_t)len, digest, &digest_len, EVP_sha1(), NULL))
+        cc_err_set_openssl(err, "thumbprint");
+    else {
+        cc_hex(digest, digest_len, false, ret_hex);
+        rc = 0;
+    }
+    OPENSSL_free(der);
+    return rc;
+}
+
+/* Tells either all of the certificate or, with ret_info NULL, its thumbprint. */
+static int
+check(struct cc_bytes file, struct cc_bytes password, struct pki_pfx_info *ret_info,
+        char *ret_thumbprint, struct cc_err *err)
 {
     struct spellings spellings = { .count = 0 };
     struct pfx pfx = { .p12 = NULL };
+    const PKCS12_SAFEBAG *bag = NULL;
     X509 *cert = NULL;
     int rc = -1;
 
@@ -538,12 +596,31 @@ pki_pfx_check(struct cc_bytes file, struct cc_bytes password, struct pki_pfx_inf
         goto out;
     if (decrypt_safes(&pfx, &spellings, err) != 0)
         goto out;
-    if (find_cert(&pfx, &cert, err) != 0)
+    if (find_cert(&pfx, &bag, err) != 0)
         goto out;
-    rc = describe(cert, ret_info, err);
+    if (ret_info != NULL) {
+        cert = PKCS12_SAFEBAG_get1_cert(bag);
+        rc = describe(cert, ret_info, err);
+    } else {
+        rc = bag_thumbprint(bag, ret_thumbprint, err);
+    }
 out:
     cc_wipe(&spellings, sizeof(spellings));
     X509_free(cert);
     pfx_free(&pfx);
     return rc;
+}
+
+int
+pki_pfx_check(struct cc_bytes file, struct cc_bytes password, struct pki_pfx_info *ret_info,
+        struct cc_err *err)
+{
+    return check(file, password, ret_info, NULL, err);
+}
+
+int
+pki_pfx_check_thumbprint(struct cc_bytes file, struct cc_bytes password,
+        char ret_hex[PKI_THUMBPRINT_LEN], struct cc_err *err)
+{
+    return check(file, password, NULL, ret_hex, err);
 }

@@ -26,7 +26,17 @@ check(const struct cc_buf *pfx, const char *password, struct pki_pfx_info *ret, 
     uint8_t *pass = exact_copy(password, strlen(password));
     int rc = pki_pfx_check((struct cc_bytes){ copy, pfx->len },
             (struct cc_bytes){ pass, strlen(password) }, ret, err);
+    char thumbprint[PKI_THUMBPRINT_LEN] = "";
+    struct cc_err short_err = { 0 };
+    int short_rc = pki_pfx_check_thumbprint((struct cc_bytes){ copy, pfx->len },
+            (struct cc_bytes){ pass, strlen(password) }, thumbprint, &short_err);
 
+    /* The short form comes to the same, unless it is the certificate itself that cannot be read. */
+    assert_true(short_rc == 0 || rc != 0);
+    if (rc == 0)
+        assert_string_equal(thumbprint, ret->thumbprint);
+    else if (short_rc != 0 && err != NULL)
+        assert_int_equal(short_err.code, err->code);
     free(copy);
     free(pass);
     assert_int_equal(ERR_peek_error(), 0);
