@@ -57,12 +57,19 @@ def rss_mib(*pids):
     return kib / 1024
 
 
+def completed(service):
+    return service.counts()["requests"]["completed"]
+
+
 def work_off(service, pfx, recipient, total):
     """Enqueues, and waits until the service has no open request; the seconds from the one to the other."""
+    before = completed(service)
     service.enqueue(pfx, recipient, total)
     begin = time.monotonic()
     rigging.wait_until(lambda: service.open_requests() == 0, f"{total} requests are done", 1800)
-    return time.monotonic() - begin
+    seconds = time.monotonic() - begin
+    assert completed(service) - before == total, "requests failed: nothing was measured"
+    return seconds
 
 
 def measure_token(bench, token):
