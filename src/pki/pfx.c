@@ -554,16 +554,18 @@ bag_thumbprint(const PKCS12_SAFEBAG *bag, char ret_hex[PKI_THUMBPRINT_LEN], stru
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int digest_len = 0;
     unsigned char *der = NULL;
-    const unsigned char *cert = NULL;
+    const unsigned char *cert = NULL, *cert_end = NULL;
     int size = i2d_PKCS12_SAFEBAG(bag, &der);
     long len = 0;
     int rc = -1;
 
     if (size > 0)
         cert = bag_cert(der, (size_t)size, &len);
-    if (cert == NULL)
+    if (cert != NULL)
+        cert_end = der_step(cert, cert + len, V_ASN1_SEQUENCE, true, &len);
+    if (cert_end == NULL)
         malformed(err, "its certificate");
-    else if (!EVP_Digest(cert, (size_t)len, digest, &digest_len, EVP_sha1(), NULL))
+    else if (!EVP_Digest(cert, (size_t)(cert_end - cert), digest, &digest_len, EVP_sha1(), NULL))
         cc_err_set_openssl(err, "thumbprint");
     else {
         cc_hex(digest, digest_len, false, ret_hex);

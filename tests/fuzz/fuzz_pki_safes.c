@@ -57,6 +57,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     PKCS12 *p12 = wrap(data, size);
+    char thumbprint[PKI_THUMBPRINT_LEN];
     struct pki_pfx_info info;
     unsigned char *der = NULL;
     int len;
@@ -67,6 +68,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     (void)!pki_pfx_check((struct cc_bytes){ der, (size_t)len }, cc_bytes_of_str(PASSWORD), &info,
             NULL);
+    (void)!pki_pfx_check_thumbprint((struct cc_bytes){ der, (size_t)len },
+            cc_bytes_of_str(PASSWORD), thumbprint, NULL);
     OPENSSL_free(der);
     PKCS12_free(p12);
     return 0;
