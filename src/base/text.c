@@ -101,19 +101,34 @@ utf8_next(const uint8_t *p, size_t len, uint32_t *ret_char)
     return need;
 }
 
+/* Behind the ASCII that p begins with, in steps of a word. */
+static const uint8_t *
+skip_ascii(const uint8_t *p, size_t len)
+{
+    const uint8_t *end = p + len;
+    uint64_t word;
+
+    for (; (size_t)(end - p) >= sizeof(word); p += sizeof(word)) {
+        memcpy(&word, p, sizeof(word));
+        if ((word & UINT64_C(0x8080808080808080)) != 0)
+            break;
+    }
+    return p;
+}
+
 bool
 cc_is_utf8(const void *text, size_t len)
 {
     const uint8_t *p = text;
+    const uint8_t *end = p + len;
     uint32_t value;
 
-    while (len > 0) {
-        size_t n = utf8_next(p, len, &value);
+    while ((p = skip_ascii(p, (size_t)(end - p))) < end) {
+        size_t n = utf8_next(p, (size_t)(end - p), &value);
 
         if (n == 0)
             return false;
         p += n;
-        len -= n;
     }
     return true;
 }

@@ -27,6 +27,8 @@ event_text_clean(const char *text, size_t max, struct cc_buf *ret, struct cc_err
     size_t left = strlen(text);
     const char *p = text;
 
+    if (left <= max && cc_is_utf8(text, left)) /* nearly always */
+        return cc_buf_add(ret, text, left, err);
     while (left > 0) {
         char hex[5];
         size_t len = sequence_len(p, left);
@@ -168,7 +170,7 @@ add_harmless(struct cc_buf *ret, const char *json, size_t len, struct cc_err *er
 
     while (p < end) {
         size_t used = 1;
-        unsigned code = harmful(p, (size_t)(end - p), &used);
+        unsigned code = *p < 0x7f ? 0 : harmful(p, (size_t)(end - p), &used);
 
         if (code == 0) {
             p++;

@@ -203,6 +203,17 @@ utf8_is_told_from_the_rest(void **state)
     (void)state;
     for (i = 0; i < CC_COUNT(cases); i++)
         assert_int_equal(cc_is_utf8(cases[i].text, cases[i].len), cases[i].want);
+    /* wherever it stands among ASCII, which is passed over in steps */
+    for (i = 0; i < 24; i++) {
+        char text[26];
+
+        memset(text, 'a', sizeof(text));
+        memcpy(text + i, "\xc3\xa9", 2);
+        assert_true(cc_is_utf8(text, sizeof(text)));
+        assert_false(cc_is_utf8(text, i + 1));
+        text[i + 1] = 'a';
+        assert_false(cc_is_utf8(text, sizeof(text)));
+    }
 }
 
 static void
