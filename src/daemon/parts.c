@@ -33,7 +33,8 @@ on_token(void *arg, enum hsm_state state, const struct cc_err *err)
     case HSM_STATE_PIN_REFUSED:
         atomic_store(&d->token_was_lost, true);
         eventlog_write(d->log, EVENT_TOKEN_PIN_REFUSED, &fields,
-                "The token refused the PIN, which is not tried again: correct it and reload");
+                "The token refused the PIN, which is not tried again: correct it in its file, that "
+                "is noticed");
         break;
     case HSM_STATE_STARTING:
     case HSM_STATE_CLOSED:
