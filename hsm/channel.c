@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/text.h"
 
 /*
@@ -13,36 +14,6 @@
  * its process itself must not do so for ever; but one that had the bad luck to run beside it may have it twice.
  */
 #define CALL_TRIES 3
-
-struct timespec
-hsm_wait_until(int64_t deadline)
-{
-    struct timespec ts;
-    const int left = cc_deadline_left(deadline);
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    ts.tv_sec += left / 1000;
-    ts.tv_nsec += (long)(left % 1000) * 1000000;
-    if (ts.tv_nsec >= 1000000000) {
-        ts.tv_sec++;
-        ts.tv_nsec -= 1000000000;
-    }
-    return ts;
-}
-
-int
-hsm_cond_init(pthread_cond_t *cond, struct cc_err *err)
-{
-    pthread_condattr_t attr;
-    int rc;
-
-    if ((rc = pthread_condattr_init(&attr)) != 0)
-        return cc_err_set_errno(err, rc, "condition");
-    if ((rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC)) == 0)
-        rc = pthread_cond_init(cond, &attr);
-    (void)pthread_condattr_destroy(&attr);
-    return rc == 0 ? 0 : cc_err_set_errno(err, rc, "condition");
-}
 
 int64_t
 hsm_patience_ms(const struct hsm *hsm)
@@ -129,10 +100,10 @@ channel_take(struct hsm *hsm, const struct hsm_key *key, bool first, int64_t dea
         struct hsm_channel **ret_channel, struct cc_err *err)
 {
     struct hsm_waiter self = { .key = key };
-    const struct timespec until = hsm_wait_until(deadline);
+    const struct timespec until = cc_cond_time(cc_deadline_left(deadline));
     int rc = 0;
 
-    if (hsm_cond_init(&self.turn, err) != 0)
+    if (cc_cond_init(&self.turn, err) != 0)
         return -1;
     (void)pthread_mutex_lock(&hsm->lock);
     if (first)

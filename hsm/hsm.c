@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/text.h"
 #include "hsm/hsm_int.h"
 
@@ -178,7 +179,7 @@ hsm_new(const struct hsm_settings *settings, struct cc_err *err)
         cc_err_nomem(err);
         return NULL;
     }
-    if (hsm_cond_init(&hsm->changed, err) != 0) {
+    if (cc_cond_init(&hsm->changed, err) != 0) {
         free(hsm);
         return NULL;
     }
@@ -212,7 +213,7 @@ fail:
 static int
 hsm_await_verdict(struct hsm *hsm, struct cc_err *err)
 {
-    const struct timespec until = hsm_wait_until(cc_deadline_in(hsm->deadline_ms));
+    const struct timespec until = cc_cond_time(hsm->deadline_ms);
     struct cc_err verdict;
     int rc = 0;
 
@@ -284,7 +285,7 @@ hsm_close(struct hsm *hsm)
 int
 hsm_wait_open(struct hsm *hsm, int64_t timeout_ms, struct cc_err *err)
 {
-    const struct timespec until = hsm_wait_until(cc_deadline_in(timeout_ms));
+    const struct timespec until = cc_cond_time(timeout_ms);
     enum hsm_state state;
     char why[sizeof(hsm->status.last_error)];
     int rc = 0;

@@ -129,11 +129,6 @@ struct hsm {
     struct hsm_status status;
 };
 
-/* Absolute time for pthread_cond_timedwait() on a condition of ours (monotonic clock) at a deadline of base/clock. */
-struct timespec hsm_wait_until(int64_t deadline);
-
-CC_MUST int hsm_cond_init(pthread_cond_t *cond, struct cc_err *err);
-
 /* The least time that an operation is given before its process is ended for it. */
 int64_t hsm_patience_ms(const struct hsm *hsm);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "hsm/token/ckr.h"
 #include "hsm/token/key.h"
@@ -208,7 +209,7 @@ p11_conn_new(struct token *token, CK_FUNCTION_LIST *f, bool eager, struct p11_co
     conn->f = f;
     conn->phase = CONN_IDLE;
     conn->want = eager ? CONN_REOPEN : CONN_NO_REPAIR;
-    if (token_cond_init(&conn->changed, err) != 0) {
+    if (cc_cond_init(&conn->changed, err) != 0) {
         free(conn);
         return -1;
     }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "hsm/token/conn.h"
@@ -18,36 +19,14 @@
 
 /* ---- Waiting ---- */
 
-int
-token_cond_init(pthread_cond_t *cond, struct cc_err *err)
-{
-    pthread_condattr_t attr;
-    int e;
-
-    if ((e = pthread_condattr_init(&attr)) != 0)
-        return cc_err_set_errno(err, e, "condition variable");
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    e = pthread_cond_init(cond, &attr);
-    (void)pthread_condattr_destroy(&attr);
-    return e == 0 ? 0 : cc_err_set_errno(err, e, "condition variable");
-}
-
 bool
 token_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
 {
     const int left = cc_deadline_left(deadline);
-    struct timespec until;
 
     if (left == 0)
         return false;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += left / 1000;
-    until.tv_nsec += left % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    (void)pthread_cond_timedwait(cond, lock, &until);
+    cc_cond_wait(cond, lock, left);
     return true;
 }
 
@@ -221,7 +200,7 @@ token_new(const struct token_settings *settings, struct token **ret_token, struc
 
     if (token == NULL)
         return cc_err_nomem(err);
-    if (token_cond_init(&token->changed, err) != 0) {
+    if (cc_cond_init(&token->changed, err) != 0) {
         free(token);
         return -1;
     }

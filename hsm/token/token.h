@@ -101,8 +101,7 @@ void token_get_state(struct token *token, int64_t deadline, struct token_state *
 bool token_has_gap(struct token *token, enum profile_gap gap);
 const struct profile *token_profile(struct token *token);
 
-/* Condition variables here run on the monotonic clock.  False at the deadline (cc_clock_mono_ms). */
-CC_MUST int token_cond_init(pthread_cond_t *cond, struct cc_err *err);
+/* Waits on a condition of cc_cond_init().  False at the deadline (cc_clock_mono_ms). */
 bool token_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
 
 #endif

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/text.h"
 
 #define THREADS_MAX 1024
@@ -97,18 +98,17 @@ static struct cc_pool *
 pool_new(const char *name, unsigned threads, size_t queue_max, struct cc_err *err)
 {
     struct cc_pool *pool = calloc(1, sizeof(*pool));
-    pthread_condattr_t monotonic;
 
     if (pool == NULL) {
         cc_err_nomem(err);
         return NULL;
     }
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&pool->work, NULL);
-    pthread_cond_init(&pool->idle, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    if (cc_cond_init(&pool->idle, err) != 0) {
+        free(pool);
+        return NULL;
+    }
     cc_strcpy(pool->name, sizeof(pool->name), name);
     pool->queue_max = queue_max;
     pool->queue = calloc(queue_max, sizeof(*pool->queue));
@@ -189,22 +189,6 @@ cc_pool_queued(struct cc_pool *pool)
     return queued;
 }
 
-/* LOCKED; waits on idle for at most ms of real time. */
-static void
-wait_idle(struct cc_pool *pool, int ms)
-{
-    struct timespec until;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    (void)pthread_cond_timedwait(&pool->idle, &pool->lock, &until);
-}
-
 bool
 cc_pool_drain(struct cc_pool *pool, int64_t deadline)
 {
@@ -214,7 +198,7 @@ cc_pool_drain(struct cc_pool *pool, int64_t deadline)
     pthread_mutex_lock(&pool->lock);
     while (!(idle = pool->queued == 0 && pool->running == 0) &&
             (left = cc_deadline_left(deadline)) > 0)
-        wait_idle(pool, left < DRAIN_LOOK_MS ? left : DRAIN_LOOK_MS);
+        cc_cond_wait(&pool->idle, &pool->lock, left < DRAIN_LOOK_MS ? left : DRAIN_LOOK_MS);
     pthread_mutex_unlock(&pool->lock);
     return idle;
 }

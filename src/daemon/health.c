@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "intune/queue.h"
 #include "store/journal.h"
@@ -81,22 +82,6 @@ health_prune(struct health *health)
 
 /* ---- the thread ---- */
 
-/* With the lock held. */
-static void
-health_wait(struct health *health, int64_t ms)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    (void)pthread_cond_timedwait(&health->changed, &health->lock, &until);
-}
-
 /* Waits until the interval, as it is then, or the time before a retry has passed; false: we stop. */
 static bool
 health_next(struct health *health, int64_t last, bool retry)
@@ -110,7 +95,7 @@ health_next(struct health *health, int64_t last, bool retry)
 
         if (left <= 0)
             break;
-        health_wait(health, left);
+        cc_cond_wait(&health->changed, &health->lock, left);
     }
     stopping = health->stopping;
     pthread_mutex_unlock(&health->lock);
@@ -145,17 +130,11 @@ health_run(void *arg)
 static int
 health_init(struct health *health, struct cc_err *err)
 {
-    pthread_condattr_t attr;
-    int rc = pthread_condattr_init(&attr);
+    int rc;
 
-    if (rc == 0) {
-        (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        rc = pthread_cond_init(&health->changed, &attr);
-        pthread_condattr_destroy(&attr);
-    }
-    if (rc == 0)
-        rc = pthread_mutex_init(&health->lock, NULL);
-    return rc == 0 ? 0 : cc_err_set_errno(err, rc, "health messages");
+    if ((rc = pthread_mutex_init(&health->lock, NULL)) != 0)
+        return cc_err_set_errno(err, rc, "lock");
+    return cc_cond_init(&health->changed, err);
 }
 
 int
@@ -203,7 +182,7 @@ health_join(struct health *health)
 
     pthread_mutex_lock(&health->lock);
     while (!health->ended && cc_deadline_left(deadline) > 0)
-        health_wait(health, cc_deadline_left(deadline));
+        cc_cond_wait(&health->changed, &health->lock, cc_deadline_left(deadline));
     ended = health->ended;
     pthread_mutex_unlock(&health->lock);
     if (!ended)

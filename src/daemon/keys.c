@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 
 #define KEYS_LOOK_MS 1000 /* between two looks at the token's state */
 
@@ -136,14 +137,11 @@ check_keys(struct keys *keys)
 static bool
 keys_wait(struct keys *keys, int64_t *ret_interval_ms)
 {
-    struct timespec until;
     bool stopping;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += KEYS_LOOK_MS / 1000;
     pthread_mutex_lock(&keys->lock);
     if (!keys->stopping)
-        (void)pthread_cond_timedwait(&keys->changed, &keys->lock, &until);
+        cc_cond_wait(&keys->changed, &keys->lock, KEYS_LOOK_MS);
     stopping = keys->stopping;
     *ret_interval_ms = keys->interval_ms;
     pthread_mutex_unlock(&keys->lock);
@@ -176,17 +174,11 @@ keys_run(void *arg)
 static int
 keys_init(struct keys *keys, struct cc_err *err)
 {
-    pthread_condattr_t attr;
-    int rc = pthread_condattr_init(&attr);
+    int rc;
 
-    if (rc == 0) {
-        (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        rc = pthread_cond_init(&keys->changed, &attr);
-        pthread_condattr_destroy(&attr);
-    }
-    if (rc == 0)
-        rc = pthread_mutex_init(&keys->lock, NULL);
-    return rc == 0 ? 0 : cc_err_set_errno(err, rc, "watching the keys");
+    if ((rc = pthread_mutex_init(&keys->lock, NULL)) != 0)
+        return cc_err_set_errno(err, rc, "lock");
+    return cc_cond_init(&keys->changed, err);
 }
 
 int

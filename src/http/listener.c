@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -63,18 +64,16 @@ static struct http_listener *
 listener_new(const struct http_listener_settings *settings, struct cc_err *err)
 {
     struct http_listener *listener = calloc(1, sizeof(*listener));
-    pthread_condattr_t monotonic;
 
     if (listener == NULL) {
         cc_err_nomem(err);
         return NULL;
     }
     pthread_mutex_init(&listener->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&listener->watch, &monotonic);
-    pthread_cond_init(&listener->answered, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    if (cc_cond_init(&listener->watch, err) != 0 || cc_cond_init(&listener->answered, err) != 0) {
+        free(listener);
+        return NULL;
+    }
     listener->owners = 1;
     listener->fd = -1;
     listener->max_connections =
@@ -84,22 +83,6 @@ listener_new(const struct http_listener_settings *settings, struct cc_err *err)
     listener->handler = settings->handler;
     listener->handler_arg = settings->handler_arg;
     return listener;
-}
-
-/* The conditions wait in real time, whatever a test did to the clock. */
-static struct timespec
-real_in(int64_t ms)
-{
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += (ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
 }
 
 /* ---- connections and their deadlines; all with the lock held ---- */
@@ -160,9 +143,7 @@ watch(void *arg)
         if (listener->watch_until == INT64_MAX) {
             pthread_cond_wait(&listener->watch, &listener->lock);
         } else {
-            struct timespec at = real_in(listener->watch_until - now);
-
-            pthread_cond_timedwait(&listener->watch, &listener->lock, &at);
+            cc_cond_wait(&listener->watch, &listener->lock, listener->watch_until - now);
         }
     }
     pthread_mutex_unlock(&listener->lock);
@@ -673,7 +654,7 @@ answer_all(struct http_listener *listener)
 static void
 wait_for_answers(struct http_listener *listener)
 {
-    struct timespec at = real_in(LINGER_MS);
+    const struct timespec at = cc_cond_time(LINGER_MS);
 
     while (listener->answering > 0)
         if (pthread_cond_timedwait(&listener->answered, &listener->lock, &at) != 0)

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "intune_int.h"
 
 #define TIMEOUT_MS 30000
@@ -142,16 +143,15 @@ int
 intune_open(const struct intune_settings *settings, struct intune **ret_intune, struct cc_err *err)
 {
     struct intune *intune = calloc(1, sizeof(*intune));
-    pthread_condattr_t monotonic;
 
     if (intune == NULL)
         return cc_err_nomem(err);
     pthread_mutex_init(&intune->lock, NULL);
     pthread_mutex_init(&intune->contact_lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&intune->cancel, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    if (cc_cond_init(&intune->cancel, err) != 0) {
+        free(intune);
+        return -1;
+    }
     intune->budget = BUDGET_FULL;
     intune->on_contact = settings->on_contact;
     intune->on_contact_arg = settings->on_contact_arg;
@@ -236,17 +236,10 @@ intune_reconfigure(struct intune *intune, const struct intune_settings *settings
 int
 intune_wait(struct intune *intune, int64_t ms, bool download, struct cc_err *err)
 {
-    struct timespec at;
+    const struct timespec at = cc_cond_time(ms);
     bool cancelled;
     int rc = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += (ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&intune->lock);
     for (;;) {
         cancelled = intune->cancelled || (download && intune->downloads_cancelled);

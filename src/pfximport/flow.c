@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -166,16 +167,7 @@ flow_item_remove(struct flow_item *item)
 void
 flow_wait(struct flow *flow, pthread_cond_t *cond, int64_t ms)
 {
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    (void)pthread_cond_timedwait(cond, &flow->lock, &until);
+    cc_cond_wait(cond, &flow->lock, ms);
 }
 
 bool
@@ -244,17 +236,12 @@ static int
 flow_init_locks(struct flow *flow, struct cc_err *err)
 {
     pthread_cond_t *conds[] = { &flow->room, &flow->done, &flow->attend, &flow->idle };
-    pthread_condattr_t attr;
     int rc;
 
-    if ((rc = pthread_condattr_init(&attr)) != 0)
-        return cc_err_set_errno(err, rc, "condition");
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    for (size_t i = 0; i < CC_COUNT(conds) && rc == 0; i++)
-        rc = pthread_cond_init(conds[i], &attr);
-    pthread_condattr_destroy(&attr);
-    if (rc == 0)
-        rc = pthread_mutex_init(&flow->lock, NULL);
+    for (size_t i = 0; i < CC_COUNT(conds); i++)
+        if (cc_cond_init(conds[i], err) != 0)
+            return -1;
+    rc = pthread_mutex_init(&flow->lock, NULL);
     if (rc == 0)
         rc = pthread_mutex_init(&flow->admission, NULL);
     return rc == 0 ? 0 : cc_err_set_errno(err, rc, "lock");

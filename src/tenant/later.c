@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/pool.h"
-#include "wait.h"
 
 #define THREADS 4
 #define HELD_MAX 1000
@@ -61,11 +61,11 @@ later_main(void *arg)
     pthread_mutex_lock(&later->lock);
     while (!later->stopping || later->first != NULL) {
         if (later->first == NULL)
-            wait_until(&later->changed, &later->lock, cc_deadline_in(IDLE_MS));
+            cc_cond_wait(&later->changed, &later->lock, IDLE_MS);
         else if (later->stopping || cc_deadline_left(later->first->deadline) == 0)
             let_go(later);
         else
-            wait_until(&later->changed, &later->lock, later->first->deadline);
+            cc_cond_wait(&later->changed, &later->lock, cc_deadline_left(later->first->deadline));
     }
     pthread_mutex_unlock(&later->lock);
     return NULL;
@@ -79,8 +79,11 @@ later_open(struct later **ret_later, struct cc_err *err)
 
     if (later == NULL)
         return cc_err_nomem(err);
+    if (cc_cond_init(&later->changed, err) != 0) {
+        free(later);
+        return -1;
+    }
     pthread_mutex_init(&later->lock, NULL);
-    wait_init(&later->changed);
 
     if ((later->pool = cc_pool_open("tenant-later", THREADS, HELD_MAX, err)) == NULL)
         goto fail;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
-#include "wait.h"
 
 /* More than every instance with several polls each; a call beyond it is told to come again. */
 #define PARKED_MAX 1000
@@ -150,7 +150,7 @@ parking_main(void *arg)
         if (parking->stopping)
             break;
         if (parking->first == NULL) {
-            wait_until(&parking->changed, &parking->lock, cc_deadline_in(IDLE_MS));
+            cc_cond_wait(&parking->changed, &parking->lock, IDLE_MS);
             continue;
         }
         if (parking->maybe_work) {
@@ -161,7 +161,8 @@ parking_main(void *arg)
         due = cc_deadline_in(until_due(parking));
         pthread_mutex_lock(&parking->lock);
         if (!parking->maybe_work && !parking->stopping)
-            wait_until(&parking->changed, &parking->lock, due < deadline ? due : deadline);
+            cc_cond_wait(&parking->changed, &parking->lock,
+                    cc_deadline_left(due < deadline ? due : deadline));
         if (cc_deadline_left(due) == 0)
             parking->maybe_work = true;
     }
@@ -182,8 +183,11 @@ parking_open(struct tenant_store *store, const char *feature, parking_try_fn try
     parking->feature = feature;
     parking->try_fn = try_fn;
     parking->last = &parking->first;
+    if (cc_cond_init(&parking->changed, err) != 0) {
+        free(parking);
+        return -1;
+    }
     pthread_mutex_init(&parking->lock, NULL);
-    wait_init(&parking->changed);
 
     if ((code = pthread_create(&parking->thread, NULL, parking_main, parking)) != 0) {
         cc_err_set_errno(err, code, "thread for waiting calls");

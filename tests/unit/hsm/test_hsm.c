@@ -562,6 +562,26 @@ test_killed_while_idle(void **state)
     assert_int_equal(status.restarts, 1);
 }
 
+/* Stopping is not done when kill() returns: another thread of the process may run on for a moment. */
+static void
+stop_process(pid_t pid)
+{
+    int64_t deadline = cc_deadline_in(LONG_MS);
+    char path[64], line[512], process = '?';
+
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    while (process != 'T' && cc_deadline_left(deadline) > 0) {
+        FILE *file = fopen(path, "re");
+
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof(line), file));
+        (void)fclose(file);
+        process = strrchr(line, ')')[2];
+    }
+    assert_int_equal(process, 'T');
+}
+
 static void
 test_stopped(void **state)
 {
@@ -575,7 +595,7 @@ test_stopped(void **state)
     assert_signs(key);
     hsm_get_status(rig->hsm, &status);
     old = (pid_t)status.pid;
-    assert_int_equal(kill(old, SIGSTOP), 0);
+    stop_process(old);
     assert_signs(key);
     assert_int_equal(kill(old, 0), -1);
     assert_int_equal(errno, ESRCH);
