@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/text.h"
 
 static char folder[] = "/tmp/test_secret.XXXXXX";
 static char path[64];
@@ -77,6 +78,30 @@ new_is_zero_and_bounded(void **state)
     assert_non_null(secret);
     assert_string_equal(cc_secret_str(secret), "");
     cc_secret_free(secret);
+}
+
+/* More than are kept for the next, of several sizes, and all of them used before. */
+static void
+nothing_is_left_from_secret_to_secret(void **state)
+{
+    static const size_t sizes[] = { 1, 100, 4000, 4100 };
+    struct cc_secret *secrets[100];
+
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < CC_COUNT(secrets); i++) {
+            size_t len = sizes[(i + (size_t)round) % CC_COUNT(sizes)];
+
+            secrets[i] = cc_secret_new(len, NULL);
+            assert_non_null(secrets[i]);
+            assert_int_equal(cc_secret_len(secrets[i]), len);
+            for (size_t j = 0; j <= len; j++)
+                assert_int_equal(cc_secret_data(secrets[i])[j], 0);
+            memset(cc_secret_data(secrets[i]), 0xaa, len);
+        }
+        for (size_t i = 0; i < CC_COUNT(secrets); i++)
+            cc_secret_free(secrets[i]);
+    }
 }
 
 static void
@@ -311,6 +336,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(holds_its_bytes),
         cmocka_unit_test(new_is_zero_and_bounded),
+        cmocka_unit_test(nothing_is_left_from_secret_to_secret),
         cmocka_unit_test(truncate_wipes_the_rest),
         cmocka_unit_test(is_kept_out_of_core_dumps),
         cmocka_unit_test(wipe_wipes),
