@@ -73,7 +73,8 @@ CC_MUST int intune_queue_renew(struct intune *intune, enum intune_queue queue,
         int64_t *ret_lease_until_ms, struct cc_err *err);
 
 enum intune_verdict {
-    INTUNE_ACCEPTED = 1,
+    INTUNE_NO_VERDICT = 0, /* the answer says nothing of the result: it may be sent again */
+    INTUNE_ACCEPTED,
     INTUNE_ALREADY_COMPLETED,
     INTUNE_LEASE_LOST,
     INTUNE_UNKNOWN
@@ -81,7 +82,7 @@ enum intune_verdict {
 
 /*
  * results[i]: JSON text of one result object, requestContext included, sent as it is.  A status that we do not know
- * is INTUNE_UNKNOWN; a result that the answer says nothing of is an error (CC_DOM_INPUT), and may be sent again.
+ * is INTUNE_UNKNOWN.
  */
 CC_MUST int intune_queue_upload(struct intune *intune, enum intune_queue queue,
         const char *connector_id, const char *const *results, size_t count,

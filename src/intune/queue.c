@@ -157,14 +157,15 @@ fail:
     return NULL;
 }
 
-/* The item of an answer that has this context, or NULL. */
+/* The item of an answer that has this context, or NULL.  Looks first where it most likely is. */
 static json_object *
-item_of(json_object *list, const char *context)
+item_of(json_object *list, const char *context, size_t place)
 {
+    size_t len = json_object_array_length(list);
     size_t i;
 
-    for (i = 0; i < json_object_array_length(list); i++) {
-        json_object *item = json_object_array_get_idx(list, i);
+    for (i = 0; i < len; i++) {
+        json_object *item = json_object_array_get_idx(list, (place + i) % len);
         const char *text = NULL;
 
         if (cc_json_get_str(item, "requestContext", CONTEXT_MAX, &text, NULL) == 0 &&
@@ -320,7 +321,7 @@ intune_queue_renew(struct intune *intune, enum intune_queue queue, const char *c
         goto out;
     }
     for (i = 0; i < count; i++) {
-        json_object *item = item_of(list, contexts[i]);
+        json_object *item = item_of(list, contexts[i], i);
         const char *text = NULL;
 
         if (item != NULL &&
@@ -378,24 +379,23 @@ out:
     return rc;
 }
 
-/* The context that a result carries, copied to ret; also shows that the text is one JSON object. */
-static int
-result_context(const char *result, char ret[CONTEXT_MAX + 1], struct cc_err *err)
-{
-    json_object *json = cc_json_parse(result, strlen(result), err);
-    const char *context = NULL;
-    int rc = -1;
+/* A result as it is sent, and the context that it carries; reading it also shows that the text is one JSON object. */
+struct sent {
+    json_object *json;
+    const char *context;
+};
 
-    if (json != NULL && cc_json_need_str(json, "requestContext", CONTEXT_MAX, &context, err) == 0) {
-        cc_strcpy(ret, CONTEXT_MAX + 1, context);
-        rc = 0;
-    }
-    json_object_put(json);
-    return rc;
+static int
+sent_read(const char *result, struct sent *ret, struct cc_err *err)
+{
+    ret->json = cc_json_parse(result, strlen(result), err);
+    if (ret->json == NULL)
+        return -1;
+    return cc_json_need_str(ret->json, "requestContext", CONTEXT_MAX, &ret->context, err);
 }
 
-static int
-verdict_read(json_object *item, enum intune_verdict *ret, struct cc_err *err)
+static enum intune_verdict
+verdict_read(json_object *item)
 {
     static const struct {
         const char *name;
@@ -408,32 +408,12 @@ verdict_read(json_object *item, enum intune_verdict *ret, struct cc_err *err)
     const char *status = NULL;
     size_t i;
 
-    if (item == NULL)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "a result without a verdict");
-    if (cc_json_need_str(item, "status", STATUS_MAX, &status, err) != 0)
-        return -1;
-    *ret = INTUNE_UNKNOWN;
+    if (item == NULL || cc_json_need_str(item, "status", STATUS_MAX, &status, NULL) != 0)
+        return INTUNE_NO_VERDICT;
     for (i = 0; i < CC_COUNT(names); i++)
         if (cc_equal_nocase(status, names[i].name))
-            *ret = names[i].verdict;
-    return 0;
-}
-
-static int
-verdicts_read(json_object *json, const char *const *results, size_t count,
-        enum intune_verdict *ret_verdicts, struct cc_err *err)
-{
-    char context[CONTEXT_MAX + 1];
-    json_object *list = NULL;
-    size_t i;
-
-    if (answer_list(json, &list, err) != 0)
-        return -1;
-    for (i = 0; i < count; i++)
-        if (result_context(results[i], context, err) != 0 ||
-                verdict_read(item_of(list, context), &ret_verdicts[i], err) != 0)
-            return -1;
-    return 0;
+            return names[i].verdict;
+    return INTUNE_UNKNOWN;
 }
 
 int
@@ -443,18 +423,18 @@ intune_queue_upload(struct intune *intune, enum intune_queue queue, const char *
 {
     struct intune_call call = { .what = action_path(queue, UPLOAD), .method = "POST" };
     struct cc_buf text = CC_BUF_INIT(UPLOAD_MAX);
-    enum intune_verdict *verdicts = calloc(count + 1, sizeof(*verdicts));
+    struct sent *sent = calloc(count + 1, sizeof(*sent));
     struct intune_answer answer = { 0 };
-    char context[CONTEXT_MAX + 1];
+    json_object *list = NULL;
     int rc = -1;
     size_t i;
 
-    if (verdicts == NULL) {
+    if (sent == NULL) {
         cc_err_nomem(err);
         goto out;
     }
     for (i = 0; i < count; i++)
-        if (result_context(results[i], context, err) != 0) {
+        if (sent_read(results[i], &sent[i], err) != 0) {
             cc_err_in(err, "result %zu", i);
             goto out;
         }
@@ -464,15 +444,18 @@ intune_queue_upload(struct intune *intune, enum intune_queue queue, const char *
     call.max_response = ANSWER_MIN + count * 2 * CONTEXT_MAX;
     if (intune_call(intune, &call, &answer, err) != 0)
         goto out;
-    if (verdicts_read(answer.json, results, count, verdicts, err) != 0) {
+    if (answer_list(answer.json, &list, err) != 0) {
         cc_err_in(err, "%s", call.what);
         goto out;
     }
-    memcpy(ret_verdicts, verdicts, count * sizeof(*verdicts));
+    for (i = 0; i < count; i++)
+        ret_verdicts[i] = verdict_read(item_of(list, sent[i].context, i));
     rc = 0;
 out:
+    for (i = 0; sent != NULL && i < count; i++)
+        json_object_put(sent[i].json);
+    free(sent);
     json_object_put(answer.json);
     cc_buf_free(&text);
-    free(verdicts);
     return rc;
 }

@@ -24,7 +24,9 @@
 #define FLOW_UPLOADERS 2         /* so that one journals while the other waits for the service */
 #define FLOW_GATHER_MS 25 /* how long a result waits for its neighbours, while there are any */
 #define FLOW_KEEP_MS                                                                               \
-    (5 * INT64_C(60) * 1000)  /* how long what cannot be done now is kept before it goes back */
+    (5 * INT64_C(60) * 1000) /* how long what cannot be done now is kept before it goes back */
+#define FLOW_UNANSWERED_MAX                                                                        \
+    4 /* uploads whose answer says nothing of a result; then it is refused */
 #define FLOW_READY_POLL_MS 50 /* between two looks at a workload that is not ready */
 #define FLOW_RETRY_MS 250     /* backoff of failed attempts, and where it ends */
 #define FLOW_RETRY_MAX_MS 10000
@@ -58,6 +60,7 @@ struct flow_item {
     bool closed;
     bool silent; /* reported before: its admin event stands, or is written by who reported it */
     enum journal_verdict verdict;
+    unsigned unanswered; /* uploads whose answer said nothing of it */
 };
 
 TAILQ_HEAD(flow_items, flow_item);

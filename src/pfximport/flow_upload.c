@@ -158,6 +158,8 @@ flow_verdict(enum intune_verdict verdict)
         return JOURNAL_ALREADY_COMPLETED;
     case INTUNE_LEASE_LOST:
         return JOURNAL_LEASE_LOST;
+    case INTUNE_NO_VERDICT:
+        return JOURNAL_NO_VERDICT;
     case INTUNE_UNKNOWN:
         break;
     }
@@ -181,33 +183,6 @@ flow_verdict_text(enum journal_verdict verdict)
     return "refused";
 }
 
-static int
-flow_upload_items(struct flow *flow, struct flow_item *const *items, size_t count,
-        struct cc_err *err)
-{
-    const char *results[FLOW_BATCH_MAX] = { NULL };
-    enum intune_verdict verdicts[FLOW_BATCH_MAX];
-
-    for (size_t i = 0; i < count; i++)
-        results[i] = cc_buf_str(&items[i]->result.json);
-    if (flow_service_said(flow,
-                intune_queue_upload(flow->intune, flow->kind.queue, flow->connector_id, results,
-                        count, verdicts, err),
-                err) != 0)
-        return -1;
-    for (size_t i = 0; i < count; i++)
-        items[i]->verdict = flow_verdict(verdicts[i]);
-    return 0;
-}
-
-/* Whether the service will never take this as it is (400, 409, 413), as against now. */
-static bool
-flow_upload_refused(const struct cc_err *err)
-{
-    return err->domain == CC_DOM_HTTP &&
-           (err->code == 400 || err->code == 409 || err->code == 413 || err->code == 422);
-}
-
 static void
 flow_write_upload_failure(struct flow *flow, const char *request_id, size_t count,
         const struct cc_err *err)
@@ -217,6 +192,52 @@ flow_write_upload_failure(struct flow *flow, const char *request_id, size_t coun
     eventlog_write(flow->log, flow->kind.event.upload_failure, &fields,
             "Uploading %zu result%s of %ss failed: %s", count, count == 1 ? "" : "s",
             flow->kind.title, cc_err_text(err));
+}
+
+/* A result that the service will not speak of is not sent for ever. */
+static void
+flow_note_unanswered(struct flow *flow, struct flow_item *item)
+{
+    struct cc_err silence = { 0 };
+
+    if (item->verdict != JOURNAL_NO_VERDICT || ++item->unanswered < FLOW_UNANSWERED_MAX)
+        return;
+    cc_err_set(&silence, CC_DOM_INPUT, 0, "the service's answers say nothing of this result");
+    flow_write_upload_failure(flow, item->request_id, 1, &silence);
+    item->verdict = JOURNAL_UNKNOWN;
+}
+
+static int
+flow_upload_items(struct flow *flow, struct flow_item *const *items, size_t count,
+        struct cc_err *err)
+{
+    const char *results[FLOW_BATCH_MAX] = { NULL };
+    enum intune_verdict verdicts[FLOW_BATCH_MAX];
+    size_t answered = 0;
+
+    for (size_t i = 0; i < count; i++)
+        results[i] = cc_buf_str(&items[i]->result.json);
+    if (flow_service_said(flow,
+                intune_queue_upload(flow->intune, flow->kind.queue, flow->connector_id, results,
+                        count, verdicts, err),
+                err) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        items[i]->verdict = flow_verdict(verdicts[i]);
+        flow_note_unanswered(flow, items[i]);
+        answered += items[i]->verdict != JOURNAL_NO_VERDICT;
+    }
+    if (answered == 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the answer says nothing of the results sent");
+    return 0;
+}
+
+/* Whether the service will never take this as it is (400, 409, 413), as against now. */
+static bool
+flow_upload_refused(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_HTTP &&
+           (err->code == 400 || err->code == 409 || err->code == 413 || err->code == 422);
 }
 
 /* One result of a refused batch by itself, so that it does not hold up its neighbours. */
@@ -251,6 +272,23 @@ flow_upload(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
     for (size_t i = 0; i < batch->count && rc == 0; i++)
         rc = flow_upload_alone(flow, batch->item[i], err);
     return rc;
+}
+
+/* Of which the answer said nothing: they are sent again with those that come next. */
+static void
+flow_put_back_unanswered(struct flow *flow, struct flow_batch *batch)
+{
+    size_t kept = 0;
+
+    pthread_mutex_lock(&flow->lock);
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->item[i]->verdict == JOURNAL_NO_VERDICT)
+            flow_item_set_stage(batch->item[i], FLOW_DONE);
+        else
+            batch->item[kept++] = batch->item[i];
+    }
+    pthread_mutex_unlock(&flow->lock);
+    batch->count = kept;
 }
 
 static void
@@ -384,6 +422,7 @@ flow_bring_to_end(struct flow *flow, struct flow_batch *batch)
     flow_drop_unjournaled(flow, batch);
     if (batch->count == 0 || !flow_until_done(flow, batch, "uploading", flow_upload))
         return;
+    flow_put_back_unanswered(flow, batch);
     flow_write_upload_events(flow, batch);
     if (!flow_until_done(flow, batch, "journaling the upload", flow_journal_reports))
         return;

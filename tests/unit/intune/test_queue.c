@@ -269,11 +269,12 @@ upload(void **state)
         { "{\"value\":[{\"requestContext\":\"d\",\"status\":\"new\"},{\"requestContext\":\"a\",\"status\":\"accepted\"},"
           "{\"requestContext\":\"b\",\"status\":\"accepted\"},{\"requestContext\":\"c\",\"status\":\"accepted\"}]}",
                 0, { INTUNE_ACCEPTED, INTUNE_ACCEPTED, INTUNE_ACCEPTED, INTUNE_UNKNOWN } },
-        { "{\"value\":[{\"requestContext\":\"a\",\"status\":\"accepted\"}]}", -1, { 0 } },
+        { "{\"value\":[{\"requestContext\":\"a\",\"status\":\"accepted\"}]}", 0,
+                { INTUNE_ACCEPTED } },
         { "{\"value\":[{\"requestContext\":\"d\",\"status\":7},{\"requestContext\":\"a\",\"status\":\"accepted\"},"
           "{\"requestContext\":\"b\",\"status\":\"accepted\"},{\"requestContext\":\"c\",\"status\":\"accepted\"}]}",
-                -1, { 0 } },
-        { "{\"value\":[]}", -1, { 0 } },
+                0, { INTUNE_ACCEPTED, INTUNE_ACCEPTED, INTUNE_ACCEPTED, INTUNE_NO_VERDICT } },
+        { "{\"value\":[]}", 0, { INTUNE_NO_VERDICT } },
         { "{}", -1, { 0 } },
     };
     size_t i;

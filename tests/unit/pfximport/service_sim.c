@@ -18,7 +18,7 @@ struct sim_row {
     TAILQ_ENTRY(sim_row) link;
     char id[64], context[80];
     json_object *body;
-    bool queued, done, refused, lose;
+    bool queued, done, refused, lose, mute;
     int64_t lease_end; /* monotonic, 0: none */
     struct sim_request seen;
 };
@@ -229,10 +229,16 @@ on_upload(struct sim *sim, json_object *body)
     list = json_object_new_array();
     for (size_t i = 0; i < json_object_array_length(results); i++) {
         json_object *result = json_object_array_get_idx(results, i);
-        json_object *context = member(result, "requestContext"), *answer = json_object_new_object();
-        const char *status =
-                take_result(sim, row_by_context(sim, json_object_get_string(context)), result);
+        json_object *context = member(result, "requestContext"), *answer;
+        struct sim_row *row = row_by_context(sim, json_object_get_string(context));
+        const char *status;
 
+        if (row != NULL && row->mute) {
+            row->seen.uploads++;
+            continue;
+        }
+        status = take_result(sim, row, result);
+        answer = json_object_new_object();
         json_object_object_add(answer, "requestContext", json_object_get(context));
         json_object_object_add(answer, "status", json_object_new_string(status));
         json_object_array_add(list, answer);
@@ -438,6 +444,14 @@ sim_take_back(struct sim *sim, const char *id)
 {
     pthread_mutex_lock(&sim->lock);
     row_by_id(sim, id)->lease_end = 0;
+    pthread_mutex_unlock(&sim->lock);
+}
+
+void
+sim_mute_result(struct sim *sim, const char *id)
+{
+    pthread_mutex_lock(&sim->lock);
+    row_by_id(sim, id)->mute = true;
     pthread_mutex_unlock(&sim->lock);
 }
 

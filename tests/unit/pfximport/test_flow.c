@@ -638,6 +638,27 @@ test_refused_result_holds_up_no_other(void **state)
 }
 
 static void
+test_unanswered_result_holds_up_no_other(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "mute", NULL);
+    sim_mute_result(rig->sim, "mute");
+    rig_enqueue_many(rig, 30);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 30);
+    while (row(rig, "mute").state != JOURNAL_CLOSED)
+        look_again();
+    rig_stop(rig);
+    assert_true(sim_request(rig->sim, "mute").uploads > 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_UPLOAD_FAILURE, "mute"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_FAILURE, "mute"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 30);
+    rig_close(rig);
+}
+
+static void
 test_service_trouble(void **state)
 {
     struct rig *rig = rig_open(LEASE_MS);
@@ -838,6 +859,7 @@ main(void)
         cmocka_unit_test(test_stop_ends_what_is_begun),
         cmocka_unit_test(test_stop_cuts_a_long_poll),
         cmocka_unit_test(test_refused_result_holds_up_no_other),
+        cmocka_unit_test(test_unanswered_result_holds_up_no_other),
         cmocka_unit_test(test_service_trouble),
         cmocka_unit_test(test_completed_request_comes_again),
         cmocka_unit_test(test_discarded_result_is_asked_for_again),
