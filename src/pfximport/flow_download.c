@@ -89,13 +89,15 @@ flow_find(struct flow *flow, const struct intune_work *work)
     return NULL;
 }
 
-/* With the lock held: while the result of the delivery before is still being brought to its end. */
+/* With the lock held: a new delivery while the result of the one before is still being brought to its end. */
 static bool
 flow_comes_too_early(struct flow *flow, const struct intune_work *work)
 {
     const struct flow_item *item = flow_find(flow, work);
 
-    return item != NULL && (item->stage == FLOW_DONE || item->stage == FLOW_UPLOADING);
+    return item != NULL && (item->stage == FLOW_DONE || item->stage == FLOW_UPLOADING) &&
+           (item->attempt != work->attempt ||
+                   strcmp(item->request_context, work->request_context) != 0);
 }
 
 /* Moves what comes too early to the end; how many do not. */
