@@ -81,6 +81,8 @@ check_key(struct keys *keys, struct key_state *state, const struct key_state *be
     if (role != -1 && hsm_key_get0(keys->hsm, (enum hsm_role)role, state->uri, &key, &err) == 0 &&
             hsm_key_health(key, &err) == 0) {
         state->good = true;
+        eventlog_debug(keys->daemon->log, EVENT_CHANNEL_ADMIN, EVENT_CATEGORY_GENERAL,
+                "The %s key works", state->role);
     } else {
         const struct event_fields fields = { .error = &err };
 

@@ -3,6 +3,8 @@
 #include "flow_int.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -228,6 +230,19 @@ flow_service_said(struct flow *flow, int rc, const struct cc_err *err)
                 "it out of [connector] features",
                 flow->kind.workload);
     return rc;
+}
+
+void
+flow_debug(struct flow *flow, const char *fmt, ...)
+{
+    const struct event_type *type = event_type_get((int)flow->kind.event.request_success);
+    char text[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    eventlog_debug(flow->log, EVENT_CHANNEL_OPERATIONAL, type->category, "%s", text);
 }
 
 /* ---- begin and end ---- */

@@ -384,6 +384,8 @@ flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_e
     if (flow_service_said(flow, rc, err) != 0)
         return -1;
     atomic_store(&flow->last_download_ms, cc_clock_now_ms());
+    flow_debug(flow, "Asked for up to %u %ss: %zu came after %lld ms", max, flow->kind.title, count,
+            (long long)(cc_clock_mono_ms() - began));
     if (malformed > 0) {
         struct cc_err lacking = { 0 };
 

@@ -149,6 +149,9 @@ bool flow_pause(struct flow *flow, int64_t ms, bool while_stopping);
 int flow_store_said(struct flow *flow, int rc, const struct cc_err *err);
 bool flow_store_refused(const struct cc_err *err);
 
+/* What the flow does, step by step, for who asked for debug events of the operational channel. */
+void flow_debug(struct flow *flow, const char *fmt, ...) CC_PRINTF(2, 3);
+
 /* After each call to the service: event 34 once when it does not allow the feature; returns rc. */
 int flow_service_said(struct flow *flow, int rc, const struct cc_err *err);
 

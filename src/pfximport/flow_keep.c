@@ -117,6 +117,7 @@ flow_renew(struct flow *flow)
         cc_log(CC_LOG_WARNING, "flow", "renewing %zu leases: %s", due.count, cc_err_text(&err));
         renewed = false;
     } else {
+        flow_debug(flow, "Renewed the leases of %zu %ss", due.count, flow->kind.title);
         pthread_mutex_lock(&flow->lock);
         for (size_t i = 0; i < due.count; i++)
             flow_set_lease(flow, due.text[i], until[i]);
@@ -156,6 +157,7 @@ flow_give_back(struct flow *flow, struct flow_item *const *items, size_t count)
     struct cc_err err = { 0 };
     size_t leased = 0;
 
+    flow_debug(flow, "%zu %ss go back to the service unworked", count, flow->kind.title);
     for (size_t i = 0; i < count; i++) {
         ids[i] = items[i]->request_id;
         if (!items[i]->lease_lost)

@@ -190,6 +190,17 @@ def test_keys_are_tried_before_a_request_needs_them(setting):
     assert "seal bad" in connector.cli("status").stdout
 
 
+@pytest.mark.parametrize("level, ids", [("none", set()), ("admin", {90}), ("operational", {91}), ("all", {90, 91})])
+def test_debug_events_only_where_asked_for(setting, level, ids):
+    rig, service, token = setting
+    connector = rig.connector(service, token, overrides={"log.debug": level, "service.poll-wait": "1s"})
+    wait_event(connector, 5000)
+    for number in ids:
+        wait_event(connector, number)
+    assert connector.process.stop() == 0
+    assert {number for number in (90, 91) if events(connector, number)} == ids
+
+
 def full_log(size):
     """Numbered events in lines of 4 KiB, and how many; together exactly that size."""
     def line(number, length):
