@@ -58,7 +58,14 @@ cleanup() {
         say "what the connector and the service said last:" >&2
         as_root tail -n 15 "$work/connector.err" "$work/service.err" >&2 || true
     fi
-    [ -z "${work-}" ] || as_root rm -rf "$work"
+    if [ -n "${work-}" ]; then
+        if pgrep -f "^$work/usr/bin/" >/dev/null; then
+            say "demo.sh: processes were left behind: $(pgrep -f "^$work/usr/bin/" | tr '\n' ' ')" >&2
+            status=1
+        fi
+        as_root rm -rf "$work"
+    fi
+    [ "$status" != 0 ] || say "everything that was started is stopped and removed"
     exit "$status"
 }
 trap cleanup EXIT INT TERM
@@ -113,10 +120,10 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
 as_root install -o root -g "$SERVICE_USER" -m 0640 "$work/service.key" "$work/service/tls.key"
 as_root install -o root -g "$SERVICE_USER" -m 0640 "$work/client.secret.tmp" "$work/client.secret"
 rm -f "$work/client.secret.tmp" "$work/service.key"
-as_service "$bin/certconnector-tenant" --listen 127.0.0.1:0 --tenant "$tenant" --state "sqlite:$work/service/state.db" \
+(exec_service "$bin/certconnector-tenant" --listen 127.0.0.1:0 --tenant "$tenant" --state "sqlite:$work/service/state.db" \
     --tls-certificate "$work/service-ca.pem" --tls-key "$work/service/tls.key" --client-id "$client_id" \
     --client-secret-file "$work/client.secret" --admin-token-file "$work/service/admin.token" \
-    --ready-file "$work/service/port" >"$work/service.out" 2>"$work/service.err" &
+    --ready-file "$work/service/port") >"$work/service.out" 2>"$work/service.err" &
 service_pid=$!
 wait_until 20 "the service is ready" as_root test -s "$work/service/port"
 service_url=https://localhost:$(as_root cat "$work/service/port")
@@ -159,7 +166,7 @@ Contoso HSM/PFXEncryptionKey = pkcs11:object=pfx-import
 [log]
 directory = $work/log
 CONF
-as_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnectord" --config "$work/certconnector.conf" \
+(exec_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnectord" --config "$work/certconnector.conf") \
     >"$work/connector.out" 2>"$work/connector.err" &
 connector_pid=$!
 cli() {
@@ -335,6 +342,4 @@ if [ "$keep" = yes ]; then
     say "look around: sudo -u $SERVICE_USER env SOFTHSM2_CONF=$SOFTHSM2_CONF $bin/certconnector status --config $work/certconnector.conf"
     say "the event log is in $work/log; stop with: sudo kill $connector_pid $service_pid"
     disown -a
-else
-    say "everything that was started is stopped and removed"
 fi

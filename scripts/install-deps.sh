@@ -20,11 +20,11 @@ build_packages=(
     libssl-dev libcurl4-openssl-dev libjson-c-dev libmicrohttpd-dev libgnutls28-dev libinih-dev
     libsqlite3-dev libzstd-dev libsystemd-dev libp11-dev libp11-kit-dev
 )
-run_packages=(softhsm2 openssl ca-certificates curl jq util-linux)
+run_packages=(softhsm2 openssl ca-certificates curl jq procps util-linux)
 test_packages=(
     ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
-    opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd procps mandoc
+    opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")

@@ -34,6 +34,14 @@ as_service() {
     as_root setpriv --reuid "$SERVICE_USER" --regid "$SERVICE_USER" --clear-groups --inh-caps=-all -- "$@"
 }
 
+# The same in place of this shell, so that in a background subshell "$!" is the program's own process (or sudo's, which
+# hands signals on).
+exec_service() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo --)
+    exec "${sudo[@]}" setpriv --reuid "$SERVICE_USER" --regid "$SERVICE_USER" --clear-groups --inh-caps=-all -- "$@"
+}
+
 ensure_service_user() {
     getent group "$SERVICE_USER" >/dev/null || as_root groupadd --system "$SERVICE_USER"
     getent passwd "$SERVICE_USER" >/dev/null ||
