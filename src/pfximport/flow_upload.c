@@ -374,7 +374,7 @@ flow_has_admin_event(const struct flow_item *item)
 }
 
 static void
-flow_write_failure(struct flow *flow, const struct flow_item *item, struct event_fields *fields)
+flow_write_failure(struct flow *flow, const struct flow_item *item, struct event_fields fields)
 {
     struct cc_err why = { 0 };
 
@@ -383,9 +383,9 @@ flow_write_failure(struct flow *flow, const struct flow_item *item, struct event
                 "the service refused its result");
     else
         cc_err_set(&why, CC_DOM_SERVICE, item->result.error_code, "%s", item->result.detail);
-    fields->error = &why;
+    fields.error = &why;
     atomic_fetch_add(&flow->failed, 1);
-    eventlog_write(flow->log, flow->kind.event.request_failure, fields, "The %s %s failed: %s",
+    eventlog_write(flow->log, flow->kind.event.request_failure, &fields, "The %s %s failed: %s",
             flow->kind.title, item->request_id, cc_err_text(&why));
 }
 
@@ -403,7 +403,7 @@ flow_write_admin_event(struct flow *flow, const struct flow_item *item)
     if (!flow_has_admin_event(item))
         return;
     if (item->verdict != JOURNAL_ACCEPTED || item->result.outcome != JOURNAL_SUCCEEDED) {
-        flow_write_failure(flow, item, &fields);
+        flow_write_failure(flow, item, fields);
         return;
     }
     atomic_fetch_add(&flow->succeeded, 1);
