@@ -5,8 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-everything="base config eventlog store http pki hsm intune ca scep pkcs pfximport revocation update"
-workload="base eventlog store hsm pki ca intune"
+everything="base config eventlog store http pki hsm intune flow ca scep pkcs pfximport revocation update"
+workload="base eventlog store hsm pki ca intune flow"
 
 # ROOM: the rooms that it may include
 table="base:
@@ -17,6 +17,7 @@ http: base
 pki: base
 hsm: base pki
 intune: base http hsm pki
+flow: base eventlog store intune
 ca: base http hsm pki store
 scep: $workload http
 pkcs: $workload

@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "flow.h"
+#include "flow/flow.h"
 #include "pki/password.h"
 
 #define NAME_MAX_LEN 520 /* "providerName/keyName" */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The way of requests through a flow, against a service in this process, with work that does as it is told. */
 
-#include "pfximport/flow.h"
+#include "flow/flow.h"
 
 #include <ftw.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef TESTS_UNIT_PFXIMPORT_SERVICE_SIM_H
-#define TESTS_UNIT_PFXIMPORT_SERVICE_SIM_H
+#ifndef TESTS_UNIT_FLOW_SERVICE_SIM_H
+#define TESTS_UNIT_FLOW_SERVICE_SIM_H
 
 /*
  * A service in this process, over HTTP on loopback: sign-in, discovery, and one queue with leases.  It remembers what

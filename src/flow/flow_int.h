@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef PFXIMPORT_FLOW_INT_H
-#define PFXIMPORT_FLOW_INT_H
+#ifndef FLOW_FLOW_INT_H
+#define FLOW_FLOW_INT_H
 
 /*
  * Inside of a flow: the requests in hand, and who may touch what of them.
@@ -15,7 +15,7 @@
 #include <sys/queue.h>
 
 #include "base/pool.h"
-#include "flow.h"
+#include "flow/flow.h"
 
 #define FLOW_BATCH_MAX 100 /* of one call to the service */
 #define FLOW_PER_WORKER 4  /* requests in hand for each worker, so that none waits for a download */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef PFXIMPORT_FLOW_H
-#define PFXIMPORT_FLOW_H
+#ifndef FLOW_FLOW_H
+#define FLOW_FLOW_H
 
 /*
  * The way of requests from a queue of the service through a workload and back; knows nothing of what the work is.
@@ -96,7 +96,7 @@ CC_MUST int flow_start(const struct flow_kind *kind, const struct flow_settings 
 /* batch, poll_wait_ms and max_attempts, for what follows. */
 void flow_reconfigure(struct flow *flow, const struct flow_settings *settings);
 
-/* Ends and frees; accepts NULL.  See pfximport_stop(). */
+/* Ends and frees; accepts NULL.  What is begun ends and is uploaded within the time given, the rest goes back. */
 void flow_stop(struct flow *flow, int64_t drain_ms);
 
 struct flow_status {

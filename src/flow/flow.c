@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "flow.h"
+#include "flow/flow.h"
 #include "flow_int.h"
 
 #include <errno.h>
