@@ -48,6 +48,52 @@ struct config_pair {
     const char *value;
 };
 
+/* A list: "a, b, c" in the file. */
+struct config_list {
+    const char *const *item;
+    size_t count;
+};
+
+enum config_generation { CONFIG_GENERATE_HOST, CONFIG_GENERATE_TOKEN };
+enum config_error_codes { CONFIG_ERROR_CODES_NAME, CONFIG_ERROR_CODES_NUMBER };
+enum config_foreign { CONFIG_FOREIGN_LEAVE, CONFIG_FOREIGN_REFUSE };
+enum config_sid { CONFIG_SID_NONE, CONFIG_SID_EXTENSION, CONFIG_SID_URI };
+enum config_ca_kind { CONFIG_CA_LOCAL };
+
+/* [ca "NAME"] */
+struct config_ca {
+    const char *name;
+    enum config_ca_kind kind; /* needed */
+    const char *key;          /* PKCS#11 URI; default [keys] ca */
+    const char *ocsp_key;     /* PKCS#11 URI; default [keys] ocsp; NULL: no OCSP */
+    const char *digest;       /* "sha256" …; or NULL: by the key */
+    const char *profile;      /* [profile "…"] when a request names no template; or NULL */
+    const char *authority, *authority_name; /* as in the service's profiles; NULL: any */
+    int64_t crl_interval_ms;                /* default 1d */
+    int64_t crl_validity_ms;                /* default 7d */
+    int64_t delta_interval_ms;              /* default 0s: no delta CRLs */
+    int64_t ocsp_validity_ms;               /* default 1h */
+    struct config_list crl_urls, delta_crl_urls, issuer_urls,
+            ocsp_urls; /* for profiles that have none of their own */
+};
+
+/* [profile "NAME"] */
+struct config_profile {
+    const char *name;
+    int64_t validity_ms;                    /* default 365d */
+    int64_t backdate_ms;                    /* default 5m */
+    struct config_list key_usages;          /* default digitalSignature, keyEncipherment */
+    struct config_list extended_key_usages; /* default clientAuth */
+    struct config_list subject;             /* attributes; default empty: any */
+    struct config_list sans;                /* types; default upn, email, dns, uri, guid */
+    struct config_list san_domains;         /* default empty: any */
+    struct config_list keys;                /* default rsa2048, rsa3072, rsa4096, ecP256, ecP384 */
+    struct config_list policies;            /* default empty */
+    struct config_list crl_urls, delta_crl_urls, issuer_urls, ocsp_urls; /* default: the CA's */
+    enum config_sid sid;                                                 /* default none */
+    struct config_list templates; /* template names of requests; default: the profile's name */
+};
+
 struct config {
     struct {
         const char *name; /* default: the host's name */
@@ -96,6 +142,29 @@ struct config {
         unsigned batch; /* requests asked for at once, 1..100; default 50 */
     } pfx_import;
     struct {
+        const char *ca;      /* name of a [ca]; default the only one, else NULL */
+        const char *profile; /* name of a [profile]; default the only one, else NULL */
+        enum config_generation key_generation; /* default host */
+        unsigned key_pool;                     /* RSA-2048 keys kept ready; default 100 */
+        unsigned batch;                        /* 1..100; default 50 */
+    } pkcs;
+    struct {
+        const char *reason;       /* of RFC 5280, as spelled there; default "unspecified" */
+        const char *issuer_name;  /* filter; or NULL */
+        int64_t poll_interval_ms; /* default 60m */
+        unsigned max_requests;    /* 1..500; default 100 */
+        enum config_error_codes error_codes; /* default name */
+        enum config_foreign foreign;         /* default leave */
+    } revocation;
+    struct {
+        const char *listen;  /* of CRLs, CA certificates and OCSP; or NULL: nothing is published */
+        unsigned ocsp_cache; /* answers kept; default 4096 */
+    } publish;
+    struct config_ca *cas;
+    size_t ca_count;
+    struct config_profile *profiles;
+    size_t profile_count;
+    struct {
         const char *directory; /* default /var/log/certconnector */
         uint64_t max_size;     /* default 50 MiB */
         enum config_debug debug;
@@ -107,6 +176,10 @@ struct config {
 CC_MUST int config_load(const char *path, const char *const *overrides, size_t override_count,
         struct config **ret_config, struct cc_err *err);
 void config_free(struct config *config); /* accepts NULL */
+
+/* The [ca] and the [profile] of a name, or NULL. */
+const struct config_ca *config_ca_find(const struct config *config, const char *name);
+const struct config_profile *config_profile_find(const struct config *config, const char *name);
 
 /* URI of a role in [keys], or NULL. */
 const char *config_key(const struct config *config, const char *role);

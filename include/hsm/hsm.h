@@ -24,7 +24,9 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/secret.h"
+#include "pki/keyspec.h"
 #include "pki/password.h"
+#include "pki/pfx.h"
 
 struct hsm;
 
@@ -165,8 +167,9 @@ CC_MUST int hsm_key_get1_public(struct hsm_key *key, EVP_PKEY **ret_pkey, struct
  */
 struct hsm_reencrypt {
     enum hsm_reencrypt_mode mode;
+    bool enveloped; /* ciphertext is CMS EnvelopedData for the key, DER; else RSA with this padding */
     enum pki_padding padding;       /* of the ciphertext */
-    struct cc_bytes ciphertext;     /* exactly the key's length */
+    struct cc_bytes ciphertext;     /* exactly the key's length, unless it is enveloped */
     struct cc_bytes recipient;      /* certificate, DER */
     enum pki_password_form form;    /* of the output */
     enum pki_content_cipher cipher; /* for PKI_PASSWORD_CMS */
@@ -187,6 +190,42 @@ CC_MUST int hsm_seal(struct hsm_key *key, struct cc_bytes context, struct cc_byt
         struct cc_buf *ret_sealed, struct cc_err *err);
 CC_MUST int hsm_unseal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes sealed,
         struct cc_secret **ret_plain, struct cc_err *err);
+
+/*
+ * Key pairs of devices: made on the token or in the token process, and outside of these only sealed.
+ *
+ * seal: key of role HSM_ROLE_SEAL.  context: what the sealed form is bound to; the same in each call about one key.
+ * The private key is opened in the token process alone, in memory that is wiped.  A key made on the token
+ * (HSM_GENERATE_TOKEN) is a session object there and leaves it wrapped.  HSM_FAULT_UNSUPPORTED: this token cannot.
+ */
+enum hsm_generation { HSM_GENERATE_HOST, HSM_GENERATE_TOKEN };
+
+/* The sealed PKCS #8 and the SubjectPublicKeyInfo; appended. */
+CC_MUST int hsm_device_key_new(struct hsm_key *seal, enum pki_keyspec spec,
+        enum hsm_generation generation, struct cc_bytes context, struct cc_buf *ret_sealed,
+        struct cc_buf *ret_spki, struct cc_err *err);
+
+/* A PKCS #10 request signed by the key: subject and extensions as in pki_csr_build(). */
+CC_MUST int hsm_device_key_csr(struct hsm_key *seal, struct cc_bytes context,
+        struct cc_bytes sealed, struct cc_bytes subject, struct cc_bytes extensions,
+        struct cc_buf *ret_csr, struct cc_err *err);
+
+/*
+ * A PFX with a fresh random password, and that password encrypted for the recipient; the password itself never leaves
+ * the token process.  The certificate must be of the key (HSM_FAULT_INPUT).  Appended.
+ */
+struct hsm_device_pfx {
+    struct cc_bytes context, sealed;
+    struct cc_bytes certificate; /* DER */
+    struct cc_bytes chain;       /* certificates in DER, one behind the other */
+    const char *friendly_name;   /* or NULL */
+    enum pki_pfx_encryption encryption;
+    struct cc_bytes recipient; /* certificate, DER */
+    enum pki_password_form form;
+    enum pki_content_cipher cipher;
+};
+CC_MUST int hsm_device_key_pfx(struct hsm_key *seal, const struct hsm_device_pfx *parts,
+        struct cc_buf *ret_pfx, struct cc_buf *ret_password, struct cc_err *err);
 
 /* Random bytes of the token's generator; at most 4096. */
 CC_MUST int hsm_random(struct hsm *hsm, void *ret_data, size_t len, struct cc_err *err);

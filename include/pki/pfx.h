@@ -10,6 +10,7 @@
  * practice are tried: the bytes as ISO 8859-1 text (what Windows makes of them), and as UTF-8.
  */
 
+#include <openssl/types.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -48,5 +49,27 @@ CC_MUST int pki_pfx_check(struct cc_bytes pfx, struct cc_bytes password,
  */
 CC_MUST int pki_pfx_check_thumbprint(struct cc_bytes pfx, struct cc_bytes password,
         char ret_hex[PKI_THUMBPRINT_LEN], struct cc_err *err);
+
+/* pfxEncryption of the connector service. */
+enum pki_pfx_encryption {
+    PKI_PFX_AES256, /* PBES2, PBKDF2-HMAC-SHA-256, AES-256-CBC; MAC SHA-256 */
+    PKI_PFX_COMPAT  /* pbeWithSHAAnd3-KeyTripleDES-CBC; MAC SHA-1 */
+};
+
+/* "aes256", "compat"; -1 for another text. */
+int pki_pfx_encryption_parse(const char *name);
+
+/*
+ * A PFX of a key, its certificate (localKeyID links them) and the certificates above it.  password: ASCII.  chain:
+ * certificates in DER, one behind the other, may be empty.  friendly_name may be NULL.  Appended.
+ */
+struct pki_pfx_parts {
+    EVP_PKEY *key;
+    struct cc_bytes certificate, chain;
+    const char *friendly_name;
+    enum pki_pfx_encryption encryption;
+};
+CC_MUST int pki_pfx_build(const struct pki_pfx_parts *parts, struct cc_bytes password,
+        struct cc_buf *ret, struct cc_err *err);
 
 #endif
