@@ -13,8 +13,9 @@
  * is in hand from its download until its row is closed or forgotten.  What is in hand is bounded: no more is asked of
  * the service than workers will soon take, and nothing while the workload is not ready.
  *
- * After a crash the journal tells how far each request was.  Those not finished go back to the service and come again;
- * finished ones are uploaded again, which the service recognises; those reported get the admin event they lack.
+ * After a crash the journal tells how far each request was.  Finished ones are uploaded again, which the service
+ * recognises; those reported get the admin event they lack; those for which something was begun outside (flow_prepare())
+ * are worked on.  The others go back to the service and come again, or are worked on where nothing can go back.
  */
 
 #include <json-c/json.h>
@@ -26,13 +27,28 @@
 #include "base/err.h"
 #include "eventlog/eventlog.h"
 #include "intune/queue.h"
+#include "intune/service.h"
 #include "store/journal.h"
 
 struct flow;
+struct flow_item;
+
+/*
+ * Where requests come from that no queue with leases gives out: nothing is renewed or given back, and what is not
+ * answered comes again by itself.  arg is the workload's.
+ */
+struct flow_source {
+    int (*download)(void *arg, unsigned max, struct intune_work **ret_work, size_t *ret_count,
+            size_t *ret_malformed, struct cc_err *err);
+    int (*upload)(void *arg, const char *const *results, size_t count,
+            enum intune_verdict *ret_verdicts, struct cc_err *err);
+};
 
 /* What events and the journal say of a request; borrowed from its body, NULL: not known. */
 struct flow_about {
     const char *user, *device, *thumbprint;
+    const char *variant; /* which of the kind's variants it is; NULL: the first */
+    bool resumes; /* its body holds nothing secret: it is journaled, so that a crash does not send it back */
 };
 
 /* One request as the workload sees it; borrowed during the call. */
@@ -41,8 +57,17 @@ struct flow_request {
     const char *request_id;
     bool last_attempt; /* the service will not send it again: a failure is final */
     json_object *body;
+    const char *note;       /* of flow_prepare(), in this attempt or before a crash; NULL: none */
+    struct flow_item *item; /* for flow_prepare() */
 };
 
+/*
+ * Journals, durably, that something outside is about to be begun, and what must be known to look it up after a crash.
+ * From then on the request does not go back to the service but by FLOW_LATER.
+ */
+CC_MUST int flow_prepare(const struct flow_request *request, const char *note, struct cc_err *err);
+
+#define FLOW_DOWNLOAD_MAX 500
 #define FLOW_RESULT_MAX ((size_t)1024 * 1024) /* bytes of one result's JSON */
 #define FLOW_DETAIL_LEN 384
 
@@ -51,31 +76,66 @@ struct flow_result {
     enum journal_outcome outcome;
     enum intune_error_code error_code; /* of a failure */
     char detail[FLOW_DETAIL_LEN];      /* how it was done, or why it was not */
+    /* For events and the journal; "": not known. */
+    char thumbprint[41], serial_number[65], ca[65];
+    enum event_id event; /* instead of the variant's event of this outcome; 0: that one */
 };
 
-/* What a workload is.  The functions are called with the arg of the settings, from any thread. */
+/* What became of an attempt. */
+enum flow_outcome {
+    FLOW_FINISHED, /* well or badly: result is filled */
+    FLOW_LATER,    /* nothing was done, or what was begun is undone: tried again, or given back */
+    FLOW_UNKNOWN,  /* something may have been done outside: tried here until it is known */
+    FLOW_NOT_OURS /* left to other instances: forgotten here, without a result and without an admin event */
+};
+
+struct flow_events {
+    enum event_id download_success, download_failure, downloaded_request;
+    enum event_id work_success, work_failed_attempt, work_failure;
+    enum event_id upload_success, upload_failure, uploaded_request;
+    enum event_id request_success, request_failure;
+};
+
+/* Requests of one queue that are told apart in the event log. */
+struct flow_variant {
+    const char *name;  /* in the journal; NULL of the first */
+    const char *title; /* its requests in messages: "imported-PFX request" */
+    struct flow_events event;
+};
+
+/* A result that the service did not take. */
+struct flow_refused {
+    const char *request_id;
+    const char *serial_number, *ca; /* as the result said them; NULL: not known */
+};
+
+/* What a workload is.  The functions are called with the arg of flow_start(), from any thread. */
 struct flow_kind {
     enum intune_queue queue;
-    const char *workload; /* its name in the journal: "pfx-import" */
-    const char *title;    /* its requests in messages: "imported-PFX request" */
-    struct {
-        enum event_id download_success, download_failure, downloaded_request;
-        enum event_id work_success, work_failed_attempt, work_failure;
-        enum event_id upload_success, upload_failure, uploaded_request;
-        enum event_id request_success, request_failure;
-    } event;
+    const struct flow_source *source; /* instead of the queue; NULL: the queue */
+    const char *workload;             /* its name in the journal: "pfx-import" */
+    const struct flow_variant *variants;
+    size_t variant_count;
+    unsigned batch_max; /* the most that is asked for at once; 0: 100; at most FLOW_DOWNLOAD_MAX */
+
+    /* How long what cannot be done now is kept before it goes back; 0: 5 minutes; -1: for ever. */
+    int64_t keep_ms;
+    int64_t retry_max_ms; /* where the backoff of failed attempts ends; 0: 10 s */
 
     /* Whether work could be done now. */
     bool (*ready)(void *arg);
 
     void (*describe)(void *arg, json_object *body, struct flow_about *ret);
 
+    /* err says why on every outcome but success. */
+    enum flow_outcome (*work)(void *arg, const struct flow_request *request,
+            struct flow_result *ret, struct cc_err *err);
+
     /*
-     * Does the work, well or badly, and fills ret: 0.  -1: nothing could be done now and the request is as it was;
-     * err says why, and it is tried again.
+     * Undoes a success that the service did not take; -1: not now, it is tried again until it succeeds, across restarts.
+     * A request that another instance did is then forgotten, so that it is worked anew should it come again.  May be NULL.
      */
-    int (*work)(void *arg, const struct flow_request *request, struct flow_result *ret,
-            struct cc_err *err);
+    int (*withdraw)(void *arg, const struct flow_refused *refused, struct cc_err *err);
 };
 
 /* Strings are copied, the rest is borrowed and must outlive the flow. */
@@ -85,15 +145,16 @@ struct flow_settings {
     struct eventlog *log;
     const char *connector_id;
     unsigned workers;
-    unsigned batch; /* 1..100 */
+    unsigned batch; /* 1..100, or the kind's batch_max */
     int64_t poll_wait_ms;
+    int64_t poll_interval_ms; /* between two downloads, kept across restarts; 0: as soon as there is room */
     unsigned max_attempts;
 };
 
 CC_MUST int flow_start(const struct flow_kind *kind, const struct flow_settings *settings,
         void *arg, struct flow **ret_flow, struct cc_err *err);
 
-/* batch, poll_wait_ms and max_attempts, for what follows. */
+/* batch, poll_wait_ms, poll_interval_ms and max_attempts, for what follows. */
 void flow_reconfigure(struct flow *flow, const struct flow_settings *settings);
 
 /* Ends and frees; accepts NULL.  What is begun ends and is uploaded within the time given, the rest goes back. */

@@ -64,7 +64,11 @@ struct journal_entry {
     enum journal_verdict verdict;
     const char *user;
     const char *device;
-    const char *thumbprint;
+    const char *thumbprint;         /* what the request named, or the result */
+    const char *serial_number, *ca; /* of the result */
+    const char *
+            body; /* the request, for those that may be worked on after a crash; else NULL; gone when it ended */
+    const char *variant;    /* of the workload's requests, NULL: the usual */
     const char *note;       /* of journal_prepare(); gone when the work is done */
     const char *result;     /* JSON as uploaded */
     const char *error_code; /* of a failure, as on the wire */
@@ -96,6 +100,9 @@ enum journal_todo {
  *                                  or failed again, without verdict
  *   reported, closed    any other  else unchanged                                         REUPLOAD
  *
+ * An attempt of 0 means that the service counts none: it counts as higher where a failure is to be retried, and as the
+ * same everywhere else.
+ *
  * At a start everything that is received or prepared has no worker: whoever walks the journal then works those, and
  * takes BUSY for "I have it already".
  */
@@ -118,6 +125,7 @@ struct journal_finished {
     const char *result;
     const char *error_code;
     const char *detail;
+    const char *thumbprint, *serial_number, *ca; /* NULL: what is there stays */
 };
 CC_MUST int journal_finish_batch(struct store *store, const char *workload,
         const struct journal_finished *finished, size_t count, bool *ret_done, struct cc_err *err);
@@ -137,7 +145,11 @@ CC_MUST int journal_report(struct store *store, const char *workload,
 CC_MUST int journal_close(struct store *store, const char *workload, const char *const *request_ids,
         size_t count, struct cc_err *err);
 
-/* received -> gone: the request was given back to the service unworked. */
+/* reported -> gone: the result was withdrawn, as another instance's stands; should the request come again, it is new. */
+CC_MUST int journal_withdraw(struct store *store, const char *workload, const char *request_id,
+        struct cc_err *err);
+
+/* received, prepared -> gone: the request was given back to the service unworked. */
 CC_MUST int journal_forget(struct store *store, const char *workload,
         const char *const *request_ids, size_t count, struct cc_err *err);
 

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -23,6 +24,19 @@ copy_text(char **ret, const char *text, struct cc_err *err)
         return 0;
     *ret = cc_strdup(text, err);
     return *ret == NULL ? -1 : 0;
+}
+
+/* The first, or the one of this name; a name that nobody knows any more is the first too. */
+const struct flow_variant *
+flow_variant_find(const struct flow *flow, const char *name)
+{
+    for (size_t i = 0; name != NULL && i < flow->kind.variant_count; i++) {
+        const struct flow_variant *variant = &flow->kind.variants[i];
+
+        if (variant->name != NULL && strcmp(variant->name, name) == 0)
+            return variant;
+    }
+    return &flow->kind.variants[0];
 }
 
 struct flow_item *
@@ -38,6 +52,7 @@ flow_item_new(struct flow *flow, const char *request_context, const char *reques
     item->flow = flow;
     item->attempt = attempt;
     item->received = cc_clock_mono_ms();
+    item->variant = flow_variant_find(flow, about->variant);
     cc_buf_init(&item->result.json, FLOW_RESULT_MAX);
     if (copy_text(&item->request_context, request_context, err) != 0 ||
             copy_text(&item->request_id, request_id, err) != 0 ||
@@ -50,24 +65,55 @@ flow_item_new(struct flow *flow, const char *request_context, const char *reques
     return item;
 }
 
+/* The result, as far as the journal has it. */
+static int
+read_result(struct flow_item *item, const struct journal_entry *entry, struct cc_err *err)
+{
+    struct flow_result *result = &item->result;
+
+    if (entry->result != NULL && cc_buf_add_str(&result->json, entry->result, err) != 0)
+        return -1;
+    result->outcome = entry->outcome;
+    if (entry->outcome != JOURNAL_SUCCEEDED)
+        result->error_code = intune_error_code_parse(entry->error_code);
+    cc_strcpy(result->detail, sizeof(result->detail), entry->detail != NULL ? entry->detail : "");
+    cc_strcpy(result->serial_number, sizeof(result->serial_number),
+            entry->serial_number != NULL ? entry->serial_number : "");
+    cc_strcpy(result->ca, sizeof(result->ca), entry->ca != NULL ? entry->ca : "");
+    return 0;
+}
+
+/* The request itself, for those that are worked on after a crash. */
+static int
+read_request(struct flow_item *item, const struct journal_entry *entry, struct cc_err *err)
+{
+    if (copy_text(&item->note, entry->note, err) != 0)
+        return -1;
+    item->begun = item->note != NULL;
+    if (entry->body == NULL)
+        return 0;
+    item->body = cc_json_parse(entry->body, strlen(entry->body), err);
+    return item->body == NULL ? -1 : 0;
+}
+
 struct flow_item *
 flow_item_from_entry(struct flow *flow, const struct journal_entry *entry, struct cc_err *err)
 {
-    const struct flow_about about = { entry->user, entry->device, entry->thumbprint };
+    const struct flow_about about = {
+        .user = entry->user,
+        .device = entry->device,
+        .thumbprint = entry->thumbprint,
+        .variant = entry->variant,
+    };
     struct flow_item *item = flow_item_new(flow, entry->request_context, entry->request_id,
             entry->attempt, &about, err);
 
     if (item == NULL)
         return NULL;
-    if (entry->result != NULL && cc_buf_add_str(&item->result.json, entry->result, err) != 0) {
+    if (read_result(item, entry, err) != 0 || read_request(item, entry, err) != 0) {
         flow_item_free(item);
         return NULL;
     }
-    cc_strcpy(item->result.detail, sizeof(item->result.detail),
-            entry->detail != NULL ? entry->detail : "");
-    item->result.outcome = entry->outcome;
-    if (entry->outcome != JOURNAL_SUCCEEDED)
-        item->result.error_code = intune_error_code_parse(entry->error_code);
     item->verdict = entry->verdict;
     item->journaled = entry->state >= JOURNAL_ISSUED;
     item->reported = entry->state >= JOURNAL_REPORTED;
@@ -88,6 +134,7 @@ flow_item_free(struct flow_item *item)
     free(item->user);
     free(item->device);
     free(item->thumbprint);
+    free(item->note);
     free(item);
 }
 
@@ -104,14 +151,28 @@ flow_item_lease(struct flow_item *item, int64_t lease_until_ms)
 unsigned
 flow_unfinished(const struct flow *flow)
 {
-    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING];
+    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING] + flow->count[FLOW_WAITING];
 }
 
+/* Results do not wait for requests that wait themselves. */
 bool
 flow_gathered(const struct flow *flow)
 {
-    return flow->count[FLOW_DONE] >= flow->batch ||
-           (flow->count[FLOW_DONE] > 0 && flow_unfinished(flow) == 0);
+    return flow->count[FLOW_DONE] >= flow->batch || flow->count[FLOW_DONE] >= FLOW_BATCH_MAX ||
+           (flow->count[FLOW_DONE] > 0 &&
+                   flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING] == 0);
+}
+
+const char *
+flow_text(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
+const char *
+flow_thumbprint(const struct flow_item *item)
+{
+    return item->result.thumbprint[0] != '\0' ? item->result.thumbprint : item->thumbprint;
 }
 
 /* Wakes who waits for what has just changed; with the lock held. */
@@ -124,7 +185,7 @@ flow_signal(struct flow *flow, enum flow_stage stage)
         flow->done_since = cc_clock_mono_ms();
     if (first || flow_gathered(flow))
         pthread_cond_signal(&flow->done);
-    if (stage == FLOW_RETURNING)
+    if (stage == FLOW_RETURNING || stage == FLOW_WAITING || stage == FLOW_UNSETTLED)
         pthread_cond_broadcast(&flow->attend);
     if (flow->room_wanted > 0 && flow_unfinished(flow) < flow->room_wanted)
         pthread_cond_signal(&flow->room);
@@ -162,6 +223,50 @@ flow_item_remove(struct flow_item *item)
     TAILQ_REMOVE(&flow->items, item, link);
     flow->count[item->stage]--;
     flow_signal(flow, FLOW_STAGES);
+}
+
+bool
+flow_stays(const struct flow_item *item)
+{
+    return item->begun || !flow_has_leases(item->flow);
+}
+
+/* While we stop, what stays is left to the next start. */
+void
+flow_put_aside(struct flow_item *item)
+{
+    item->due = cc_deadline_in(FLOW_SERVICE_RETRY_MS);
+    flow_item_set_stage(item, flow_stays(item) ? FLOW_WAITING : FLOW_RETURNING);
+}
+
+void
+flow_queue(struct flow_item *item)
+{
+    if (!cc_pool_submit(item->flow->pool, flow_work, item))
+        flow_put_aside(item);
+}
+
+int
+flow_prepare(const struct flow_request *request, const char *note, struct cc_err *err)
+{
+    struct flow_item *item = request->item;
+    struct flow *flow = item->flow;
+    char *copy = cc_strdup(note, err);
+
+    if (copy == NULL)
+        return -1;
+    if (flow_store_said(flow,
+                journal_prepare(flow->store, flow->kind.workload, item->request_id, note, err),
+                err) != 0) {
+        free(copy);
+        return -1;
+    }
+    free(item->note);
+    item->note = copy;
+    pthread_mutex_lock(&flow->lock);
+    item->begun = true;
+    pthread_mutex_unlock(&flow->lock);
+    return 0;
 }
 
 /* ---- waiting ---- */
@@ -235,7 +340,8 @@ flow_service_said(struct flow *flow, int rc, const struct cc_err *err)
 void
 flow_debug(struct flow *flow, const char *fmt, ...)
 {
-    const struct event_type *type = event_type_get((int)flow->kind.event.request_success);
+    const struct event_type *type =
+            event_type_get((int)flow->kind.variants[0].event.request_success);
     char text[256];
     va_list ap;
 
@@ -268,13 +374,23 @@ at_most(unsigned value, unsigned most)
     return value < most ? value : most;
 }
 
+static unsigned
+batch_max(const struct flow *flow)
+{
+    if (flow->kind.batch_max == 0)
+        return FLOW_BATCH_MAX;
+    return at_most(flow->kind.batch_max, FLOW_DOWNLOAD_MAX);
+}
+
 void
 flow_reconfigure(struct flow *flow, const struct flow_settings *settings)
 {
     pthread_mutex_lock(&flow->lock);
-    flow->batch = at_most(settings->batch > 0 ? settings->batch : 1, FLOW_BATCH_MAX);
+    flow->batch = at_most(settings->batch > 0 ? settings->batch : 1, batch_max(flow));
     flow->poll_wait_ms = settings->poll_wait_ms;
+    flow->poll_interval_ms = settings->poll_interval_ms;
     flow->max_attempts = settings->max_attempts > 0 ? settings->max_attempts : 1;
+    pthread_cond_broadcast(&flow->room);
     pthread_mutex_unlock(&flow->lock);
 }
 
@@ -287,6 +403,7 @@ flow_thread_main(void *arg)
     pthread_mutex_lock(&thread->flow->lock);
     thread->ended = true;
     pthread_cond_broadcast(&thread->flow->idle);
+    pthread_cond_broadcast(&thread->flow->attend);
     pthread_mutex_unlock(&thread->flow->lock);
     return NULL;
 }

@@ -95,7 +95,9 @@ flow_comes_too_early(struct flow *flow, const struct intune_work *work)
 {
     const struct flow_item *item = flow_find(flow, work);
 
-    return item != NULL && (item->stage == FLOW_DONE || item->stage == FLOW_UPLOADING) &&
+    return item != NULL &&
+           (item->stage == FLOW_DONE || item->stage == FLOW_UPLOADING ||
+                   item->stage == FLOW_UNSETTLED || item->stage == FLOW_SETTLING) &&
            (item->attempt != work->attempt ||
                    strcmp(item->request_context, work->request_context) != 0);
 }
@@ -119,27 +121,21 @@ flow_sort_out(struct flow *flow, struct intune_work *work, size_t count)
     return kept;
 }
 
-/* With the lock held. */
-static void
-flow_queue(struct flow_item *item)
-{
-    if (!cc_pool_submit(item->flow->pool, flow_work, item))
-        flow_item_set_stage(item, FLOW_RETURNING);
-}
-
 /* With the lock held: a request in hand came again, under a new lease; one about to be given back is worked after all. */
 static int
 flow_take_again(struct flow_item *item, struct intune_work *work, struct cc_err *err)
 {
     char *context = NULL;
 
-    if (item->stage == FLOW_QUEUED || item->stage == FLOW_RETURNING) {
+    if (item->stage == FLOW_QUEUED || item->stage == FLOW_WAITING ||
+            item->stage == FLOW_RETURNING) {
         if ((context = cc_strdup(work->request_context, err)) == NULL)
             return -1;
         free(item->request_context);
         item->request_context = context;
     }
-    flow_item_lease(item, work->lease_until_ms);
+    if (flow_has_leases(item->flow))
+        flow_item_lease(item, work->lease_until_ms);
     item->attempt = work->attempt;
     if (item->stage == FLOW_RETURNING) {
         json_object_put(item->body);
@@ -163,7 +159,8 @@ flow_take_new(struct flow *flow, struct intune_work *work, const struct flow_abo
         return -1;
     item->body = work->body;
     work->body = NULL;
-    flow_item_lease(item, work->lease_until_ms);
+    if (flow_has_leases(flow))
+        flow_item_lease(item, work->lease_until_ms);
     pthread_mutex_lock(&flow->lock);
     flow_item_add(item, FLOW_QUEUED);
     flow_queue(item);
@@ -226,7 +223,8 @@ flow_take_stored(struct flow *flow, const struct intune_work *work, struct cc_er
         return -1;
     }
     pthread_mutex_lock(&flow->lock);
-    flow_item_lease(stored.item, work->lease_until_ms);
+    if (flow_has_leases(flow))
+        flow_item_lease(stored.item, work->lease_until_ms);
     flow_item_add(stored.item, FLOW_DONE);
     pthread_mutex_unlock(&flow->lock);
     return 0;
@@ -259,23 +257,45 @@ flow_take(struct flow *flow, struct intune_work *work, const struct flow_about *
 /* ---- a download ---- */
 
 static void
+flow_write_downloaded(struct flow *flow, const struct flow_variant *variant,
+        const struct intune_work *work, const struct flow_about *about)
+{
+    const struct event_fields fields = {
+        .request_id = work->request_id,
+        .user = about->user,
+        .device = about->device,
+        .thumbprint = about->thumbprint,
+    };
+
+    if (work->attempt > 0)
+        eventlog_write(flow->log, variant->event.downloaded_request, &fields,
+                "Downloaded the %s %s, attempt %d", variant->title, work->request_id,
+                work->attempt);
+    else
+        eventlog_write(flow->log, variant->event.downloaded_request, &fields,
+                "Downloaded the %s %s", variant->title, work->request_id);
+}
+
+/* One event for all of each variant, and one for each request. */
+static void
 flow_write_download_events(struct flow *flow, const struct intune_work *work,
         const struct flow_about *about, size_t count, int64_t began)
 {
     const struct event_fields batch = { .duration_ms = cc_clock_mono_ms() - began };
 
-    eventlog_write(flow->log, flow->kind.event.download_success, &batch, "Downloaded %zu %s%s",
-            count, flow->kind.title, count == 1 ? "" : "s");
-    for (size_t i = 0; i < count; i++) {
-        const struct event_fields fields = {
-            .request_id = work[i].request_id,
-            .user = about[i].user,
-            .device = about[i].device,
-            .thumbprint = about[i].thumbprint,
-        };
-        eventlog_write(flow->log, flow->kind.event.downloaded_request, &fields,
-                "Downloaded the %s %s, attempt %d", flow->kind.title, work[i].request_id,
-                work[i].attempt);
+    for (size_t v = 0; v < flow->kind.variant_count; v++) {
+        const struct flow_variant *variant = &flow->kind.variants[v];
+        size_t mine = 0;
+
+        for (size_t i = 0; i < count; i++)
+            mine += flow_variant_find(flow, about[i].variant) == variant;
+        if (mine == 0)
+            continue;
+        eventlog_write(flow->log, variant->event.download_success, &batch, "Downloaded %zu %s%s",
+                mine, variant->title, mine == 1 ? "" : "s");
+        for (size_t i = 0; i < count; i++)
+            if (flow_variant_find(flow, about[i].variant) == variant)
+                flow_write_downloaded(flow, variant, &work[i], &about[i]);
     }
 }
 
@@ -284,8 +304,8 @@ flow_write_download_failure(struct flow *flow, const struct cc_err *err, const c
 {
     const struct event_fields fields = { .error = err };
 
-    eventlog_write(flow->log, flow->kind.event.download_failure, &fields, "%s: %s", what,
-            cc_err_text(err));
+    eventlog_write(flow->log, flow->kind.variants[0].event.download_failure, &fields, "%s: %s",
+            what, cc_err_text(err));
 }
 
 /* There are leases to keep that it does not know of. */
@@ -297,38 +317,96 @@ flow_wake_keeper(struct flow *flow)
     pthread_mutex_unlock(&flow->lock);
 }
 
-/* Journals what came and takes it in; the journal first, as a request that it does not know must not be begun. */
+/* The text of a request that may be worked on after a crash; *ret_text is yours to free. */
 static int
-flow_admit(struct flow *flow, struct intune_work *work, const struct flow_about *about,
-        size_t count, int64_t began, struct cc_err *err)
+flow_body_text(const struct intune_work *work, const struct flow_about *about, char **ret_text,
+        struct cc_err *err)
 {
-    struct journal_entry entries[FLOW_BATCH_MAX] = { 0 };
-    enum journal_todo todo[FLOW_BATCH_MAX];
-    int64_t now = cc_clock_now_ms();
-    int rc;
+    struct cc_buf text = CC_BUF_INIT(FLOW_BODY_MAX);
+    int rc = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        entries[i] = (struct journal_entry){
+    if (about->resumes) {
+        rc = cc_json_write(work->body, &text, err);
+        if (rc == 0)
+            rc = (*ret_text = cc_strdup(cc_buf_str(&text), err)) == NULL ? -1 : 0;
+    }
+    cc_buf_free(&text);
+    return rc;
+}
+
+/* What came, and what is known of it. */
+struct flow_batch_in {
+    struct intune_work *work;
+    struct flow_about *about;
+    struct journal_entry *entries;
+    enum journal_todo *todo;
+    char **bodies;
+    size_t count;
+    int64_t began;
+};
+
+static void
+flow_batch_in_free(struct flow_batch_in *in)
+{
+    for (size_t i = 0; in->bodies != NULL && i < in->count; i++)
+        free(in->bodies[i]);
+    free(in->bodies);
+    free(in->about);
+    free(in->entries);
+    free(in->todo);
+}
+
+static int
+flow_batch_in_fill(struct flow *flow, struct flow_batch_in *in, struct cc_err *err)
+{
+    int64_t now = cc_clock_now_ms();
+
+    in->about = calloc(in->count, sizeof(*in->about));
+    in->entries = calloc(in->count, sizeof(*in->entries));
+    in->todo = calloc(in->count, sizeof(*in->todo));
+    in->bodies = calloc(in->count, sizeof(*in->bodies));
+    if (in->about == NULL || in->entries == NULL || in->todo == NULL || in->bodies == NULL)
+        return cc_err_nomem(err);
+    for (size_t i = 0; i < in->count; i++) {
+        const struct intune_work *work = &in->work[i];
+        struct flow_about *about = &in->about[i];
+
+        flow->kind.describe(flow->arg, work->body, about);
+        if (flow_body_text(work, about, &in->bodies[i], err) != 0)
+            return cc_err_in(err, "request %s", work->request_id);
+        in->entries[i] = (struct journal_entry){
             .workload = flow->kind.workload,
-            .request_id = work[i].request_id,
-            .request_context = work[i].request_context,
-            .attempt = work[i].attempt,
-            .user = about[i].user,
-            .device = about[i].device,
-            .thumbprint = about[i].thumbprint,
-            .lease_until_ms = work[i].lease_until_ms,
+            .request_id = work->request_id,
+            .request_context = work->request_context,
+            .attempt = work->attempt,
+            .user = about->user,
+            .device = about->device,
+            .thumbprint = about->thumbprint,
+            .body = in->bodies[i],
+            .variant = about->variant,
+            .lease_until_ms = work->lease_until_ms,
             .received_ms = now,
         };
     }
+    return 0;
+}
+
+/* Journals what came and takes it in; the journal first, as a request that it does not know must not be begun. */
+static int
+flow_admit(struct flow *flow, struct flow_batch_in *in, struct cc_err *err)
+{
+    int rc;
+
     pthread_mutex_lock(&flow->admission);
-    rc = flow_store_said(flow, journal_receive(flow->store, entries, count, todo, err), err);
+    rc = flow_store_said(flow, journal_receive(flow->store, in->entries, in->count, in->todo, err),
+            err);
     if (rc == 0)
-        flow_write_download_events(flow, work, about, count, began);
-    for (size_t i = 0; i < count && rc == 0; i++) {
+        flow_write_download_events(flow, in->work, in->about, in->count, in->began);
+    for (size_t i = 0; i < in->count && rc == 0; i++) {
         struct cc_err one = { 0 };
 
         /* What could not be taken in comes again when its lease is over. */
-        if (flow_take(flow, &work[i], &about[i], todo[i], &one) != 0)
+        if (flow_take(flow, &in->work[i], &in->about[i], in->todo[i], &one) != 0)
             flow_write_download_failure(flow, &one, "A downloaded request could not be taken in");
     }
     pthread_mutex_unlock(&flow->admission);
@@ -340,9 +418,11 @@ flow_admit(struct flow *flow, struct intune_work *work, const struct flow_about 
 static void
 flow_refuse(struct flow *flow, const struct intune_work *work, size_t count)
 {
-    const char *contexts[FLOW_BATCH_MAX];
+    const char *contexts[FLOW_DOWNLOAD_MAX];
     struct cc_err err = { 0 };
 
+    if (!flow_has_leases(flow))
+        return;
     for (size_t i = 0; i < count; i++)
         contexts[i] = work[i].request_context;
     if (intune_queue_release(flow->intune, flow->kind.queue, flow->connector_id, contexts, count,
@@ -354,22 +434,22 @@ static int
 flow_take_download(struct flow *flow, struct intune_work *work, size_t count, int64_t began,
         struct cc_err *err)
 {
-    struct flow_about about[FLOW_BATCH_MAX] = { 0 };
-    size_t kept = flow_sort_out(flow, work, count);
+    struct flow_batch_in in = { .work = work, .began = began };
+    int rc = 0;
 
-    if (kept < count) {
-        flow_refuse(flow, work + kept, count - kept);
+    in.count = flow_sort_out(flow, work, count);
+    if (in.count < count) {
+        flow_refuse(flow, work + in.count, count - in.count);
         (void)flow_pause(flow, FLOW_RETRY_MS, false);
     }
-    if ((count = kept) == 0)
+    if (in.count == 0)
         return 0;
-    for (size_t i = 0; i < count; i++)
-        flow->kind.describe(flow->arg, work[i].body, &about[i]);
-    if (flow_admit(flow, work, about, count, began, err) != 0) {
-        flow_refuse(flow, work, count);
-        return -1;
+    if (flow_batch_in_fill(flow, &in, err) != 0 || flow_admit(flow, &in, err) != 0) {
+        flow_refuse(flow, work, in.count);
+        rc = -1;
     }
-    return 0;
+    flow_batch_in_free(&in);
+    return rc;
 }
 
 static int
@@ -378,14 +458,14 @@ flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_e
     struct intune_work *work = NULL;
     size_t count = 0, malformed = 0;
     int64_t began = cc_clock_mono_ms();
-    int rc = intune_queue_download(flow->intune, flow->kind.queue, flow->connector_id, max,
-            poll_wait_ms, &work, &count, &malformed, err);
+    int rc = flow_source_download(flow, max, poll_wait_ms, &work, &count, &malformed, err);
 
+    flow_note_poll(flow);
     if (flow_service_said(flow, rc, err) != 0)
         return -1;
     atomic_store(&flow->last_download_ms, cc_clock_now_ms());
-    flow_debug(flow, "Asked for up to %u %ss: %zu came after %lld ms", max, flow->kind.title, count,
-            (long long)(cc_clock_mono_ms() - began));
+    flow_debug(flow, "Asked for up to %u %ss: %zu came after %lld ms", max,
+            flow->kind.variants[0].title, count, (long long)(cc_clock_mono_ms() - began));
     if (malformed > 0) {
         struct cc_err lacking = { 0 };
 
@@ -393,7 +473,7 @@ flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_e
                 malformed);
         flow_write_download_failure(flow, &lacking, "Requests were skipped");
     }
-    if (count > FLOW_BATCH_MAX)
+    if (count > FLOW_DOWNLOAD_MAX)
         rc = cc_err_set(err, CC_DOM_INPUT, 0, "the service sent %zu requests", count);
     else if (count > 0)
         rc = flow_take_download(flow, work, count, began, err);
@@ -409,7 +489,8 @@ flow_downloader(struct flow *flow)
     unsigned max;
 
     flow_recover(flow);
-    while ((max = flow_wait_room(flow, &poll_wait_ms)) > 0) {
+    flow_read_poll(flow);
+    while (flow_wait_poll(flow) && (max = flow_wait_room(flow, &poll_wait_ms)) > 0) {
         struct cc_err err = { 0 };
 
         if (flow_download(flow, max, poll_wait_ms, &err) == 0) {

@@ -5,9 +5,9 @@
 /*
  * Inside of a flow: the requests in hand, and who may touch what of them.
  *
- * A request's stage says who has it: nobody (queued, done, returning: then only under the lock) or one thread
- * (working: a worker; uploading: an uploader), which reads and writes it freely but for the fields that the lock
- * guards.  Lock order: admission, then lock.
+ * A request's stage says who has it: nobody (queued, waiting, done, unsettled, returning: then only under the lock) or
+ * one thread (working, settling: a worker; uploading: an uploader), which reads and writes it freely but for the fields
+ * that the lock guards.  Lock order: admission, then lock.
  */
 
 #include <pthread.h>
@@ -17,11 +17,12 @@
 #include "base/pool.h"
 #include "flow/flow.h"
 
-#define FLOW_BATCH_MAX 100 /* of one call to the service */
+#define FLOW_BATCH_MAX 100 /* results of one upload, leases of one call */
 #define FLOW_PER_WORKER 4  /* requests in hand for each worker, so that none waits for a download */
 #define FLOW_QUEUE_MAX                                                                             \
-    ((size_t)3 * FLOW_BATCH_MAX) /* waiting for workers, whatever the settings say */
-#define FLOW_UPLOADERS 2         /* so that one journals while the other waits for the service */
+    ((size_t)3 * FLOW_DOWNLOAD_MAX)        /* waiting for workers, whatever the settings say */
+#define FLOW_BODY_MAX ((size_t)512 * 1024) /* bytes of a request in the journal */
+#define FLOW_UPLOADERS 2  /* so that one journals while the other waits for the service */
 #define FLOW_GATHER_MS 25 /* how long a result waits for its neighbours, while there are any */
 #define FLOW_KEEP_MS                                                                               \
     (5 * INT64_C(60) * 1000) /* how long what cannot be done now is kept before it goes back */
@@ -37,8 +38,11 @@
 enum flow_stage {
     FLOW_QUEUED,    /* waits for a worker */
     FLOW_WORKING,   /* a worker has it */
+    FLOW_WAITING,   /* waits for the time of its next try */
     FLOW_DONE,      /* its result waits for an uploader */
     FLOW_UPLOADING, /* an uploader has it */
+    FLOW_UNSETTLED, /* its result was not taken and is to be withdrawn; waits for the time of the next try */
+    FLOW_SETTLING,  /* a worker withdraws it */
     FLOW_RETURNING, /* not to be worked here: the keeper gives it back and forgets it */
     FLOW_STAGES
 };
@@ -51,9 +55,14 @@ struct flow_item {
     int64_t lease_begin, lease_end; /* monotonic, guarded by lock; end 0: no lease to keep */
     char *request_context;          /* guarded by lock while queued or returning */
     char *request_id, *user, *device, *thumbprint; /* constant */
+    const struct flow_variant *variant;            /* constant */
     int attempt;                                   /* guarded by lock */
     int64_t received;                              /* monotonic, constant */
     json_object *body;                             /* NULL after the work */
+    char *note;     /* of flow_prepare(), or the journal's; NULL: none */
+    bool begun;     /* something may have been done outside; guarded by lock */
+    unsigned tries; /* that came to nothing, of the work or of withdrawing it */
+    int64_t due;    /* of the next, monotonic; guarded by lock */
     struct flow_result result;
     bool journaled; /* the result stands in the journal */
     bool reported;  /* the row was reported before, or closed even */
@@ -98,6 +107,8 @@ struct flow {
     int64_t done_since;   /* monotonic: when there began to be results that wait for an uploader */
     unsigned batch;
     int64_t poll_wait_ms;
+    int64_t poll_interval_ms;
+    int64_t polled_ms; /* wall time of the last download, before a restart too; 0: never */
     unsigned max_attempts;
     bool stopping; /* no new work; what is done is still uploaded */
     bool closing;  /* the time to upload is over */
@@ -114,11 +125,14 @@ struct flow {
 
 /* ---- items ---- */
 
+/* The variant of this name, the first for NULL. */
+const struct flow_variant *flow_variant_find(const struct flow *flow, const char *name);
+
 /* Not yet in hand.  Copies what it is given. */
 struct flow_item *flow_item_new(struct flow *flow, const char *request_context,
         const char *request_id, int attempt, const struct flow_about *about, struct cc_err *err);
 
-/* With the result that stands in the journal. */
+/* With what stands in the journal: result, or request and note. */
 struct flow_item *flow_item_from_entry(struct flow *flow, const struct journal_entry *entry,
         struct cc_err *err);
 void flow_item_free(struct flow_item *item);
@@ -132,8 +146,21 @@ void flow_item_set_stage(struct flow_item *item, enum flow_stage stage);
 void flow_item_remove(struct flow_item *item);
 unsigned flow_unfinished(const struct flow *flow);
 
+/* With the lock held: to a worker, or, when none can take it, aside for a while or back. */
+void flow_queue(struct flow_item *item);
+
+/* With the lock held: not to be worked on now; back to the service, unless only we know what was begun. */
+void flow_put_aside(struct flow_item *item);
+
+/* Whether the request stays in the journal when it is not worked on to its end. */
+bool flow_stays(const struct flow_item *item);
+
 /* Whether there are results that need not wait for more: a batch of them, or no more will come. */
 bool flow_gathered(const struct flow *flow);
+
+/* What events say of a request: its result's where there is one; NULL for "". */
+const char *flow_text(const char *text);
+const char *flow_thumbprint(const struct flow_item *item);
 
 /* ---- waiting ---- */
 
@@ -157,14 +184,36 @@ int flow_service_said(struct flow *flow, int rc, const struct cc_err *err);
 
 /* ---- the steps, a file each ---- */
 
+/* flow_source.c: the queue, or what is there instead of it. */
+CC_MUST int flow_source_download(struct flow *flow, unsigned max, int64_t wait_ms,
+        struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed,
+        struct cc_err *err);
+CC_MUST int flow_source_upload(struct flow *flow, const char *const *results, size_t count,
+        enum intune_verdict *ret_verdicts, struct cc_err *err);
+bool flow_has_leases(const struct flow *flow);
+
+/* What the store knows of the last download, when downloads have an interval. */
+void flow_read_poll(struct flow *flow);
+
+/* Waits until the time of the next download; false: we stop. */
+bool flow_wait_poll(struct flow *flow);
+void flow_note_poll(struct flow *flow);
+
 /* flow_recover.c: what the journal holds at start.  Gives up when the flow stops. */
 void flow_recover(struct flow *flow);
 
-/* flow_download.c, flow_work.c, flow_keep.c, flow_upload.c */
+/* flow_download.c, flow_work.c, flow_settle.c, flow_keep.c, flow_upload.c */
 void flow_downloader(struct flow *flow);
 void flow_work(void *item);
+void flow_settle(void *item);
 void flow_keeper(struct flow *flow);
 void flow_uploader(struct flow *flow);
+
+/* flow_settle.c: whether the result is to be withdrawn, its verdict standing in the journal. */
+bool flow_must_settle(const struct flow_item *item);
+
+/* With the lock held: tried again after a while. */
+void flow_settle_later(struct flow_item *item);
 
 /* flow_upload.c: the admin event of an uploaded request, when it is ours to write; to be synced before its row is closed. */
 void flow_write_admin_event(struct flow *flow, const struct flow_item *item);

@@ -9,8 +9,8 @@
 #include "base/text.h"
 
 /*
- * What the keeper does: it renews leases when a third of their time is gone, and gives back to the service what will
- * not be worked here.
+ * What the keeper does: it renews leases when a third of their time is gone, has waiting requests tried again when
+ * their time has come, and gives back to the service what will not be worked here.
  */
 
 /* Contexts of up to one call; copies, as their requests may go at any time. */
@@ -43,7 +43,8 @@ contexts_add(struct flow_contexts *contexts, const char *text)
 static bool
 flow_holds_lease(const struct flow_item *item)
 {
-    return item->lease_end != 0 && item->stage != FLOW_RETURNING;
+    return item->lease_end != 0 && item->stage != FLOW_RETURNING && item->stage != FLOW_UNSETTLED &&
+           item->stage != FLOW_SETTLING;
 }
 
 static int64_t
@@ -52,13 +53,14 @@ flow_renew_at(const struct flow_item *item)
     return item->lease_begin + (item->lease_end - item->lease_begin) / 3;
 }
 
-/* With the lock held. */
+/* With the lock held.  What was begun is brought to its end all the same. */
 static void
 flow_lose_lease(struct flow_item *item)
 {
     item->lease_end = 0;
     item->lease_lost = true;
-    pthread_cond_broadcast(&item->flow->attend);
+    if (item->stage == FLOW_WAITING && !flow_stays(item))
+        flow_item_set_stage(item, FLOW_RETURNING);
 }
 
 /* With the lock held: what is to be renewed now; leases whose time is over are lost. */
@@ -117,7 +119,7 @@ flow_renew(struct flow *flow)
         cc_log(CC_LOG_WARNING, "flow", "renewing %zu leases: %s", due.count, cc_err_text(&err));
         renewed = false;
     } else {
-        flow_debug(flow, "Renewed the leases of %zu %ss", due.count, flow->kind.title);
+        flow_debug(flow, "Renewed the leases of %zu %ss", due.count, flow->kind.variants[0].title);
         pthread_mutex_lock(&flow->lock);
         for (size_t i = 0; i < due.count; i++)
             flow_set_lease(flow, due.text[i], until[i]);
@@ -157,10 +159,11 @@ flow_give_back(struct flow *flow, struct flow_item *const *items, size_t count)
     struct cc_err err = { 0 };
     size_t leased = 0;
 
-    flow_debug(flow, "%zu %ss go back to the service unworked", count, flow->kind.title);
+    flow_debug(flow, "%zu %ss go back to the service unworked", count,
+            flow->kind.variants[0].title);
     for (size_t i = 0; i < count; i++) {
         ids[i] = items[i]->request_id;
-        if (!items[i]->lease_lost)
+        if (!items[i]->lease_lost && flow_has_leases(flow))
             contexts[leased++] = items[i]->request_context;
     }
     if (leased > 0 && intune_queue_release(flow->intune, flow->kind.queue, flow->connector_id,
@@ -175,16 +178,28 @@ flow_give_back(struct flow *flow, struct flow_item *const *items, size_t count)
         cc_log(CC_LOG_ERROR, "flow", "forgetting %zu requests: %s", count, cc_err_text(&err));
 }
 
+/*
+ * With the lock held: whether there is something to give back, and it may be given back now.  As we stop, a download
+ * that is still under way would only fetch it again.
+ */
+static bool
+flow_may_return(const struct flow *flow)
+{
+    return flow->count[FLOW_RETURNING] > 0 &&
+           (!flow->stopping || flow->downloader.ended || !flow->downloader.started);
+}
+
 /* False when there was nothing to give back. */
 static bool
 flow_return_some(struct flow *flow)
 {
     struct flow_item *items[FLOW_BATCH_MAX];
-    size_t count;
+    size_t count = 0;
 
     pthread_mutex_lock(&flow->admission);
     pthread_mutex_lock(&flow->lock);
-    count = flow_take_returning(flow, items);
+    if (flow_may_return(flow))
+        count = flow_take_returning(flow, items);
     pthread_mutex_unlock(&flow->lock);
     if (count > 0)
         flow_give_back(flow, items, count);
@@ -194,23 +209,75 @@ flow_return_some(struct flow *flow)
     return count > 0;
 }
 
+/* ---- what waits for its time ---- */
+
+/* With the lock held. */
+static bool
+flow_waits(const struct flow_item *item)
+{
+    return item->stage == FLOW_WAITING || item->stage == FLOW_UNSETTLED;
+}
+
+/* With the lock held: what will not be tried any more here, as we stop or have tried long enough. */
+static bool
+flow_gives_up(const struct flow_item *item, int64_t now)
+{
+    const struct flow *flow = item->flow;
+    int64_t keep_ms = flow->kind.keep_ms != 0 ? flow->kind.keep_ms : FLOW_KEEP_MS;
+
+    if (item->stage != FLOW_WAITING || flow_stays(item))
+        return false;
+    return flow->stopping || (keep_ms > 0 && now - item->received >= keep_ms);
+}
+
+/* Those whose time has come go to the workers; while we stop, none does. */
+static void
+flow_wake_waiting(struct flow *flow)
+{
+    int64_t now = cc_clock_mono_ms();
+    struct flow_item *item;
+
+    pthread_mutex_lock(&flow->lock);
+    TAILQ_FOREACH(item, &flow->items, link)
+    {
+        if (flow_gives_up(item, now)) {
+            flow_item_set_stage(item, FLOW_RETURNING);
+        } else if (flow_waits(item) && item->due <= now && !flow->stopping) {
+            bool work = item->stage == FLOW_WAITING;
+
+            flow_item_set_stage(item, work ? FLOW_QUEUED : FLOW_SETTLING);
+            if (work)
+                flow_queue(item);
+            else if (!cc_pool_submit(flow->pool, flow_settle, item))
+                flow_settle_later(item);
+        }
+    }
+    pthread_mutex_unlock(&flow->lock);
+}
+
 /* ---- the thread ---- */
 
 /* With the lock held: milliseconds until the keeper has something to do. */
 static int64_t
 flow_keeper_idle_ms(struct flow *flow, int64_t not_before)
 {
-    int64_t now = cc_clock_mono_ms(), next = now + FLOW_SERVICE_RETRY_MAX_MS;
+    int64_t now = cc_clock_mono_ms(), renew = now + FLOW_SERVICE_RETRY_MAX_MS, due = renew;
     struct flow_item *item;
 
     TAILQ_FOREACH(item, &flow->items, link)
     {
-        if (flow_holds_lease(item) && flow_renew_at(item) < next)
-            next = flow_renew_at(item);
+        if (flow_holds_lease(item) && flow_renew_at(item) < renew)
+            renew = flow_renew_at(item);
+        if (flow_gives_up(item, now))
+            due = now;
+        else if (flow_waits(item) && !flow->stopping && item->due < due)
+            due = item->due;
     }
-    if (next < not_before)
-        next = not_before;
-    return next > now ? next - now : 0;
+    if (renew < not_before)
+        renew = not_before;
+    if (due < renew)
+        renew = due;
+    return renew > now ? renew - now : 0;
 }
 
 /* Waits until there is something to do; false when all is over. */
@@ -220,14 +287,14 @@ flow_keeper_wait(struct flow *flow, int64_t not_before)
     bool go;
 
     pthread_mutex_lock(&flow->lock);
-    while (!flow->closing && flow->count[FLOW_RETURNING] == 0) {
+    while (!flow->closing && !flow_may_return(flow)) {
         int64_t ms = flow_keeper_idle_ms(flow, not_before);
 
         if (ms == 0)
             break;
         flow_wait(flow, &flow->attend, ms);
     }
-    go = !flow->closing || flow->count[FLOW_RETURNING] > 0;
+    go = !flow->closing || flow_may_return(flow);
     pthread_mutex_unlock(&flow->lock);
     return go;
 }
@@ -239,6 +306,7 @@ flow_keeper(struct flow *flow)
     int64_t not_before = 0;
 
     while (flow_keeper_wait(flow, not_before)) {
+        flow_wake_waiting(flow);
         while (flow_return_some(flow))
             continue;
         if (cc_clock_mono_ms() < not_before)

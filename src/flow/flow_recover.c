@@ -10,38 +10,57 @@
 /* How long before a row was made its admin event is looked for, as the clock may have been set back since. */
 #define FLOW_EVENT_SLACK_MS (24 * INT64_C(3600) * 1000)
 
+enum {
+    FLOW_FOUND_RETURNING,
+    FLOW_FOUND_RESUMING,
+    FLOW_FOUND_FINISHED,
+    FLOW_FOUND_REPORTED,
+    FLOW_FOUND
+};
+
 /* What the journal held, by what is to be done with it. */
 struct flow_found {
     struct flow *flow;
-    struct flow_items unfinished; /* received, prepared: given back */
-    struct flow_items finished;   /* issued, failed: uploaded again */
-    struct flow_items reported;   /* closed once their admin event stands */
-    size_t count[3];
+    struct flow_items returning; /* received: given back */
+    struct flow_items resuming;  /* begun, or of no queue: worked on */
+    struct flow_items finished;  /* issued, failed: uploaded again */
+    struct flow_items reported;  /* closed once their admin event stands */
+    size_t count[FLOW_FOUND];
     struct cc_err *err;
 };
+
+static struct flow_items *
+flow_found_list(struct flow_found *found, int which)
+{
+    struct flow_items *lists[FLOW_FOUND] = { &found->returning, &found->resuming, &found->finished,
+        &found->reported };
+
+    return lists[which];
+}
 
 static int
 flow_on_row(void *arg, const struct journal_entry *entry)
 {
     struct flow_found *found = arg;
-    struct flow_items *list = &found->finished;
+    int which = FLOW_FOUND_FINISHED;
     struct flow_item *item = flow_item_from_entry(found->flow, entry, found->err);
 
     if (item == NULL)
         return -1;
     if (entry->state == JOURNAL_RECEIVED || entry->state == JOURNAL_PREPARED) {
-        list = &found->unfinished;
-        found->count[0]++;
+        bool resumes = item->body != NULL && flow_stays(item);
+
+        which = resumes ? FLOW_FOUND_RESUMING : FLOW_FOUND_RETURNING;
+        if (flow_has_leases(found->flow))
+            flow_item_lease(item, entry->lease_until_ms);
     } else if (entry->state == JOURNAL_REPORTED) {
-        list = &found->reported;
+        which = FLOW_FOUND_REPORTED;
         /* Looked up below: a row that is not closed may lack its event. */
         item->silent = false;
         item->received = entry->received_ms;
-        found->count[2]++;
-    } else {
-        found->count[1]++;
     }
-    TAILQ_INSERT_TAIL(list, item, link);
+    found->count[which]++;
+    TAILQ_INSERT_TAIL(flow_found_list(found, which), item, link);
     return 0;
 }
 
@@ -71,9 +90,8 @@ flow_read_journal(struct flow *flow, struct flow_found *found)
                 err.domain == CC_DOM_NONE)
             return true;
         cc_log(CC_LOG_ERROR, "flow", "reading the journal: %s", cc_err_text(&err));
-        flow_free_all(&found->unfinished);
-        flow_free_all(&found->finished);
-        flow_free_all(&found->reported);
+        for (int which = 0; which < FLOW_FOUND; which++)
+            flow_free_all(flow_found_list(found, which));
         if (!flow_pause(flow,
                     cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
                     false))
@@ -124,18 +142,27 @@ static int
 flow_close_reported(struct flow *flow, const struct flow_reported *reported, struct cc_err *err)
 {
     bool found[FLOW_BATCH_MAX];
+    const char *ids[FLOW_BATCH_MAX];
+    size_t count = 0;
 
     if (eventlog_find_admin_events(flow->log, reported->id, reported->count, reported->since, found,
                 err) != 0)
         return -1;
     for (size_t i = 0; i < reported->count; i++) {
+        struct flow_item *item = reported->item[i];
+
+        item->silent = found[i];
+        if (flow_must_settle(item))
+            continue;
         if (!found[i])
-            flow_write_admin_event(flow, reported->item[i]);
+            flow_write_admin_event(flow, item);
+        ids[count++] = reported->id[i];
     }
+    if (count == 0)
+        return 0;
     if (eventlog_sync(flow->log, err) != 0)
         return -1;
-    return flow_store_said(flow,
-            journal_close(flow->store, flow->kind.workload, reported->id, reported->count, err),
+    return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, ids, count, err),
             err);
 }
 
@@ -159,6 +186,20 @@ flow_close_until_done(struct flow *flow, const struct flow_reported *reported)
     }
 }
 
+/* Those that are closed go; those that are to be withdrawn are. */
+static void
+flow_let_go_reported(struct flow *flow, struct flow_item *item, bool go)
+{
+    if (!go || !flow_must_settle(item)) {
+        flow_item_free(item);
+        return;
+    }
+    item->received = cc_clock_mono_ms();
+    pthread_mutex_lock(&flow->lock);
+    flow_item_add(item, FLOW_UNSETTLED);
+    pthread_mutex_unlock(&flow->lock);
+}
+
 static void
 flow_close_all_reported(struct flow *flow, struct flow_items *items)
 {
@@ -168,7 +209,7 @@ flow_close_all_reported(struct flow *flow, struct flow_items *items)
     while (go && flow_take_reported(items, &reported)) {
         go = flow_close_until_done(flow, &reported);
         for (size_t i = 0; i < reported.count; i++)
-            flow_item_free(reported.item[i]);
+            flow_let_go_reported(flow, reported.item[i], go);
     }
     flow_free_all(items);
 }
@@ -178,19 +219,25 @@ flow_recover(struct flow *flow)
 {
     struct flow_found found = {
         .flow = flow,
-        .unfinished = TAILQ_HEAD_INITIALIZER(found.unfinished),
+        .returning = TAILQ_HEAD_INITIALIZER(found.returning),
+        .resuming = TAILQ_HEAD_INITIALIZER(found.resuming),
         .finished = TAILQ_HEAD_INITIALIZER(found.finished),
         .reported = TAILQ_HEAD_INITIALIZER(found.reported),
     };
+    const size_t *count = found.count;
 
     if (!flow_read_journal(flow, &found))
         return;
-    if (found.count[0] + found.count[1] + found.count[2] > 0)
+    if (count[FLOW_FOUND_RETURNING] + count[FLOW_FOUND_RESUMING] + count[FLOW_FOUND_FINISHED] +
+                    count[FLOW_FOUND_REPORTED] >
+            0)
         eventlog_write(flow->log, EVENT_JOURNAL_RESUMED, NULL,
-                "Resumed from the journal: %zu %ss go back to the service, %zu results are uploaded, "
-                "%zu answers are reported",
-                found.count[0], flow->kind.title, found.count[1], found.count[2]);
-    flow_hand_over(flow, &found.unfinished, FLOW_RETURNING);
+                "Resumed from the journal: %zu %ss go back to the service, %zu are worked on, "
+                "%zu results are uploaded, %zu answers are reported",
+                count[FLOW_FOUND_RETURNING], flow->kind.variants[0].title,
+                count[FLOW_FOUND_RESUMING], count[FLOW_FOUND_FINISHED], count[FLOW_FOUND_REPORTED]);
+    flow_hand_over(flow, &found.returning, FLOW_RETURNING);
+    flow_hand_over(flow, &found.resuming, FLOW_WAITING);
     flow_hand_over(flow, &found.finished, FLOW_DONE);
     flow_close_all_reported(flow, &found.reported);
 }

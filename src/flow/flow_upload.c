@@ -113,6 +113,9 @@ flow_journal_results(struct flow *flow, struct flow_batch *batch, struct cc_err 
                                   ? NULL
                                   : intune_error_code_name(result->error_code),
             .detail = result->detail,
+            .thumbprint = flow_text(result->thumbprint),
+            .serial_number = flow_text(result->serial_number),
+            .ca = flow_text(result->ca),
         };
     }
     if (count > 0 && flow_store_said(flow,
@@ -183,15 +186,33 @@ flow_verdict_text(enum journal_verdict verdict)
     return "refused";
 }
 
+/* Of these, those of one variant. */
+static size_t
+flow_count_variant(struct flow_item *const *items, size_t count, const struct flow_variant *variant)
+{
+    size_t mine = 0;
+
+    for (size_t i = 0; i < count; i++)
+        mine += items[i]->variant == variant;
+    return mine;
+}
+
+/* One event for all of each variant; request_id: of the one that is at fault, or NULL. */
 static void
-flow_write_upload_failure(struct flow *flow, const char *request_id, size_t count,
-        const struct cc_err *err)
+flow_write_upload_failure(struct flow *flow, struct flow_item *const *items, size_t count,
+        const char *request_id, const struct cc_err *err)
 {
     const struct event_fields fields = { .request_id = request_id, .error = err };
 
-    eventlog_write(flow->log, flow->kind.event.upload_failure, &fields,
-            "Uploading %zu result%s of %ss failed: %s", count, count == 1 ? "" : "s",
-            flow->kind.title, cc_err_text(err));
+    for (size_t v = 0; v < flow->kind.variant_count; v++) {
+        const struct flow_variant *variant = &flow->kind.variants[v];
+        size_t mine = flow_count_variant(items, count, variant);
+
+        if (mine > 0)
+            eventlog_write(flow->log, variant->event.upload_failure, &fields,
+                    "Uploading %zu result%s of %ss failed: %s", mine, mine == 1 ? "" : "s",
+                    variant->title, cc_err_text(err));
+    }
 }
 
 /* A result that the service will not speak of is not sent for ever. */
@@ -203,7 +224,7 @@ flow_note_unanswered(struct flow *flow, struct flow_item *item)
     if (item->verdict != JOURNAL_NO_VERDICT || ++item->unanswered < FLOW_UNANSWERED_MAX)
         return;
     cc_err_set(&silence, CC_DOM_INPUT, 0, "the service's answers say nothing of this result");
-    flow_write_upload_failure(flow, item->request_id, 1, &silence);
+    flow_write_upload_failure(flow, &item, 1, item->request_id, &silence);
     item->verdict = JOURNAL_UNKNOWN;
 }
 
@@ -217,10 +238,7 @@ flow_upload_items(struct flow *flow, struct flow_item *const *items, size_t coun
 
     for (size_t i = 0; i < count; i++)
         results[i] = cc_buf_str(&items[i]->result.json);
-    if (flow_service_said(flow,
-                intune_queue_upload(flow->intune, flow->kind.queue, flow->connector_id, results,
-                        count, verdicts, err),
-                err) != 0)
+    if (flow_service_said(flow, flow_source_upload(flow, results, count, verdicts, err), err) != 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
         items[i]->verdict = flow_verdict(verdicts[i]);
@@ -252,7 +270,7 @@ flow_upload_alone(struct flow *flow, struct flow_item *item, struct cc_err *err)
         *err = refusal;
         return -1;
     }
-    flow_write_upload_failure(flow, item->request_id, 1, &refusal);
+    flow_write_upload_failure(flow, &item, 1, item->request_id, &refusal);
     item->verdict = JOURNAL_UNKNOWN;
     return 0;
 }
@@ -265,7 +283,7 @@ flow_upload(struct flow *flow, struct flow_batch *batch, struct cc_err *err)
     batch->began = cc_clock_mono_ms();
     if (flow_upload_items(flow, batch->item, batch->count, err) == 0)
         return 0;
-    flow_write_upload_failure(flow, NULL, batch->count, err);
+    flow_write_upload_failure(flow, batch->item, batch->count, NULL, err);
     if (!flow_upload_refused(err))
         return -1;
     cc_err_clear(err);
@@ -291,24 +309,38 @@ flow_put_back_unanswered(struct flow *flow, struct flow_batch *batch)
     batch->count = kept;
 }
 
+static struct event_fields
+flow_upload_fields(const struct flow_item *item)
+{
+    return (struct event_fields){
+        .request_id = item->request_id,
+        .user = item->user,
+        .device = item->device,
+        .thumbprint = flow_thumbprint(item),
+        .serial_number = flow_text(item->result.serial_number),
+        .ca = flow_text(item->result.ca),
+    };
+}
+
 static void
 flow_write_upload_events(struct flow *flow, const struct flow_batch *batch)
 {
-    const struct event_fields fields = { .duration_ms = cc_clock_mono_ms() - batch->began };
+    const struct event_fields all = { .duration_ms = cc_clock_mono_ms() - batch->began };
 
-    eventlog_write(flow->log, flow->kind.event.upload_success, &fields,
-            "Uploaded %zu result%s of %ss", batch->count, batch->count == 1 ? "" : "s",
-            flow->kind.title);
+    for (size_t v = 0; v < flow->kind.variant_count; v++) {
+        const struct flow_variant *variant = &flow->kind.variants[v];
+        size_t mine = flow_count_variant(batch->item, batch->count, variant);
+
+        if (mine > 0)
+            eventlog_write(flow->log, variant->event.upload_success, &all,
+                    "Uploaded %zu result%s of %ss", mine, mine == 1 ? "" : "s", variant->title);
+    }
     for (size_t i = 0; i < batch->count; i++) {
         const struct flow_item *item = batch->item[i];
-        const struct event_fields one = {
-            .request_id = item->request_id,
-            .user = item->user,
-            .device = item->device,
-            .thumbprint = item->thumbprint,
-        };
-        eventlog_write(flow->log, flow->kind.event.uploaded_request, &one,
-                "The result of the %s %s was %s", flow->kind.title, item->request_id,
+        const struct event_fields one = flow_upload_fields(item);
+
+        eventlog_write(flow->log, item->variant->event.uploaded_request, &one,
+                "The result of the %s %s was %s", item->variant->title, item->request_id,
                 flow_verdict_text(item->verdict));
     }
 }
@@ -385,21 +417,16 @@ flow_write_failure(struct flow *flow, const struct flow_item *item, struct event
         cc_err_set(&why, CC_DOM_SERVICE, item->result.error_code, "%s", item->result.detail);
     fields.error = &why;
     atomic_fetch_add(&flow->failed, 1);
-    eventlog_write(flow->log, flow->kind.event.request_failure, &fields, "The %s %s failed: %s",
-            flow->kind.title, item->request_id, cc_err_text(&why));
+    eventlog_write(flow->log, item->variant->event.request_failure, &fields, "The %s %s failed: %s",
+            item->variant->title, item->request_id, cc_err_text(&why));
 }
 
 void
 flow_write_admin_event(struct flow *flow, const struct flow_item *item)
 {
-    struct event_fields fields = {
-        .request_id = item->request_id,
-        .user = item->user,
-        .device = item->device,
-        .thumbprint = item->thumbprint,
-        .deferred = true,
-    };
+    struct event_fields fields = flow_upload_fields(item);
 
+    fields.deferred = true;
     if (!flow_has_admin_event(item))
         return;
     if (item->verdict != JOURNAL_ACCEPTED || item->result.outcome != JOURNAL_SUCCEEDED) {
@@ -407,12 +434,34 @@ flow_write_admin_event(struct flow *flow, const struct flow_item *item)
         return;
     }
     atomic_fetch_add(&flow->succeeded, 1);
-    eventlog_write(flow->log, flow->kind.event.request_success, &fields,
-            "The %s %s was fulfilled and its result accepted: %s", flow->kind.title,
+    eventlog_write(flow->log, item->variant->event.request_success, &fields,
+            "The %s %s was fulfilled and its result accepted: %s", item->variant->title,
             item->request_id, item->result.detail);
 }
 
 /* ---- a batch from done to closed ---- */
+
+/* Those whose result is to be withdrawn: workers do that. */
+static void
+flow_part_unsettled(struct flow *flow, struct flow_batch *batch)
+{
+    size_t kept = 0;
+
+    pthread_mutex_lock(&flow->lock);
+    for (size_t i = 0; i < batch->count; i++) {
+        struct flow_item *item = batch->item[i];
+
+        if (flow_must_settle(item)) {
+            item->due = 0;
+            item->tries = 0;
+            flow_item_set_stage(item, FLOW_UNSETTLED);
+        } else {
+            batch->item[kept++] = item;
+        }
+    }
+    pthread_mutex_unlock(&flow->lock);
+    batch->count = kept;
+}
 
 static void
 flow_bring_to_end(struct flow *flow, struct flow_batch *batch)
@@ -425,6 +474,9 @@ flow_bring_to_end(struct flow *flow, struct flow_batch *batch)
     flow_put_back_unanswered(flow, batch);
     flow_write_upload_events(flow, batch);
     if (!flow_until_done(flow, batch, "journaling the upload", flow_journal_reports))
+        return;
+    flow_part_unsettled(flow, batch);
+    if (batch->count == 0)
         return;
     for (size_t i = 0; i < batch->count; i++)
         flow_write_admin_event(flow, batch->item[i]);

@@ -4,9 +4,9 @@
 #include "base/clock.h"
 #include "base/text.h"
 
-/* What a worker does: one request, tried until it is finished, or until it is better given back. */
+/* What a worker does: one request, tried once; when nothing came of it, it waits for its next try. */
 
-/* Takes the request out of the queue; false when it is not to be worked any more. */
+/* Takes the request out of the queue; false when it is not to be worked now. */
 static bool
 flow_begin(struct flow_item *item, bool *ret_last_attempt)
 {
@@ -14,11 +14,38 @@ flow_begin(struct flow_item *item, bool *ret_last_attempt)
     bool go;
 
     pthread_mutex_lock(&flow->lock);
-    go = !flow->stopping && !item->lease_lost;
-    flow_item_set_stage(item, go ? FLOW_WORKING : FLOW_RETURNING);
+    go = !flow->stopping && (!item->lease_lost || flow_stays(item));
+    if (go)
+        flow_item_set_stage(item, FLOW_WORKING);
+    else
+        flow_put_aside(item);
     *ret_last_attempt = item->attempt >= (int)flow->max_attempts;
     pthread_mutex_unlock(&flow->lock);
     return go;
+}
+
+static int64_t
+flow_retry_ms(struct flow_item *item)
+{
+    int64_t most = item->flow->kind.retry_max_ms;
+
+    return cc_backoff_ms(item->tries++, FLOW_RETRY_MS, most > 0 ? most : FLOW_RETRY_MAX_MS);
+}
+
+/* Nothing came of this try: it waits for the next, or goes back as the keeper sees fit. */
+static void
+flow_try_later(struct flow_item *item, bool begun)
+{
+    struct flow *flow = item->flow;
+
+    pthread_mutex_lock(&flow->lock);
+    item->begun = begun;
+    item->due = cc_deadline_in(flow_retry_ms(item));
+    if (item->lease_lost && !flow_stays(item))
+        flow_item_set_stage(item, FLOW_RETURNING);
+    else
+        flow_item_set_stage(item, FLOW_WAITING);
+    pthread_mutex_unlock(&flow->lock);
 }
 
 static void
@@ -26,30 +53,11 @@ flow_end(struct flow_item *item, enum flow_stage stage)
 {
     struct flow *flow = item->flow;
 
+    json_object_put(item->body);
+    item->body = NULL;
     pthread_mutex_lock(&flow->lock);
     flow_item_set_stage(item, stage);
     pthread_mutex_unlock(&flow->lock);
-}
-
-/* Waits before the next try; false when the request is to be given back. */
-static bool
-flow_wait_retry(struct flow_item *item, unsigned tries)
-{
-    struct flow *flow = item->flow;
-    int64_t until = cc_deadline_in(cc_backoff_ms(tries, FLOW_RETRY_MS, FLOW_RETRY_MAX_MS));
-    bool kept;
-
-    pthread_mutex_lock(&flow->lock);
-    for (;;) {
-        int64_t now = cc_clock_mono_ms();
-
-        kept = !flow->stopping && !item->lease_lost && now - item->received < FLOW_KEEP_MS;
-        if (!kept || now >= until)
-            break;
-        flow_wait(flow, &flow->attend, until - now);
-    }
-    pthread_mutex_unlock(&flow->lock);
-    return kept;
 }
 
 static struct event_fields
@@ -59,7 +67,9 @@ flow_fields(const struct flow_item *item, int64_t began, const struct cc_err *er
         .request_id = item->request_id,
         .user = item->user,
         .device = item->device,
-        .thumbprint = item->thumbprint,
+        .thumbprint = flow_thumbprint(item),
+        .serial_number = flow_text(item->result.serial_number),
+        .ca = flow_text(item->result.ca),
         .duration_ms = cc_clock_mono_ms() - began,
         .error = err,
     };
@@ -74,22 +84,24 @@ flow_fields(const struct flow_item *item, int64_t began, const struct cc_err *er
 static void
 flow_write_result_event(struct flow_item *item, int64_t began, const struct cc_err *err)
 {
-    const struct flow_kind *kind = &item->flow->kind;
+    const struct flow_variant *variant = item->variant;
     const struct flow_result *result = &item->result;
     const char *outcome = "was done";
-    enum event_id id = kind->event.work_success;
+    enum event_id id = variant->event.work_success;
     struct event_fields fields =
             flow_fields(item, began, result->outcome == JOURNAL_SUCCEEDED ? NULL : err);
 
     if (result->outcome == JOURNAL_FAILED_RETRYABLE) {
-        id = kind->event.work_failed_attempt;
+        id = variant->event.work_failed_attempt;
         outcome = "failed and will be tried again";
     } else if (result->outcome == JOURNAL_FAILED_FINAL) {
-        id = kind->event.work_failure;
+        id = variant->event.work_failure;
         outcome = "failed";
     }
-    eventlog_write(item->flow->log, id, &fields, "The %s %s %s: %s", kind->title, item->request_id,
-            outcome, result->detail);
+    if (result->event != 0)
+        id = result->event;
+    eventlog_write(item->flow->log, id, &fields, "The %s %s %s: %s", variant->title,
+            item->request_id, outcome, result->detail);
 }
 
 static void
@@ -97,48 +109,41 @@ flow_write_attempt_event(struct flow_item *item, int64_t began, const struct cc_
 {
     struct event_fields fields = flow_fields(item, began, err);
 
-    eventlog_write(item->flow->log, item->flow->kind.event.work_failed_attempt, &fields,
-            "The %s %s cannot be done now and will be tried again: %s", item->flow->kind.title,
+    eventlog_write(item->flow->log, item->variant->event.work_failed_attempt, &fields,
+            "The %s %s cannot be done now and will be tried again: %s", item->variant->title,
             item->request_id, cc_err_text(err));
-}
-
-/* One try; 0 when the request is finished, well or badly. */
-static int
-flow_try(struct flow_item *item, bool last_attempt)
-{
-    struct flow *flow = item->flow;
-    const struct flow_request request = {
-        .request_context = item->request_context,
-        .request_id = item->request_id,
-        .last_attempt = last_attempt,
-        .body = item->body,
-    };
-    int64_t began = cc_clock_mono_ms();
-    struct cc_err err = { 0 };
-
-    if (flow->kind.work(flow->arg, &request, &item->result, &err) != 0) {
-        flow_write_attempt_event(item, began, &err);
-        return -1;
-    }
-    flow_write_result_event(item, began, &err);
-    return 0;
 }
 
 void
 flow_work(void *arg)
 {
     struct flow_item *item = arg;
-    bool last_attempt;
+    struct flow_request request = { .request_id = item->request_id, .item = item };
+    int64_t began = cc_clock_mono_ms();
+    struct cc_err err = { 0 };
+    enum flow_outcome outcome;
 
-    if (!flow_begin(item, &last_attempt))
+    if (!flow_begin(item, &request.last_attempt))
         return;
-    for (unsigned tries = 0; flow_try(item, last_attempt) != 0; tries++) {
-        if (!flow_wait_retry(item, tries)) {
-            flow_end(item, FLOW_RETURNING);
-            return;
-        }
+    request.request_context = item->request_context;
+    request.body = item->body;
+    request.note = item->note;
+    item->result.event = (enum event_id)0;
+    outcome = item->flow->kind.work(item->flow->arg, &request, &item->result, &err);
+    switch (outcome) {
+    case FLOW_FINISHED:
+        flow_write_result_event(item, began, &err);
+        flow_end(item, FLOW_DONE);
+        break;
+    case FLOW_LATER:
+    case FLOW_UNKNOWN:
+        flow_write_attempt_event(item, began, &err);
+        flow_try_later(item, outcome == FLOW_UNKNOWN);
+        break;
+    case FLOW_NOT_OURS:
+        flow_debug(item->flow, "The %s %s is left to other instances: %s", item->variant->title,
+                item->request_id, cc_err_text(&err));
+        flow_end(item, FLOW_RETURNING);
+        break;
     }
-    json_object_put(item->body);
-    item->body = NULL;
-    flow_end(item, FLOW_DONE);
 }

@@ -293,7 +293,7 @@ kind_describe(void *arg, json_object *body, struct flow_about *ret)
     ret->thumbprint = text_of(body, "thumbprint", 128);
 }
 
-static int
+static enum flow_outcome
 kind_work(void *arg, const struct flow_request *request, struct flow_result *ret,
         struct cc_err *err)
 {
@@ -301,7 +301,7 @@ kind_work(void *arg, const struct flow_request *request, struct flow_result *ret
     struct task task = { .password = CC_BUF_INIT(OUTPUT_MAX) };
     struct intune_pfx_result result = { .request_context = request->request_context };
     struct fault fault = { .code = INTUNE_OK };
-    int rc = 0;
+    enum flow_outcome outcome = FLOW_FINISHED;
 
     intune_pfx_request_init(&task.wire);
     cc_buf_reset(&ret->json);
@@ -314,15 +314,13 @@ kind_work(void *arg, const struct flow_request *request, struct flow_result *ret
         fill_failure(&fault, err, &result, ret);
     }
     if (fault.later || intune_pfx_result_write(&result, &ret->json, err) != 0)
-        rc = -1;
+        outcome = FLOW_LATER;
     cc_buf_free(&task.password);
     intune_pfx_request_free(&task.wire);
-    return rc;
+    return outcome;
 }
 
-static const struct flow_kind kind = {
-    .queue = INTUNE_QUEUE_PFX_IMPORT,
-    .workload = "pfx-import",
+static const struct flow_variant variant = {
     .title = "imported-PFX request",
     .event = {
         .download_success = EVENT_PKCS_IMPORT_DOWNLOAD_SUCCESS,
@@ -337,6 +335,13 @@ static const struct flow_kind kind = {
         .request_success = EVENT_PKCS_IMPORT_REQUEST_SUCCESS,
         .request_failure = EVENT_PKCS_IMPORT_REQUEST_FAILURE,
     },
+};
+
+static const struct flow_kind kind = {
+    .queue = INTUNE_QUEUE_PFX_IMPORT,
+    .workload = "pfx-import",
+    .variants = &variant,
+    .variant_count = 1,
     .ready = kind_ready,
     .describe = kind_describe,
     .work = kind_work,

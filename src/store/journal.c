@@ -60,14 +60,15 @@ insert_new(struct db_conn *conn, const struct journal_entry *entry, int64_t now_
 
     if (db_exec(conn,
                 "INSERT INTO journal (workload, request_id, request_context, attempt, state,"
-                " outcome, verdict, user_name, device, thumbprint, lease_until_ms, received_ms,"
-                " updated_ms) VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10)"
+                " outcome, verdict, user_name, device, thumbprint, body, variant, lease_until_ms,"
+                " received_ms, updated_ms)"
+                " VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10, $11, $12)"
                 " ON CONFLICT (workload, request_id) DO NOTHING",
                 DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id),
                         DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
                         DB_INT(entry->attempt), DB_TEXT(entry->user), DB_TEXT(entry->device),
-                        DB_TEXT(entry->thumbprint), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
-                        DB_INT(now_ms)),
+                        DB_TEXT(entry->thumbprint), DB_TEXT(entry->body), DB_TEXT(entry->variant),
+                        DB_INT(entry->lease_until_ms), DB_INT(now_ms), DB_INT(now_ms)),
                 &changes, err) != 0)
         return -1;
     *ret_inserted = changes == 1;
@@ -132,12 +133,15 @@ reopen(struct db_conn *conn, const struct journal_entry *entry, const struct kno
         return -1;
     return change_row(conn,
             "UPDATE journal SET state = 1, outcome = 0, verdict = 0, request_context = $1,"
-            " attempt = $2, lease_until_ms = $3, received_ms = $4, updated_ms = $5, note = NULL,"
-            " result = NULL, error_code = NULL, detail = NULL"
-            " WHERE workload = $6 AND request_id = $7 AND state IN (5, 6) AND outcome = 3",
+            " attempt = $2, lease_until_ms = $3, received_ms = $4, updated_ms = $5, body = $6,"
+            " variant = $7, thumbprint = $8, note = NULL, result = NULL, error_code = NULL,"
+            " detail = NULL, serial_number = NULL, ca = NULL"
+            " WHERE workload = $9 AND request_id = $10 AND state IN (5, 6) AND outcome = 3",
             DB_PARAMS(DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
                     DB_INT(entry->attempt), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
-                    DB_INT(now_ms), DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
+                    DB_INT(now_ms), DB_TEXT(entry->body), DB_TEXT(entry->variant),
+                    DB_TEXT(entry->thumbprint), DB_TEXT(entry->workload),
+                    DB_TEXT(entry->request_id)),
             entry->request_id, "ended in a failure to be retried", err);
 }
 
@@ -179,7 +183,8 @@ receive_known(struct db_conn *conn, const struct journal_entry *entry, int64_t n
         return 0;
     case JOURNAL_REPORTED:
     case JOURNAL_CLOSED:
-        if (known.outcome == JOURNAL_FAILED_RETRYABLE && entry->attempt > known.attempt) {
+        if (known.outcome == JOURNAL_FAILED_RETRYABLE &&
+                (entry->attempt > known.attempt || entry->attempt == 0)) {
             *ret_todo = JOURNAL_DO;
             return reopen(conn, entry, &known, now_ms, err);
         }
@@ -268,7 +273,7 @@ struct finishing {
     bool *done;
 };
 
-/* The note of what was begun has served its purpose. */
+/* The request and the note of what was begun have served their purpose. */
 static int
 finish_row(struct db_conn *conn, const struct finishing *f, const struct journal_finished *row,
         bool *ret_done, struct cc_err *err)
@@ -278,10 +283,12 @@ finish_row(struct db_conn *conn, const struct finishing *f, const struct journal
 
     if (db_exec(conn,
                 "UPDATE journal SET state = $1, outcome = $2, result = $3, error_code = $4,"
-                " detail = $5, updated_ms = $6, note = NULL"
-                " WHERE workload = $7 AND request_id = $8 AND state IN (1, 2)",
+                " detail = $5, updated_ms = $6, thumbprint = COALESCE($7, thumbprint),"
+                " serial_number = $8, ca = $9, note = NULL, body = NULL"
+                " WHERE workload = $10 AND request_id = $11 AND state IN (1, 2)",
                 DB_PARAMS(DB_INT(state), DB_INT(row->outcome), DB_TEXT(row->result),
                         DB_TEXT(row->error_code), DB_TEXT(row->detail), DB_INT(f->now_ms),
+                        DB_TEXT(row->thumbprint), DB_TEXT(row->serial_number), DB_TEXT(row->ca),
                         DB_TEXT(f->workload), DB_TEXT(row->request_id)),
                 &changes, err) != 0)
         return -1;
@@ -320,7 +327,13 @@ journal_finish(struct store *store, const char *workload, const char *request_id
         enum journal_outcome outcome, const char *result, const char *error_code,
         const char *detail, struct cc_err *err)
 {
-    const struct journal_finished finished = { request_id, outcome, result, error_code, detail };
+    const struct journal_finished finished = {
+        .request_id = request_id,
+        .outcome = outcome,
+        .result = result,
+        .error_code = error_code,
+        .detail = detail,
+    };
     bool done = false;
 
     if (journal_finish_batch(store, workload, &finished, 1, &done, err) != 0)
@@ -425,8 +438,10 @@ forget(struct db_conn *conn, void *arg, struct cc_err *err)
         const char *id = batch->request_ids[i];
 
         if (change_row(conn,
-                    "DELETE FROM journal WHERE workload = $1 AND request_id = $2 AND state = 1",
-                    DB_PARAMS(DB_TEXT(batch->workload), DB_TEXT(id)), id, "received", err) != 0)
+                    "DELETE FROM journal WHERE workload = $1 AND request_id = $2"
+                    " AND state IN (1, 2)",
+                    DB_PARAMS(DB_TEXT(batch->workload), DB_TEXT(id)), id, "received or prepared",
+                    err) != 0)
             return -1;
     }
     return 0;
@@ -441,6 +456,26 @@ journal_forget(struct store *store, const char *workload, const char *const *req
     return count == 0 ? 0 : db_write(store->db, forget, &batch, err);
 }
 
+static int
+withdraw(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct working *w = arg;
+
+    return change_row(conn,
+            "DELETE FROM journal WHERE workload = $1 AND request_id = $2 AND state = 5",
+            DB_PARAMS(DB_TEXT(w->workload), DB_TEXT(w->request_id)), w->request_id, "reported",
+            err);
+}
+
+int
+journal_withdraw(struct store *store, const char *workload, const char *request_id,
+        struct cc_err *err)
+{
+    struct working working = { .workload = workload, .request_id = request_id };
+
+    return db_write(store->db, withdraw, &working, err);
+}
+
 /* ---- reading ---- */
 
 struct reading {
@@ -452,7 +487,8 @@ struct reading {
 
 #define ENTRY_COLUMNS                                                                              \
     "workload, request_id, request_context, attempt, state, outcome, verdict, user_name, device,"  \
-    " thumbprint, note, result, error_code, detail, lease_until_ms, received_ms, updated_ms"
+    " thumbprint, note, result, error_code, detail, lease_until_ms, received_ms, updated_ms,"      \
+    " body, variant, serial_number, ca"
 
 static void
 read_entry(struct db_rows *rows, struct journal_entry *ret)
@@ -475,6 +511,10 @@ read_entry(struct db_rows *rows, struct journal_entry *ret)
         .lease_until_ms = db_int(rows, 14),
         .received_ms = db_int(rows, 15),
         .updated_ms = db_int(rows, 16),
+        .body = db_text(rows, 17),
+        .variant = db_text(rows, 18),
+        .serial_number = db_text(rows, 19),
+        .ca = db_text(rows, 20),
     };
 }
 

@@ -38,6 +38,12 @@ static const struct db_step steps[] = {
             " workload TEXT PRIMARY KEY,"
             " succeeded BIGINT NOT NULL,"
             " failed BIGINT NOT NULL);" },
+
+    { 2, "what resumes a request after a crash, and what events say of its certificate",
+            "ALTER TABLE journal ADD COLUMN body TEXT;"
+            "ALTER TABLE journal ADD COLUMN variant TEXT;"
+            "ALTER TABLE journal ADD COLUMN serial_number TEXT;"
+            "ALTER TABLE journal ADD COLUMN ca TEXT;" },
 };
 
 const struct db_schema store_schema = {

@@ -177,6 +177,8 @@ on_renew(struct sim *sim, json_object *body)
             row->seen.renewals++;
             put_time(answer, cc_clock_now_ms() + sim->lease_ms);
         } else {
+            if (row != NULL)
+                row->seen.refused_renewals++;
             json_object_object_add(answer, "leaseExpirationDateTime", NULL);
         }
         json_object_array_add(list, answer);

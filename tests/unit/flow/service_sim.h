@@ -43,7 +43,7 @@ void sim_wait_leased(struct sim *sim, unsigned count);
 
 /* What it knows of one request. */
 struct sim_request {
-    unsigned downloads, uploads, accepted, releases, renewals;
+    unsigned downloads, uploads, accepted, releases, renewals, refused_renewals;
     int attempt;
     bool leased;
     char result[2048]; /* accepted last */

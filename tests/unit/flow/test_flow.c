@@ -36,7 +36,9 @@ struct rig {
     struct eventlog *log;
     struct intune *intune;
     struct flow *flow;
+    struct flow_kind kind;
     int64_t poll_wait_ms;
+    int64_t poll_interval_ms;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -45,7 +47,14 @@ struct rig {
     bool gate_closed;  /* guarded by lock: work waits */
     unsigned at_gate;  /* guarded by lock */
     unsigned troubles; /* guarded by lock: so many tries find the token away */
+    unsigned unknown;  /* guarded by lock: so many tries end without knowing what came of them */
     unsigned worked;   /* guarded by lock: finished */
+    unsigned prepared; /* guarded by lock: calls of flow_prepare() */
+    char note[32];     /* guarded by lock: that the last finished try found, "-" for none */
+    unsigned withdraw_fails, withdrawn; /* guarded by lock */
+    char withdrawn_serial[65];          /* guarded by lock */
+    unsigned offered; /* guarded by lock: of the source, requests not yet answered */
+    unsigned polls;   /* guarded by lock: downloads from the source */
 };
 
 /* ---- the work: a body may say "fail": "final" or "retryable" ---- */
@@ -70,6 +79,10 @@ rig_describe(void *arg, json_object *body, struct flow_about *ret)
     (void)arg;
     if (cc_json_get_str(body, "userPrincipalName", 256, &ret->user, NULL) != 0)
         ret->user = NULL;
+    if (cc_json_get_str(body, "kind", 16, &ret->variant, NULL) != 0)
+        ret->variant = NULL;
+    if (cc_json_get_bool(body, "prepare", false, &ret->resumes, NULL) != 0)
+        ret->resumes = false;
 }
 
 /* Waits at the gate, and says whether the token is away this time. */
@@ -92,18 +105,61 @@ rig_pass_gate(struct rig *rig)
     return trouble;
 }
 
-static int
+/* Prepares what says "prepare", and then may not know for a while what came of it. */
+static enum flow_outcome
+rig_begin(struct rig *rig, const struct flow_request *request, struct cc_err *err)
+{
+    bool prepare = false, unknown;
+
+    if (cc_json_get_bool(request->body, "prepare", false, &prepare, err) != 0)
+        return FLOW_LATER;
+    if (prepare && request->note == NULL) {
+        if (flow_prepare(request, "{\"key\":\"sealed\"}", err) != 0)
+            return FLOW_LATER;
+        pthread_mutex_lock(&rig->lock);
+        rig->prepared++;
+        pthread_mutex_unlock(&rig->lock);
+    }
+    pthread_mutex_lock(&rig->lock);
+    if ((unknown = prepare && rig->unknown > 0))
+        rig->unknown--;
+    else
+        cc_strcpy(rig->note, sizeof(rig->note), request->note != NULL ? request->note : "-");
+    pthread_mutex_unlock(&rig->lock);
+    if (!unknown)
+        return FLOW_FINISHED;
+    cc_err_set(err, CC_DOM_NETWORK, 28, "no answer of the CA");
+    return FLOW_UNKNOWN;
+}
+
+static enum flow_outcome
 rig_work(void *arg, const struct flow_request *request, struct flow_result *ret, struct cc_err *err)
 {
     struct rig *rig = arg;
     const char *fail = NULL;
     struct intune_pfx_result result = { .request_context = request->request_context };
+    enum flow_outcome outcome;
 
-    if (rig_pass_gate(rig))
-        return cc_err_set(err, CC_DOM_TOKEN, 1, "the token is away");
     if (cc_json_get_str(request->body, "fail", 16, &fail, err) != 0)
-        return -1;
+        return FLOW_LATER;
+    if (fail != NULL && strcmp(fail, "always") == 0) {
+        cc_err_set(err, CC_DOM_NETWORK, 7, "the CA is away");
+        return FLOW_LATER;
+    }
+    if (rig_pass_gate(rig)) {
+        cc_err_set(err, CC_DOM_TOKEN, 1, "the token is away");
+        return FLOW_LATER;
+    }
+    if ((outcome = rig_begin(rig, request, err)) != FLOW_FINISHED)
+        return outcome;
+    if (fail != NULL && strcmp(fail, "foreign") == 0) {
+        cc_err_set(err, CC_DOM_SERVICE, 0, "of no CA here");
+        return FLOW_NOT_OURS;
+    }
+    cc_buf_reset(&ret->json);
     ret->outcome = JOURNAL_SUCCEEDED;
+    cc_strcpy(ret->serial_number, sizeof(ret->serial_number), "0A");
+    cc_strcpy(ret->ca, sizeof(ret->ca), "corp");
     if (fail != NULL) {
         result.error_code = ret->error_code = INTUNE_CRYPTOGRAPHY_ERROR;
         result.error_message = "as told";
@@ -111,26 +167,69 @@ rig_work(void *arg, const struct flow_request *request, struct flow_result *ret,
         ret->outcome = result.retryable ? JOURNAL_FAILED_RETRYABLE : JOURNAL_FAILED_FINAL;
     }
     cc_strcpy(ret->detail, sizeof(ret->detail), fail != NULL ? "failed as told" : "worked");
-    return intune_pfx_result_write(&result, &ret->json, err);
+    return intune_pfx_result_write(&result, &ret->json, err) == 0 ? FLOW_FINISHED : FLOW_LATER;
 }
+
+static int
+rig_withdraw(void *arg, const struct flow_refused *refused, struct cc_err *err)
+{
+    struct rig *rig = arg;
+    int rc = 0;
+
+    pthread_mutex_lock(&rig->lock);
+    if (rig->withdraw_fails > 0) {
+        rig->withdraw_fails--;
+        rc = cc_err_set(err, CC_DOM_NETWORK, 7, "the CA is away");
+    } else {
+        rig->withdrawn++;
+        cc_strcpy(rig->withdrawn_serial, sizeof(rig->withdrawn_serial), refused->serial_number);
+    }
+    pthread_cond_broadcast(&rig->changed);
+    pthread_mutex_unlock(&rig->lock);
+    return rc;
+}
+
+static const struct flow_variant variants[] = {
+    {
+            .title = "imported-PFX request",
+            .event = {
+                    .download_success = EVENT_PKCS_IMPORT_DOWNLOAD_SUCCESS,
+                    .download_failure = EVENT_PKCS_IMPORT_DOWNLOAD_FAILURE,
+                    .downloaded_request = EVENT_PKCS_IMPORT_DOWNLOADED_REQUEST,
+                    .work_success = EVENT_PKCS_IMPORT_REENCRYPT_SUCCESS,
+                    .work_failed_attempt = EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT,
+                    .work_failure = EVENT_PKCS_IMPORT_REENCRYPT_FAILURE,
+                    .upload_success = EVENT_PKCS_IMPORT_UPLOAD_SUCCESS,
+                    .upload_failure = EVENT_PKCS_IMPORT_UPLOAD_FAILURE,
+                    .uploaded_request = EVENT_PKCS_IMPORT_UPLOADED_REQUEST,
+                    .request_success = EVENT_PKCS_IMPORT_REQUEST_SUCCESS,
+                    .request_failure = EVENT_PKCS_IMPORT_REQUEST_FAILURE,
+            },
+    },
+    {
+            .name = "recrypt",
+            .title = "re-encrypt request",
+            .event = {
+                    .download_success = EVENT_PKCS_RECRYPT_DOWNLOAD_SUCCESS,
+                    .download_failure = EVENT_PKCS_RECRYPT_DOWNLOAD_FAILURE,
+                    .downloaded_request = EVENT_PKCS_RECRYPT_DOWNLOADED_REQUEST,
+                    .work_success = EVENT_PKCS_RECRYPT_REENCRYPT_SUCCESS,
+                    .work_failed_attempt = EVENT_PKCS_RECRYPT_REENCRYPT_FAILURE,
+                    .work_failure = EVENT_PKCS_RECRYPT_REENCRYPT_FAILURE,
+                    .upload_success = EVENT_PKCS_RECRYPT_UPLOAD_SUCCESS,
+                    .upload_failure = EVENT_PKCS_RECRYPT_UPLOAD_FAILURE,
+                    .uploaded_request = EVENT_PKCS_RECRYPT_UPLOADED_REQUEST,
+                    .request_success = EVENT_PKCS_RECRYPT_REQUEST_SUCCESS,
+                    .request_failure = EVENT_PKCS_RECRYPT_REQUEST_FAILURE,
+            },
+    },
+};
 
 static const struct flow_kind kind = {
     .queue = INTUNE_QUEUE_PFX_IMPORT,
     .workload = "pfx-import",
-    .title = "imported-PFX request",
-    .event = {
-        .download_success = EVENT_PKCS_IMPORT_DOWNLOAD_SUCCESS,
-        .download_failure = EVENT_PKCS_IMPORT_DOWNLOAD_FAILURE,
-        .downloaded_request = EVENT_PKCS_IMPORT_DOWNLOADED_REQUEST,
-        .work_success = EVENT_PKCS_IMPORT_REENCRYPT_SUCCESS,
-        .work_failed_attempt = EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT,
-        .work_failure = EVENT_PKCS_IMPORT_REENCRYPT_FAILURE,
-        .upload_success = EVENT_PKCS_IMPORT_UPLOAD_SUCCESS,
-        .upload_failure = EVENT_PKCS_IMPORT_UPLOAD_FAILURE,
-        .uploaded_request = EVENT_PKCS_IMPORT_UPLOADED_REQUEST,
-        .request_success = EVENT_PKCS_IMPORT_REQUEST_SUCCESS,
-        .request_failure = EVENT_PKCS_IMPORT_REQUEST_FAILURE,
-    },
+    .variants = variants,
+    .variant_count = CC_COUNT(variants),
     .ready = rig_ready,
     .describe = rig_describe,
     .work = rig_work,
@@ -169,6 +268,7 @@ rig_start(struct rig *rig)
         .workers = WORKERS,
         .batch = BATCH,
         .poll_wait_ms = rig->poll_wait_ms,
+        .poll_interval_ms = rig->poll_interval_ms,
         .max_attempts = 3,
     };
     char secret[96];
@@ -177,7 +277,7 @@ rig_start(struct rig *rig)
     with_secret.client_secret = secret;
     must(intune_open(&with_secret, &rig->intune, err));
     settings.intune = rig->intune;
-    must(flow_start(&kind, &settings, rig, &rig->flow, err));
+    must(flow_start(&rig->kind, &settings, rig, &rig->flow, err));
 }
 
 static void
@@ -206,6 +306,7 @@ rig_open(int64_t lease_ms)
     must(store_open("sqlite::memory:", &rig->store, err));
     pthread_mutex_init(&rig->lock, NULL);
     pthread_cond_init(&rig->changed, NULL);
+    rig->kind = kind;
     rig->ready = true;
     rig->poll_wait_ms = 1000;
     rig->sim = sim_open(lease_ms);
@@ -845,6 +946,355 @@ test_many_reported_rows(void **state)
     rig_close(rig);
 }
 
+/* ---- what was begun outside ---- */
+
+#define BEGUN "{\"prepare\":true}"
+
+static void
+leave_prepared(struct rig *rig, const char *note)
+{
+    const struct journal_entry entry = {
+        .workload = "pfx-import",
+        .request_id = CRASH_ID,
+        .request_context = "context-of-" CRASH_ID,
+        .attempt = 1,
+        .body = BEGUN,
+        .lease_until_ms = cc_clock_now_ms() + LEASE_MS,
+    };
+    enum journal_todo todo;
+
+    must(journal_receive(rig->store, &entry, 1, &todo, err));
+    if (note != NULL)
+        must(journal_prepare(rig->store, "pfx-import", CRASH_ID, note, err));
+}
+
+static void
+test_begun_request_is_worked_on_after_a_crash(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    leave_prepared(rig, "the note");
+    sim_enqueue(rig->sim, CRASH_ID, BEGUN);
+    sim_lease(rig->sim, CRASH_ID);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_string_equal(rig->note, "the note");
+    assert_int_equal(rig->prepared, 0);
+    assert_int_equal(sim_request(rig->sim, CRASH_ID).releases, 0);
+    assert_int_equal(admin_events(rig, CRASH_ID), 1);
+    rig_close(rig);
+}
+
+static void
+test_request_not_begun_goes_back_after_a_crash(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    leave_prepared(rig, NULL);
+    sim_enqueue(rig->sim, CRASH_ID, BEGUN);
+    sim_lease(rig->sim, CRASH_ID);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_string_equal(rig->note, "-");
+    assert_int_equal(rig->prepared, 1);
+    assert_int_equal(sim_request(rig->sim, CRASH_ID).releases, 1);
+    rig_close(rig);
+}
+
+static void
+test_unknown_outcome_is_not_given_back(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->unknown = 1000000;
+    sim_enqueue(rig->sim, "open", BEGUN);
+    rig_start(rig);
+    while (events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT, "open") < 2)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(row(rig, "open").state, JOURNAL_PREPARED);
+    assert_int_equal(sim_request(rig->sim, "open").releases, 0);
+    rig->unknown = 1;
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_int_equal(rig->prepared, 1);
+    assert_string_equal(rig->note, "{\"key\":\"sealed\"}");
+    assert_int_equal(sim_request(rig->sim, "open").downloads, 1);
+    assert_int_equal(admin_events(rig, "open"), 1);
+    rig_close(rig);
+}
+
+static void
+test_unknown_outcome_outlives_its_lease(void **state)
+{
+    struct rig *rig = rig_open(SHORT_LEASE_MS);
+
+    (void)state;
+    rig->unknown = 1000000;
+    sim_enqueue(rig->sim, "open", BEGUN);
+    rig_start(rig);
+    while (row(rig, "open").state != JOURNAL_PREPARED)
+        look_again();
+    sim_take_back(rig->sim, "open");
+    while (sim_request(rig->sim, "open").refused_renewals < 1)
+        look_again();
+    pthread_mutex_lock(&rig->lock);
+    rig->unknown = 0;
+    pthread_mutex_unlock(&rig->lock);
+    while (sim_request(rig->sim, "open").uploads < 1)
+        look_again();
+    assert_int_equal(rig->prepared, 1);
+    rig_close(rig);
+}
+
+static void
+test_waiting_requests_hold_no_worker(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+    char id[32];
+
+    (void)state;
+    for (unsigned i = 0; i < 2 * WORKERS; i++) {
+        (void)snprintf(id, sizeof(id), "away-%u", i);
+        sim_enqueue(rig->sim, id, "{\"fail\":\"always\"}");
+    }
+    rig_enqueue_many(rig, 5);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 5);
+    rig_stop(rig);
+    assert_int_equal(counts(rig).by_state[JOURNAL_RECEIVED], 0);
+    assert_int_equal(sim_request(rig->sim, "away-0").releases, 1);
+    rig_close(rig);
+}
+
+/* ---- results that were not taken ---- */
+
+static void
+wait_withdrawn(struct rig *rig)
+{
+    pthread_mutex_lock(&rig->lock);
+    while (rig->withdrawn == 0)
+        pthread_cond_wait(&rig->changed, &rig->lock);
+    pthread_mutex_unlock(&rig->lock);
+}
+
+static void
+test_discarded_result_is_withdrawn(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.withdraw = rig_withdraw;
+    rig->withdraw_fails = 1;
+    sim_enqueue(rig->sim, "late", NULL);
+    sim_lose_result(rig->sim, "late");
+    rig_start(rig);
+    wait_withdrawn(rig);
+    while (row(rig, "late").state != 0)
+        look_again();
+    assert_string_equal(rig->withdrawn_serial, "0A");
+    assert_int_equal(admin_events(rig, "late"), 0);
+    /* It is new when it comes again. */
+    sim_enqueue(rig->sim, "late", NULL);
+    sim_wait_accepted(rig->sim, 1);
+    rig_stop(rig);
+    assert_int_equal(rig->worked, 2);
+    assert_int_equal(rig->withdrawn, 1);
+    assert_int_equal(admin_events(rig, "late"), 1);
+    rig_close(rig);
+}
+
+static void
+test_refused_result_is_withdrawn(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.withdraw = rig_withdraw;
+    sim_enqueue(rig->sim, "poison", NULL);
+    sim_refuse_result(rig->sim, "poison");
+    rig_start(rig);
+    while (row(rig, "poison").state != JOURNAL_CLOSED)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(rig->withdrawn, 1);
+    assert_int_equal(admin_events(rig, "poison"), 1);
+    assert_error(rig, "poison", "service 4000 the service refused its result");
+    rig_close(rig);
+}
+
+static void
+test_withdrawing_survives_a_stop(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.withdraw = rig_withdraw;
+    rig->withdraw_fails = 1000000;
+    sim_enqueue(rig->sim, "late", NULL);
+    sim_lose_result(rig->sim, "late");
+    rig_start(rig);
+    while (row(rig, "late").state != JOURNAL_REPORTED)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(row(rig, "late").state, JOURNAL_REPORTED);
+    rig->withdraw_fails = 0;
+    rig_start(rig);
+    wait_withdrawn(rig);
+    while (row(rig, "late").state != 0)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(rig->withdrawn, 1);
+    rig_close(rig);
+}
+
+/* ---- variants ---- */
+
+static void
+test_variants_are_told_apart(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_enqueue(rig->sim, "one", NULL);
+    sim_enqueue(rig->sim, "two", "{\"kind\":\"recrypt\"}");
+    sim_enqueue(rig->sim, "bad", "{\"kind\":\"recrypt\",\"fail\":\"final\"}");
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 3);
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_RECRYPT_REQUEST_SUCCESS, "two"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_RECRYPT_REENCRYPT_FAILURE, "bad"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_RECRYPT_REQUEST_FAILURE, "bad"), 1);
+    assert_int_equal(events(rig, EVENT_PKCS_RECRYPT_DOWNLOADED_REQUEST, NULL), 2);
+    assert_int_equal(events(rig, EVENT_PKCS_RECRYPT_UPLOADED_REQUEST, NULL), 2);
+    assert_true(events(rig, EVENT_PKCS_RECRYPT_DOWNLOAD_SUCCESS, NULL) >= 1);
+    assert_true(events(rig, EVENT_PKCS_RECRYPT_UPLOAD_SUCCESS, NULL) >= 1);
+    rig_close(rig);
+}
+
+/* ---- a source without leases ---- */
+
+static const char *const source_bodies[] = { "{\"prepare\":true}",
+    "{\"prepare\":true,\"fail\":\"retryable\"}", "{\"fail\":\"foreign\"}" };
+
+/* Offers, once an interval, what is not answered. */
+static int
+source_download(void *arg, unsigned max, struct intune_work **ret_work, size_t *ret_count,
+        size_t *ret_malformed, struct cc_err *err)
+{
+    struct rig *rig = arg;
+    struct intune_work *work = calloc(max, sizeof(*work));
+    size_t count = 0;
+
+    if (work == NULL)
+        return cc_err_nomem(err);
+    pthread_mutex_lock(&rig->lock);
+    rig->polls++;
+    for (size_t i = 0; i < CC_COUNT(source_bodies); i++) {
+        if ((rig->offered & 1U << i) == 0)
+            continue;
+        work[count].body = cc_json_parse(source_bodies[i], strlen(source_bodies[i]), NULL);
+        (void)snprintf(work[count].request_id, sizeof(work->request_id), "offer-%zu", i);
+        cc_strcpy(work[count].request_context, sizeof(work->request_context),
+                work[count].request_id);
+        count++;
+    }
+    pthread_cond_broadcast(&rig->changed);
+    pthread_mutex_unlock(&rig->lock);
+    *ret_work = work;
+    *ret_count = count;
+    *ret_malformed = 0;
+    return 0;
+}
+
+static int
+source_upload(void *arg, const char *const *results, size_t count,
+        enum intune_verdict *ret_verdicts, struct cc_err *err)
+{
+    struct rig *rig = arg;
+
+    (void)err;
+    pthread_mutex_lock(&rig->lock);
+    for (size_t i = 0; i < count; i++) {
+        ret_verdicts[i] = INTUNE_ACCEPTED;
+        if (strstr(results[i], "CryptographyError") == NULL)
+            rig->offered &= ~1U;
+    }
+    pthread_mutex_unlock(&rig->lock);
+    return 0;
+}
+
+static const struct flow_source source = { source_download, source_upload };
+
+static void
+wait_polls(struct rig *rig, unsigned count)
+{
+    pthread_mutex_lock(&rig->lock);
+    while (rig->polls < count)
+        pthread_cond_wait(&rig->changed, &rig->lock);
+    pthread_mutex_unlock(&rig->lock);
+}
+
+static void
+test_source_without_leases(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.source = &source;
+    rig->kind.keep_ms = -1;
+    rig->offered = 7;
+    rig->poll_interval_ms = 50;
+    rig_start(rig);
+    while (events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT, "offer-1") < 2)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(admin_events(rig, "offer-0"), 1);
+    /* A failure to be retried that comes again is worked again, and is no admin event. */
+    assert_int_equal(admin_events(rig, "offer-1"), 0);
+    /* What is of no CA here is left: no row, no event. */
+    assert_int_equal(row(rig, "offer-2").state, 0);
+    assert_int_equal(admin_events(rig, "offer-2"), 0);
+    rig_close(rig);
+}
+
+static void
+test_source_keeps_its_requests_over_a_stop(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.source = &source;
+    rig->kind.keep_ms = -1;
+    rig->offered = 1;
+    rig->troubles = 1000000;
+    rig->poll_interval_ms = INT64_C(3600) * 1000;
+    rig_start(rig);
+    while (events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT, "offer-0") < 1)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(row(rig, "offer-0").state, JOURNAL_RECEIVED);
+    rig->troubles = 0;
+    rig_start(rig);
+    while (row(rig, "offer-0").state != JOURNAL_CLOSED)
+        look_again();
+    rig_stop(rig);
+    assert_int_equal(admin_events(rig, "offer-0"), 1);
+    /* The interval goes on over the restart. */
+    assert_int_equal(rig->polls, 1);
+    rig->poll_interval_ms = 1;
+    rig_start(rig);
+    wait_polls(rig, 3);
+    rig_close(rig);
+}
+
 int
 main(void)
 {
@@ -866,6 +1316,17 @@ main(void)
         cmocka_unit_test(test_discarded_result_is_asked_for_again),
         cmocka_unit_test(test_crash),
         cmocka_unit_test(test_many_reported_rows),
+        cmocka_unit_test(test_begun_request_is_worked_on_after_a_crash),
+        cmocka_unit_test(test_request_not_begun_goes_back_after_a_crash),
+        cmocka_unit_test(test_unknown_outcome_is_not_given_back),
+        cmocka_unit_test(test_unknown_outcome_outlives_its_lease),
+        cmocka_unit_test(test_waiting_requests_hold_no_worker),
+        cmocka_unit_test(test_discarded_result_is_withdrawn),
+        cmocka_unit_test(test_refused_result_is_withdrawn),
+        cmocka_unit_test(test_withdrawing_survives_a_stop),
+        cmocka_unit_test(test_variants_are_told_apart),
+        cmocka_unit_test(test_source_without_leases),
+        cmocka_unit_test(test_source_keeps_its_requests_over_a_stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

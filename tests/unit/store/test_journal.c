@@ -85,6 +85,12 @@ forget(const char *id)
     return journal_forget(store, WORKLOAD, &id, 1, NULL);
 }
 
+static int
+withdraw(const char *id)
+{
+    return journal_withdraw(store, WORKLOAD, id, NULL);
+}
+
 /* A copy of what a row says, deep enough for the tests. */
 struct seen {
     int rows;
@@ -156,17 +162,17 @@ static const struct {
     enum journal_state state;
     enum journal_outcome outcome;
     /* -1 refused, else the state the call leads to; 0: the row is gone */
-    int want_prepare, want_issue, want_fail, want_report, want_close, want_forget;
+    int want_prepare, want_issue, want_fail, want_report, want_close, want_forget, want_withdraw;
 } transitions[] = {
-    { JOURNAL_RECEIVED, JOURNAL_NO_OUTCOME, 2, 3, 4, -1, -1, 0 },
-    { JOURNAL_PREPARED, JOURNAL_NO_OUTCOME, 2, 3, 4, -1, -1, -1 },
-    { JOURNAL_ISSUED, JOURNAL_SUCCEEDED, -1, -1, -1, 5, -1, -1 },
-    { JOURNAL_FAILED, JOURNAL_FAILED_FINAL, -1, -1, -1, 5, -1, -1 },
-    { JOURNAL_FAILED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, 5, -1, -1 },
-    { JOURNAL_REPORTED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, 6, -1 },
-    { JOURNAL_REPORTED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, -1, 6, -1 },
-    { JOURNAL_CLOSED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, -1, -1 },
-    { JOURNAL_CLOSED, JOURNAL_FAILED_FINAL, -1, -1, -1, -1, -1, -1 },
+    { JOURNAL_RECEIVED, JOURNAL_NO_OUTCOME, 2, 3, 4, -1, -1, 0, -1 },
+    { JOURNAL_PREPARED, JOURNAL_NO_OUTCOME, 2, 3, 4, -1, -1, 0, -1 },
+    { JOURNAL_ISSUED, JOURNAL_SUCCEEDED, -1, -1, -1, 5, -1, -1, -1 },
+    { JOURNAL_FAILED, JOURNAL_FAILED_FINAL, -1, -1, -1, 5, -1, -1, -1 },
+    { JOURNAL_FAILED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, 5, -1, -1, -1 },
+    { JOURNAL_REPORTED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, 6, -1, 0 },
+    { JOURNAL_REPORTED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, -1, 6, -1, 0 },
+    { JOURNAL_CLOSED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, -1, -1, -1 },
+    { JOURNAL_CLOSED, JOURNAL_FAILED_FINAL, -1, -1, -1, -1, -1, -1, -1 },
 };
 
 static int
@@ -219,6 +225,7 @@ transitions_lead_where_drawn_and_nowhere_else(void **state)
         try_transition(i, "report", report, transitions[i].want_report);
         try_transition(i, "close", close_it, transitions[i].want_close);
         try_transition(i, "forget", forget, transitions[i].want_forget);
+        try_transition(i, "withdraw", withdraw, transitions[i].want_withdraw);
     }
 }
 
@@ -232,6 +239,7 @@ unknown_requests_are_refused_with_code_0(void **state)
     assert_int_equal(report("nobody"), -1);
     assert_int_equal(close_it("nobody"), -1);
     assert_int_equal(forget("nobody"), -1);
+    assert_int_equal(withdraw("nobody"), -1);
     assert_int_equal(
             journal_finish(store, WORKLOAD, "nobody", JOURNAL_SUCCEEDED, "{}", NULL, NULL, &err),
             -1);
@@ -264,6 +272,11 @@ static const struct {
     { JOURNAL_CLOSED, JOURNAL_FAILED_FINAL, 2, JOURNAL_REUPLOAD, JOURNAL_CLOSED, false },
     { JOURNAL_CLOSED, JOURNAL_FAILED_RETRYABLE, 1, JOURNAL_REUPLOAD, JOURNAL_CLOSED, false },
     { JOURNAL_CLOSED, JOURNAL_FAILED_RETRYABLE, 2, JOURNAL_DO, JOURNAL_RECEIVED, true },
+    /* A service that counts no attempts. */
+    { JOURNAL_ISSUED, JOURNAL_SUCCEEDED, 0, JOURNAL_UPLOAD, JOURNAL_ISSUED, false },
+    { JOURNAL_CLOSED, JOURNAL_SUCCEEDED, 0, JOURNAL_REUPLOAD, JOURNAL_CLOSED, false },
+    { JOURNAL_CLOSED, JOURNAL_FAILED_FINAL, 0, JOURNAL_REUPLOAD, JOURNAL_CLOSED, false },
+    { JOURNAL_CLOSED, JOURNAL_FAILED_RETRYABLE, 0, JOURNAL_DO, JOURNAL_RECEIVED, true },
 };
 
 static void
@@ -526,17 +539,80 @@ named_values(void **state)
     free(value);
 }
 
+/* What of a row only some workloads say. */
+struct more {
+    char body[32], variant[32], thumbprint[48], serial[48], ca[32];
+};
+
+static int
+see_more(void *arg, const struct journal_entry *entry)
+{
+    struct more *more = arg;
+
+    copy(more->body, sizeof(more->body), entry->body);
+    copy(more->variant, sizeof(more->variant), entry->variant);
+    copy(more->thumbprint, sizeof(more->thumbprint), entry->thumbprint);
+    copy(more->serial, sizeof(more->serial), entry->serial_number);
+    copy(more->ca, sizeof(more->ca), entry->ca);
+    return 0;
+}
+
+static void
+assert_more(const char *body, const char *variant, const char *thumbprint, const char *serial,
+        const char *ca)
+{
+    struct more more = { 0 };
+
+    assert_int_equal(journal_find(store, WORKLOAD, "more", see_more, &more, NULL), 0);
+    assert_string_equal(more.body, body);
+    assert_string_equal(more.variant, variant);
+    assert_string_equal(more.thumbprint, thumbprint);
+    assert_string_equal(more.serial, serial);
+    assert_string_equal(more.ca, ca);
+}
+
+static void
+request_and_certificate_of_a_row(void **state)
+{
+    struct journal_entry entry = { .workload = WORKLOAD,
+        .request_id = "more",
+        .request_context = "c",
+        .attempt = 1,
+        .body = "{\"subject\":1}",
+        .variant = "recrypt" };
+    struct journal_finished finished = { .request_id = "more",
+        .outcome = JOURNAL_FAILED_RETRYABLE,
+        .result = "{}",
+        .thumbprint = "AB",
+        .serial_number = "0A",
+        .ca = "corp" };
+    enum journal_todo todo;
+    bool done = false;
+
+    (void)state;
+    assert_int_equal(journal_receive(store, &entry, 1, &todo, NULL), 0);
+    assert_more("{\"subject\":1}", "recrypt", "-", "-", "-");
+    assert_int_equal(journal_finish_batch(store, WORKLOAD, &finished, 1, &done, NULL), 0);
+    assert_more("-", "recrypt", "AB", "0A", "corp");
+    assert_int_equal(report("more"), 0);
+    entry.attempt = 2;
+    entry.variant = NULL;
+    assert_int_equal(journal_receive(store, &entry, 1, &todo, NULL), 0);
+    assert_int_equal(todo, JOURNAL_DO);
+    assert_more("{\"subject\":1}", "-", "-", "-", "-");
+}
+
 static void
 test_finish_batch(void **state)
 {
     const struct journal_finished finished[] = {
-        { "one", JOURNAL_SUCCEEDED, "{\"a\":1}", NULL, "detail" },
-        { "nobody", JOURNAL_SUCCEEDED, "{\"a\":2}", NULL, "detail" },
-        { "two", JOURNAL_FAILED_FINAL, "{\"a\":3}", "DecryptFailed", "detail" },
-        { "done", JOURNAL_SUCCEEDED, "{\"a\":4}", NULL, "detail" },
+        { "one", JOURNAL_SUCCEEDED, "{\"a\":1}", NULL, "detail", NULL, NULL, NULL },
+        { "nobody", JOURNAL_SUCCEEDED, "{\"a\":2}", NULL, "detail", NULL, NULL, NULL },
+        { "two", JOURNAL_FAILED_FINAL, "{\"a\":3}", "DecryptFailed", "detail", NULL, NULL, NULL },
+        { "done", JOURNAL_SUCCEEDED, "{\"a\":4}", NULL, "detail", NULL, NULL, NULL },
     };
     const bool want_done[] = { true, false, true, false };
-    const struct journal_finished without = { "one", JOURNAL_NO_OUTCOME, "{}", NULL, NULL };
+    const struct journal_finished without = { .request_id = "one", .result = "{}" };
     bool done[4] = { false };
     struct cc_err err = { 0 };
 
@@ -574,6 +650,7 @@ main(void)
         CASE(pruning_takes_closed_rows_only_and_keeps_the_totals),
         CASE(texts_come_back_as_they_were),
         CASE(test_finish_batch),
+        CASE(request_and_certificate_of_a_row),
         CASE(named_values),
     };
 
