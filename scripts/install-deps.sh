@@ -24,7 +24,7 @@ run_packages=(softhsm2 openssl ca-certificates curl jq procps util-linux)
 test_packages=(
     ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
-    opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc
+    opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")

@@ -27,7 +27,7 @@ CC_MUST int pki_key_generate(enum pki_keyspec spec, EVP_PKEY **ret_key, struct c
  * Refuses, with the reason (CC_DOM_INPUT): RSA below 2048 or above 8192 bits, a public exponent that is even or below
  * 65537 or above 2^256, a modulus that is even, has small prime factors, has factors close together (Fermat), or comes
  * from a known weak generator (ROCA, CVE-2017-15361); curves other than P-256 and P-384, points not on the curve; any
- * other kind of key; keys on the list of known compromised ones (pki_key_is_compromised()).
+ * other kind of key.
  * allowed: bits 1 << enum pki_keyspec.
  */
 CC_MUST int pki_key_check(EVP_PKEY *key, unsigned allowed, struct cc_err *err);

@@ -91,6 +91,8 @@ void pki_plan_free(struct pki_plan *plan); /* accepts NULL */
 
 /* An empty plan, to be filled (for CA and OCSP certificates). */
 CC_MUST struct pki_plan *pki_plan_new(struct cc_err *err);
+CC_MUST int pki_plan_add_extended_key_usage(struct pki_plan *plan, const char *oid,
+        struct cc_err *err);
 
 /* The extensions of a request (PKCS #9 extensionRequest): SAN, key usages, SID; DER of Extensions, appended; nothing
    when there are none. */
@@ -98,8 +100,9 @@ CC_MUST int pki_plan_extensions(const struct pki_plan *plan, struct cc_buf *ret_
         struct cc_err *err);
 
 /*
- * Whether cert is what was planned: the key, the subject, SANs (as a set), key usages, extended key usages, SID, no CA,
- * validity within what was asked, no critical extension that we do not know.  -1 names each difference met first.
+ * Whether cert is what was planned: the key, the subject, SANs (as a set), key usages (an EC key has no encipherment,
+ * RFC 5480 section 3), extended key usages, SID, no CA, validity not longer than asked, no critical extension that we do
+ * not know.  -1 names the first difference.
  */
 CC_MUST int pki_plan_compare(const struct pki_plan *plan, const EVP_PKEY *public_key, X509 *cert,
         struct cc_err *err);

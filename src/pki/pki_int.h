@@ -4,11 +4,36 @@
 
 /* Shared by the files of room pki. */
 
-#include <openssl/types.h>
+#include <openssl/x509v3.h>
+#include <stdbool.h>
 
+#include "base/buf.h"
 #include "pki/password.h"
+#include "pki/plan.h"
 
 /* Borrowed. */
 const EVP_CIPHER *pki_content_cipher_evp(enum pki_content_cipher cipher);
+
+/* Names that Microsoft gave numbers to. */
+#define PKI_OID_UPN "1.3.6.1.4.1.311.20.2.3"
+#define PKI_OID_NTDS_GUID "1.3.6.1.4.1.311.25.1"
+#define PKI_OID_NTDS_CA_SECURITY "1.3.6.1.4.1.311.25.2"
+#define PKI_OID_NTDS_OBJECTSID "1.3.6.1.4.1.311.25.2.1"
+
+/* A DNS name, "*." in front allowed, and local@domain; in ASCII. */
+bool pki_is_dns_name(const char *name);
+bool pki_is_mailbox(const char *text);
+
+/* keyUsage as OpenSSL has it; NULL without memory. */
+ASN1_BIT_STRING *pki_key_usage_bits(unsigned key_usages);
+
+/* One distribution point with these places; NULL without memory. */
+CRL_DIST_POINTS *pki_distribution_points(const struct pki_texts *urls);
+
+/* The digest that an issuer signs with. */
+const EVP_MD *pki_issuer_digest(const struct pki_issuer *issuer);
+
+/* Usages that a key of this kind has: RFC 5480 section 3 gives EC keys no encipherment. */
+unsigned pki_key_usages_of(unsigned key_usages, const EVP_PKEY *key);
 
 #endif
