@@ -10,6 +10,7 @@
  *   spawn.c      the token process: started, ended
  *   channel.c    one call: takes a channel, sends, receives, repeats when the process was lost
  *   key.c        keys and what is done with them
+ *   device_key.c key pairs of devices, sealed
  *   provider*.c  the keys as OpenSSL sees them
  *   admin.c      provisioning: one call, one process
  *
@@ -179,6 +180,18 @@ void hsm_line_wake_locked(struct hsm *hsm);
 CC_MUST int hsm_uri_check(const char *uri, struct cc_err *err);
 
 void hsm_key_free(struct hsm_key *key);
+
+/* HSM_FAULT_ROLE unless the key's role allows one of these uses (role.h). */
+CC_MUST int hsm_key_check_use(const struct hsm_key *key, unsigned use, struct cc_err *err);
+
+/* Begins a call: the operation and the place of the key's number. */
+CC_MUST int hsm_key_begin(struct cc_buf *call, enum wire_op op, struct cc_err *err);
+
+/* Results that are one run of bytes: replaces the contents of a struct cc_buf.  A hsm_read_fn. */
+int hsm_read_into_buf(struct cc_bytes *rest, void *arg, struct cc_err *err);
+
+/* Puts "doing with key URI" in front of an error; returns -1. */
+int hsm_key_in(const struct hsm_key *key, const char *doing, struct cc_err *err);
 
 /* A signature over a digest, or for digest NID_undef over the bytes themselves.  ret_sig is appended to. */
 struct hsm_sign {

@@ -108,14 +108,14 @@ hsm_key_outages(const struct hsm_key *key)
 
 /* ---- calls ---- */
 
-static int
-key_in(const struct hsm_key *key, const char *doing, struct cc_err *err)
+int
+hsm_key_in(const struct hsm_key *key, const char *doing, struct cc_err *err)
 {
     return cc_err_in(err, "%s with key %s", doing, key->uri);
 }
 
-static int
-key_check_use(const struct hsm_key *key, unsigned use, struct cc_err *err)
+int
+hsm_key_check_use(const struct hsm_key *key, unsigned use, struct cc_err *err)
 {
     if ((hsm_role_uses(key->role) & use) != 0)
         return 0;
@@ -123,18 +123,16 @@ key_check_use(const struct hsm_key *key, unsigned use, struct cc_err *err)
             "the role %s does not allow this operation", hsm_role_name(key->role));
 }
 
-/* Operation and the place of the key's number. */
-static int
-key_begin(struct cc_buf *call, enum wire_op op, struct cc_err *err)
+int
+hsm_key_begin(struct cc_buf *call, enum wire_op op, struct cc_err *err)
 {
     if (wire_put_u8(call, (uint8_t)op, err) != 0)
         return -1;
     return wire_put_u16(call, 0, err);
 }
 
-/* Results that are one run of bytes. */
-static int
-read_into_buf(struct cc_bytes *rest, void *arg, struct cc_err *err)
+int
+hsm_read_into_buf(struct cc_bytes *rest, void *arg, struct cc_err *err)
 {
     struct cc_bytes bytes = { 0 };
     struct cc_buf *out = arg;
@@ -217,8 +215,8 @@ key_read_public(struct hsm_key *key, struct cc_err *err)
     EVP_PKEY *public_key = NULL;
     int rc = -1;
 
-    if (key_begin(&call, WIRE_PUBLIC, err) != 0 ||
-            hsm_call(key->hsm, key, &call, read_into_buf, &spki, err) != 0)
+    if (hsm_key_begin(&call, WIRE_PUBLIC, err) != 0 ||
+            hsm_call(key->hsm, key, &call, hsm_read_into_buf, &spki, err) != 0)
         goto out;
     public_key = spki_parse(key->hsm->libctx, cc_buf_bytes(&spki), err);
     if (public_key == NULL || key_pin(key, &spki, public_key, err) != 0)
@@ -249,7 +247,7 @@ int
 hsm_key_get0_evp(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err)
 {
     if (key_need_public(key, err) != 0)
-        return key_in(key, "work", err);
+        return hsm_key_in(key, "work", err);
     *ret_pkey = key->pkey;
     return 0;
 }
@@ -258,7 +256,7 @@ int
 hsm_key_get1_public(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err)
 {
     if (key_need_public(key, err) != 0)
-        return key_in(key, "work", err);
+        return hsm_key_in(key, "work", err);
     (void)EVP_PKEY_up_ref(key->public);
     *ret_pkey = key->public;
     return 0;
@@ -273,20 +271,21 @@ hsm_key_sign(struct hsm_key *key, const struct hsm_sign *sign, struct cc_buf *re
     struct cc_buf call = CC_BUF_INIT(WIRE_FRAME_MAX), sig = CC_BUF_INIT(ret_sig->max);
     int rc = -1;
 
-    if (key_check_use(key, HSM_USE_SIGN, err) != 0 || key_begin(&call, WIRE_SIGN, err) != 0 ||
+    if (hsm_key_check_use(key, HSM_USE_SIGN, err) != 0 ||
+            hsm_key_begin(&call, WIRE_SIGN, err) != 0 ||
             wire_put_u8(&call, (uint8_t)sign->kind, err) != 0 ||
             wire_put_u16(&call, (uint16_t)sign->digest_nid, err) != 0 ||
             wire_put_u16(&call, (uint16_t)sign->mgf1_nid, err) != 0 ||
             wire_put_u16(&call, (uint16_t)sign->salt_len, err) != 0 ||
             wire_put_bytes(&call, sign->tbs.data, sign->tbs.len, err) != 0 ||
-            hsm_call(key->hsm, key, &call, read_into_buf, &sig, err) != 0 ||
+            hsm_call(key->hsm, key, &call, hsm_read_into_buf, &sig, err) != 0 ||
             cc_buf_add(ret_sig, sig.data, sig.len, err) != 0)
         goto out;
     rc = 0;
 out:
     cc_buf_free(&call);
     cc_buf_free(&sig);
-    return rc == 0 ? 0 : key_in(key, "sign", err);
+    return rc == 0 ? 0 : hsm_key_in(key, "sign", err);
 }
 
 struct plain {
@@ -318,7 +317,8 @@ hsm_key_decrypt(struct hsm_key *key, const struct hsm_decrypt *decrypt, uint8_t 
     struct plain plain = { .data = ret_plain, .size = size };
     int rc = -1;
 
-    if (key_check_use(key, HSM_USE_DECRYPT, err) != 0 || key_begin(&call, WIRE_DECRYPT, err) != 0 ||
+    if (hsm_key_check_use(key, HSM_USE_DECRYPT, err) != 0 ||
+            hsm_key_begin(&call, WIRE_DECRYPT, err) != 0 ||
             wire_put_u8(&call, (uint8_t)decrypt->kind, err) != 0 ||
             wire_put_u16(&call, (uint16_t)decrypt->digest_nid, err) != 0 ||
             wire_put_u16(&call, (uint16_t)decrypt->mgf1_nid, err) != 0 ||
@@ -330,7 +330,7 @@ hsm_key_decrypt(struct hsm_key *key, const struct hsm_decrypt *decrypt, uint8_t 
     rc = 0;
 out:
     cc_buf_free(&call);
-    return rc == 0 ? 0 : key_in(key, "decrypt", err);
+    return rc == 0 ? 0 : hsm_key_in(key, "decrypt", err);
 }
 
 /* ---- re-encryption ---- */
@@ -351,7 +351,7 @@ read_reencrypted(struct cc_bytes *rest, void *arg, struct cc_err *err)
     if (on_token > 1)
         return cc_err_set(err, CC_DOM_INPUT, 0, "a truth value of %u", on_token);
     result->on_token = on_token == 1;
-    return read_into_buf(rest, &result->out, err);
+    return hsm_read_into_buf(rest, &result->out, err);
 }
 
 static int
@@ -361,8 +361,9 @@ put_reencrypt(struct cc_buf *call, const struct hsm_reencrypt *request, struct c
     if (request->thumbprint != NULL && strlen(request->thumbprint) >= WIRE_THUMBPRINT_SIZE)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a thumbprint of %zu bytes",
                 strlen(request->thumbprint));
-    if (key_begin(call, WIRE_REENCRYPT, err) != 0 ||
+    if (hsm_key_begin(call, WIRE_REENCRYPT, err) != 0 ||
             wire_put_u8(call, (uint8_t)request->mode, err) != 0 ||
+            wire_put_u8(call, request->enveloped ? 1 : 0, err) != 0 ||
             wire_put_u8(call, (uint8_t)request->padding, err) != 0 ||
             wire_put_bytes(call, request->ciphertext.data, request->ciphertext.len, err) != 0 ||
             wire_put_bytes(call, request->recipient.data, request->recipient.len, err) != 0 ||
@@ -381,7 +382,7 @@ hsm_key_reencrypt(struct hsm_key *key, const struct hsm_reencrypt *request, stru
     struct reencrypted result = { .out = CC_BUF_INIT(WIRE_FRAME_MAX) };
     int rc = -1;
 
-    if (key_check_use(key, HSM_USE_REENCRYPT, err) != 0 || key_need_public(key, err) != 0 ||
+    if (hsm_key_check_use(key, HSM_USE_REENCRYPT, err) != 0 || key_need_public(key, err) != 0 ||
             put_reencrypt(&call, request, err) != 0 ||
             hsm_call(key->hsm, key, &call, read_reencrypted, &result, err) != 0 ||
             cc_buf_add(ret_out, result.out.data, result.out.len, err) != 0)
@@ -391,7 +392,7 @@ hsm_key_reencrypt(struct hsm_key *key, const struct hsm_reencrypt *request, stru
 out:
     cc_buf_free(&result.out);
     cc_buf_free(&call);
-    return rc == 0 ? 0 : key_in(key, "re-encrypt", err);
+    return rc == 0 ? 0 : hsm_key_in(key, "re-encrypt", err);
 }
 
 /* ---- sealing ---- */
@@ -404,7 +405,7 @@ put_seal(struct cc_buf *call, struct cc_bytes context, struct cc_bytes plain, st
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a context of %zu bytes",
                 context.len);
     if (cc_buf_reserve(call, 32 + context.len + plain.len, err) == NULL ||
-            key_begin(call, WIRE_SEAL, err) != 0 ||
+            hsm_key_begin(call, WIRE_SEAL, err) != 0 ||
             wire_put_bytes(call, context.data, context.len, err) != 0)
         return -1;
     return wire_put_bytes(call, plain.data, plain.len, err);
@@ -422,15 +423,16 @@ hsm_seal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes plain,
                 SEAL_MAX);
         goto out;
     }
-    if (key_check_use(key, HSM_USE_SEAL, err) != 0 || put_seal(&call, context, plain, err) != 0 ||
-            hsm_call(key->hsm, key, &call, read_into_buf, &sealed, err) != 0 ||
+    if (hsm_key_check_use(key, HSM_USE_SEAL, err) != 0 ||
+            put_seal(&call, context, plain, err) != 0 ||
+            hsm_call(key->hsm, key, &call, hsm_read_into_buf, &sealed, err) != 0 ||
             cc_buf_add(ret_sealed, sealed.data, sealed.len, err) != 0)
         goto out;
     rc = 0;
 out:
     cc_buf_wipe(&call);
     cc_buf_free(&sealed);
-    return rc == 0 ? 0 : key_in(key, "seal", err);
+    return rc == 0 ? 0 : hsm_key_in(key, "seal", err);
 }
 
 static int
@@ -454,7 +456,8 @@ hsm_unseal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes sealed,
     struct cc_secret *plain = NULL;
     int rc = -1;
 
-    if (key_check_use(key, HSM_USE_SEAL, err) != 0 || key_begin(&call, WIRE_UNSEAL, err) != 0 ||
+    if (hsm_key_check_use(key, HSM_USE_SEAL, err) != 0 ||
+            hsm_key_begin(&call, WIRE_UNSEAL, err) != 0 ||
             wire_put_bytes(&call, context.data, context.len, err) != 0 ||
             wire_put_bytes(&call, sealed.data, sealed.len, err) != 0 ||
             hsm_call(key->hsm, key, &call, read_secret, &plain, err) != 0)
@@ -465,7 +468,7 @@ hsm_unseal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes sealed,
 out:
     cc_secret_free(plain);
     cc_buf_free(&call);
-    return rc == 0 ? 0 : key_in(key, "unseal", err);
+    return rc == 0 ? 0 : hsm_key_in(key, "unseal", err);
 }
 
 /* ---- random ---- */

@@ -24,7 +24,7 @@
 #include "base/compiler.h"
 #include "base/err.h"
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define WIRE_FRAME_MAX 524288
 #define WIRE_CHANNELS_MAX 64
 #define WIRE_KEYS_MAX 256
@@ -50,7 +50,7 @@ enum wire_op {
     /* u16 key, u8 enum wire_decrypt, u16 digest nid, u16 MGF1 digest nid, bytes OAEP label, bytes ciphertext
        ->  bytes plaintext */
     WIRE_DECRYPT,
-    /* u16 key, u8 mode, u8 padding, bytes ciphertext, bytes recipient, u8 form, u8 cipher, bytes pfx, string
+    /* u16 key, u8 mode, u8 enveloped, u8 padding, bytes ciphertext, bytes recipient, u8 form, u8 cipher, bytes pfx, string
        thumbprint  ->  u8 on_token, bytes out */
     WIRE_REENCRYPT,
     /* u16 key, bytes context, bytes plain  ->  bytes sealed */
@@ -59,6 +59,13 @@ enum wire_op {
     WIRE_UNSEAL,
     /* u32 length  ->  bytes */
     WIRE_RANDOM,
+    /* u16 seal key, u8 enum pki_keyspec, u8 enum hsm_generation, bytes context  ->  bytes sealed, bytes SPKI */
+    WIRE_DEVICE_KEY_NEW,
+    /* u16 seal key, bytes context, bytes sealed, bytes subject, bytes extensions  ->  bytes PKCS #10 */
+    WIRE_DEVICE_KEY_CSR,
+    /* u16 seal key, bytes context, bytes sealed, bytes certificate, bytes chain, string friendly name, u8 enum
+       pki_pfx_encryption, bytes recipient, u8 form, u8 cipher  ->  bytes PFX, bytes encrypted password */
+    WIRE_DEVICE_KEY_PFX,
 
     /*
      * One-shot administration: the only call of its process, on channel 0 instead of WIRE_SETUP.  Every one begins with
@@ -114,6 +121,7 @@ enum wire_key_flag {
 #define WIRE_KIND_SIZE 16
 #define WIRE_PROFILE_SIZE 64
 #define WIRE_THUMBPRINT_SIZE 128
+#define WIRE_NAME_SIZE 256 /* friendly name */
 #define WIRE_ID_MAX 64
 #define WIRE_LIST_MAX 8192 /* entries */
 

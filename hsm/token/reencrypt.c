@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "hsm/token/reencrypt.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "hsm/token/decrypt.h"
 #include "hsm/token/wrap.h"
@@ -45,7 +47,7 @@ host_check_pfx(const struct hsm_reencrypt *request, struct cc_bytes password, st
 }
 
 static int
-host_decrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
+host_decrypt_rsa(struct token *token, struct p11_worker *worker, struct token_key *key,
         const struct hsm_reencrypt *request, struct cc_secret **ret_password, struct cc_err *err)
 {
     const EVP_MD *md = pki_padding_md(request->padding);
@@ -58,6 +60,98 @@ host_decrypt(struct token *token, struct p11_worker *worker, struct token_key *k
     };
 
     return token_decrypt(token, worker, key, &decrypt, ret_password, err);
+}
+
+/*
+ * The content key of a message, or a random one in its place: whatever is wrong with what came, the content is decrypted
+ * with a key of the right length, and fails there (RFC 3218 section 2.3.2).
+ */
+static int
+host_content_key(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct pki_enveloped *message, struct cc_secret **ret_key, struct cc_err *err)
+{
+    const struct decrypt_request decrypt = {
+        .how = message->oaep ? WIRE_DECRYPT_RSA_OAEP : WIRE_DECRYPT_RSA_PKCS1,
+        .digest_nid = message->digest_nid,
+        .mgf_nid = message->mgf_nid,
+        .ciphertext = cc_buf_bytes(&message->encrypted_key),
+    };
+    const size_t len = (size_t)EVP_CIPHER_get_key_length(message->cipher);
+    struct cc_secret *found = NULL, *content_key = cc_secret_new(len, err);
+    struct cc_err e = { 0 };
+
+    if (content_key == NULL || cc_random(cc_secret_data(content_key), len, err) != 0) {
+        cc_secret_free(content_key);
+        return -1;
+    }
+    if (token_decrypt(token, worker, key, &decrypt, &found, &e) != 0) {
+        if (e.domain != CC_DOM_TOKEN || e.code != HSM_FAULT_DECRYPT) {
+            cc_secret_free(content_key);
+            return cc_err_set(err, e.domain, e.code, "%s", e.text);
+        }
+    } else if (cc_secret_len(found) == len) {
+        memcpy(cc_secret_data(content_key), cc_secret_data(found), len);
+    }
+    cc_secret_free(found);
+    *ret_key = content_key;
+    return 0;
+}
+
+static int
+host_open_content(const struct pki_enveloped *message, struct cc_secret *content_key,
+        struct cc_secret **ret_plain, struct cc_err *err)
+{
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    struct cc_secret *plain = cc_secret_new(message->ciphertext.len + EVP_MAX_BLOCK_LENGTH, err);
+    int len = 0, tail = 0, rc = -1;
+
+    if (ctx == NULL || plain == NULL)
+        goto out;
+    if (EVP_DecryptInit_ex(ctx, message->cipher, NULL, cc_secret_data(content_key), message->iv) !=
+                    1 ||
+            EVP_DecryptUpdate(ctx, cc_secret_data(plain), &len, message->ciphertext.data,
+                    (int)message->ciphertext.len) != 1 ||
+            EVP_DecryptFinal_ex(ctx, cc_secret_data(plain) + len, &tail) != 1 || len + tail == 0) {
+        ERR_clear_error();
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT, "the message does not decrypt");
+        goto out;
+    }
+    cc_secret_truncate(plain, (size_t)(len + tail));
+    *ret_plain = plain;
+    plain = NULL;
+    rc = 0;
+out:
+    cc_secret_free(plain);
+    EVP_CIPHER_CTX_free(ctx);
+    return rc;
+}
+
+static int
+host_decrypt_message(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, struct cc_secret **ret_password, struct cc_err *err)
+{
+    struct cc_secret *content_key = NULL;
+    struct pki_enveloped message;
+    struct cc_err e = { 0 };
+    int rc = -1;
+
+    pki_enveloped_init(&message);
+    if (pki_enveloped_data_read(request->ciphertext, &message, &e) != 0)
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT, "%s", e.text);
+    else if (host_content_key(token, worker, key, &message, &content_key, err) == 0)
+        rc = host_open_content(&message, content_key, ret_password, err);
+    cc_secret_free(content_key);
+    pki_enveloped_free(&message);
+    return rc;
+}
+
+static int
+host_decrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
+        const struct hsm_reencrypt *request, struct cc_secret **ret_password, struct cc_err *err)
+{
+    if (request->enveloped)
+        return host_decrypt_message(token, worker, key, request, ret_password, err);
+    return host_decrypt_rsa(token, worker, key, request, ret_password, err);
 }
 
 static int
@@ -102,7 +196,8 @@ reencrypt_check(struct p11_worker *worker, struct token_key *key,
                 e.text);
     }
     if (token_key_get_facts(worker, key, &facts, err) != 0 ||
-            token_check_ciphertext(&facts, request->ciphertext, err) != 0) {
+            (!request->enveloped &&
+                    token_check_ciphertext(&facts, request->ciphertext, err) != 0)) {
         X509_free(recipient);
         return -1;
     }
@@ -140,7 +235,10 @@ token_reencrypt(struct token *token, struct p11_worker *worker, struct token_key
     if (token_key_check_use(key, HSM_USE_REENCRYPT, err) != 0 ||
             reencrypt_check(worker, key, request, &recipient, err) != 0)
         goto out;
-    if (request->mode != HSM_REENCRYPT_HOST)
+    if (request->enveloped && request->mode == HSM_REENCRYPT_TOKEN)
+        way = cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED,
+                "a message in CMS is not decrypted on the token alone");
+    else if (!request->enveloped && request->mode != HSM_REENCRYPT_HOST)
         way = reencrypt_on_token(token, worker, key, request, recipient, ret_out, err);
     if (way == 1)
         rc = host_reencrypt(token, worker, key, request, recipient, ret_out, err);

@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "hsm/token/conn.h"
 #include "hsm/token/decrypt.h"
+#include "hsm/token/device_key.h"
 #include "hsm/token/key.h"
 #include "hsm/token/reencrypt.h"
 #include "hsm/token/sign.h"
@@ -352,19 +353,20 @@ static int
 reencrypt_read(struct cc_bytes *args, uint16_t *ret_number, struct hsm_reencrypt *ret,
         char *thumbprint, size_t size, struct cc_err *err)
 {
-    uint8_t mode = 0, padding = 0, form = 0, cipher = 0;
+    uint8_t mode = 0, enveloped = 0, padding = 0, form = 0, cipher = 0;
 
     if (wire_get_u16(args, ret_number, err) != 0 || wire_get_u8(args, &mode, err) != 0 ||
-            wire_get_u8(args, &padding, err) != 0 ||
+            wire_get_u8(args, &enveloped, err) != 0 || wire_get_u8(args, &padding, err) != 0 ||
             wire_get_bytes(args, &ret->ciphertext, err) != 0 ||
             wire_get_bytes(args, &ret->recipient, err) != 0 || wire_get_u8(args, &form, err) != 0 ||
             wire_get_u8(args, &cipher, err) != 0 || wire_get_bytes(args, &ret->pfx, err) != 0 ||
             wire_get_str(args, thumbprint, size, err) != 0 || wire_get_end(args, err) != 0)
         return -1;
-    if (mode > HSM_REENCRYPT_HOST || padding > PKI_PADDING_OAEP_SHA512 ||
+    if (mode > HSM_REENCRYPT_HOST || enveloped > 1 || padding > PKI_PADDING_OAEP_SHA512 ||
             form > PKI_PASSWORD_PKCS1 || cipher > PKI_CIPHER_DES_EDE3)
         return cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a choice that there is not");
     ret->mode = (enum hsm_reencrypt_mode)mode;
+    ret->enveloped = enveloped == 1;
     ret->padding = (enum pki_padding)padding;
     ret->form = (enum pki_password_form)form;
     ret->cipher = (enum pki_content_cipher)cipher;
@@ -458,6 +460,120 @@ serve_random(struct channel *channel, struct cc_bytes *args, struct cc_buf *repl
     return serve_result(rc);
 }
 
+/* ---- Keys of devices ---- */
+
+/* The key with the number, when it is one that seals. */
+static struct token_key *
+find_seal_key(struct channel *channel, uint16_t number, struct cc_err *err)
+{
+    struct token_key *key = find_key(channel, number, err);
+
+    return key != NULL && token_key_check_use(key, HSM_USE_SEAL, err) == 0 ? key : NULL;
+}
+
+static int
+reply_two(struct cc_buf *reply, const struct cc_buf *first, const struct cc_buf *second,
+        struct cc_err *err)
+{
+    if (reply_bytes(reply, cc_buf_bytes(first), err) != 0)
+        return -1;
+    return wire_put_bytes(reply, second->data, second->len, err);
+}
+
+static enum serve_outcome
+serve_device_key_new(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    struct cc_buf sealed = CC_BUF_INIT(WIRE_FRAME_MAX / 4), spki = CC_BUF_INIT(WIRE_FRAME_MAX / 4);
+    struct cc_bytes context = { 0 };
+    struct token_key *key;
+    uint16_t number = 0;
+    uint8_t spec = 0, generation = 0;
+    int rc = -1;
+
+    if (wire_get_u16(args, &number, err) != 0 || wire_get_u8(args, &spec, err) != 0 ||
+            wire_get_u8(args, &generation, err) != 0 || wire_get_bytes(args, &context, err) != 0 ||
+            wire_get_end(args, err) != 0)
+        return SERVE_MALFORMED;
+    if (spec >= PKI_KEYSPECS || generation > HSM_GENERATE_TOKEN) {
+        cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a choice that there is not");
+        return SERVE_MALFORMED;
+    }
+    if ((key = find_seal_key(channel, number, err)) != NULL &&
+            token_device_key_new(&channel->worker, key, (enum pki_keyspec)spec,
+                    (enum hsm_generation)generation, context, &sealed, &spki, err) == 0)
+        rc = reply_two(reply, &sealed, &spki, err);
+    cc_buf_free(&sealed);
+    cc_buf_free(&spki);
+    return serve_result(rc);
+}
+
+static enum serve_outcome
+serve_device_key_csr(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    struct cc_buf csr = CC_BUF_INIT(WIRE_FRAME_MAX / 2);
+    struct cc_bytes context = { 0 }, sealed = { 0 }, subject = { 0 }, extensions = { 0 };
+    struct token_key *key;
+    uint16_t number = 0;
+    int rc = -1;
+
+    if (wire_get_u16(args, &number, err) != 0 || wire_get_bytes(args, &context, err) != 0 ||
+            wire_get_bytes(args, &sealed, err) != 0 || wire_get_bytes(args, &subject, err) != 0 ||
+            wire_get_bytes(args, &extensions, err) != 0 || wire_get_end(args, err) != 0)
+        return SERVE_MALFORMED;
+    if ((key = find_seal_key(channel, number, err)) != NULL &&
+            token_device_key_csr(&channel->worker, key, context, sealed, subject, extensions, &csr,
+                    err) == 0)
+        rc = reply_bytes(reply, cc_buf_bytes(&csr), err);
+    cc_buf_free(&csr);
+    return serve_result(rc);
+}
+
+static int
+device_pfx_read(struct cc_bytes *args, uint16_t *ret_number, struct hsm_device_pfx *ret, char *name,
+        size_t size, struct cc_err *err)
+{
+    uint8_t encryption = 0, form = 0, cipher = 0;
+
+    if (wire_get_u16(args, ret_number, err) != 0 || wire_get_bytes(args, &ret->context, err) != 0 ||
+            wire_get_bytes(args, &ret->sealed, err) != 0 ||
+            wire_get_bytes(args, &ret->certificate, err) != 0 ||
+            wire_get_bytes(args, &ret->chain, err) != 0 ||
+            wire_get_str(args, name, size, err) != 0 || wire_get_u8(args, &encryption, err) != 0 ||
+            wire_get_bytes(args, &ret->recipient, err) != 0 || wire_get_u8(args, &form, err) != 0 ||
+            wire_get_u8(args, &cipher, err) != 0 || wire_get_end(args, err) != 0)
+        return -1;
+    if (encryption > PKI_PFX_COMPAT || form > PKI_PASSWORD_PKCS1 || cipher > PKI_CIPHER_DES_EDE3)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a choice that there is not");
+    ret->friendly_name = name[0] != '\0' ? name : NULL;
+    ret->encryption = (enum pki_pfx_encryption)encryption;
+    ret->form = (enum pki_password_form)form;
+    ret->cipher = (enum pki_content_cipher)cipher;
+    return 0;
+}
+
+static enum serve_outcome
+serve_device_key_pfx(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    struct cc_buf pfx = CC_BUF_INIT(WIRE_FRAME_MAX / 2), password = CC_BUF_INIT(WIRE_FRAME_MAX / 4);
+    struct hsm_device_pfx parts = { 0 };
+    struct token_key *key;
+    char name[WIRE_NAME_SIZE];
+    uint16_t number = 0;
+    int rc = -1;
+
+    if (device_pfx_read(args, &number, &parts, name, sizeof(name), err) != 0)
+        return SERVE_MALFORMED;
+    if ((key = find_seal_key(channel, number, err)) != NULL &&
+            token_device_key_pfx(&channel->worker, key, &parts, &pfx, &password, err) == 0)
+        rc = reply_two(reply, &pfx, &password, err);
+    cc_buf_free(&pfx);
+    cc_buf_free(&password);
+    return serve_result(rc);
+}
+
 /* ---- Frames ---- */
 
 typedef enum serve_outcome (*serve_fn)(struct channel *channel, struct cc_bytes *args,
@@ -474,6 +590,9 @@ static const serve_fn serve_ops[] = {
     [WIRE_SEAL] = serve_seal,
     [WIRE_UNSEAL] = serve_unseal,
     [WIRE_RANDOM] = serve_random,
+    [WIRE_DEVICE_KEY_NEW] = serve_device_key_new,
+    [WIRE_DEVICE_KEY_CSR] = serve_device_key_csr,
+    [WIRE_DEVICE_KEY_PFX] = serve_device_key_pfx,
 };
 
 static enum serve_outcome

@@ -6,7 +6,9 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
+#include <openssl/rsa.h>
 #include <openssl/x509.h>
+#include <string.h>
 
 #include "pki_int.h"
 
@@ -169,5 +171,165 @@ pki_enveloped_data_build(X509 *recipient, struct cc_bytes encrypted_key,
 out:
     OPENSSL_free(der);
     ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(CONTENT_INFO));
+    return rc;
+}
+
+/* ---- reading ---- */
+
+/* As above, with a recipient identifier of either kind, which is not looked at: the key is the caller's. */
+typedef struct {
+    int32_t version;
+    ASN1_TYPE *rid;
+    X509_ALGOR *algorithm;
+    ASN1_OCTET_STRING *encrypted_key;
+} ANY_KEY_TRANS;
+
+DEFINE_STACK_OF(ANY_KEY_TRANS)
+
+ASN1_SEQUENCE(ANY_KEY_TRANS) = {
+    ASN1_EMBED(ANY_KEY_TRANS, version, INT32),
+    ASN1_SIMPLE(ANY_KEY_TRANS, rid, ASN1_ANY),
+    ASN1_SIMPLE(ANY_KEY_TRANS, algorithm, X509_ALGOR),
+    ASN1_SIMPLE(ANY_KEY_TRANS, encrypted_key, ASN1_OCTET_STRING),
+} static_ASN1_SEQUENCE_END(ANY_KEY_TRANS)
+
+typedef struct {
+    int32_t version;
+    STACK_OF(ANY_KEY_TRANS) *recipients;
+    ENCRYPTED_CONTENT *content;
+} ANY_ENVELOPED;
+
+ASN1_SEQUENCE(ANY_ENVELOPED) = {
+    ASN1_EMBED(ANY_ENVELOPED, version, INT32),
+    ASN1_SET_OF(ANY_ENVELOPED, recipients, ANY_KEY_TRANS),
+    ASN1_SIMPLE(ANY_ENVELOPED, content, ENCRYPTED_CONTENT),
+} static_ASN1_SEQUENCE_END(ANY_ENVELOPED)
+
+typedef struct {
+    ASN1_OBJECT *type;
+    ANY_ENVELOPED *content;
+} ANY_CONTENT_INFO;
+
+ASN1_SEQUENCE(ANY_CONTENT_INFO) = {
+    ASN1_SIMPLE(ANY_CONTENT_INFO, type, ASN1_OBJECT),
+    ASN1_EXP(ANY_CONTENT_INFO, content, ANY_ENVELOPED, 0),
+} static_ASN1_SEQUENCE_END(ANY_CONTENT_INFO)
+
+static int
+malformed(struct cc_err *err, const char *what)
+{
+    ERR_clear_error();
+    return cc_err_set(err, CC_DOM_INPUT, 0, "EnvelopedData: %s", what);
+}
+
+static int
+digest_of(const X509_ALGOR *algorithm)
+{
+    return algorithm == NULL ? NID_sha1 : OBJ_obj2nid(algorithm->algorithm);
+}
+
+/* RFC 8017 appendix A.2.1; a label is nothing that anybody uses here. */
+static int
+read_oaep(const X509_ALGOR *algorithm, struct pki_enveloped *ret, struct cc_err *err)
+{
+    RSA_OAEP_PARAMS *params =
+            ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(RSA_OAEP_PARAMS), algorithm->parameter);
+    X509_ALGOR *mgf = NULL;
+    int rc = 0;
+
+    if (params == NULL)
+        return malformed(err, "the parameters of RSAES-OAEP cannot be read");
+    ret->oaep = true;
+    ret->digest_nid = digest_of(params->hashFunc);
+    ret->mgf_nid = NID_sha1;
+    if (params->maskGenFunc != NULL) {
+        mgf = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(X509_ALGOR), params->maskGenFunc->parameter);
+        if (OBJ_obj2nid(params->maskGenFunc->algorithm) != NID_mgf1 || mgf == NULL)
+            rc = malformed(err, "the mask generation of RSAES-OAEP is not known");
+        else
+            ret->mgf_nid = digest_of(mgf);
+    }
+    if (rc == 0 && params->pSourceFunc != NULL)
+        rc = malformed(err, "RSAES-OAEP with a label");
+    X509_ALGOR_free(mgf);
+    RSA_OAEP_PARAMS_free(params);
+    return rc;
+}
+
+static int
+read_recipient(const ANY_KEY_TRANS *from, struct pki_enveloped *ret, struct cc_err *err)
+{
+    switch (OBJ_obj2nid(from->algorithm->algorithm)) {
+    case NID_rsaEncryption:
+        break;
+    case NID_rsaesOaep:
+        if (read_oaep(from->algorithm, ret, err) != 0)
+            return -1;
+        break;
+    default:
+        return malformed(err, "its key transport is neither RSA PKCS #1 v1.5 nor OAEP");
+    }
+    return cc_buf_add(&ret->encrypted_key, ASN1_STRING_get0_data(from->encrypted_key),
+            (size_t)ASN1_STRING_length(from->encrypted_key), err);
+}
+
+static int
+read_content(const ENCRYPTED_CONTENT *content, struct pki_enveloped *ret, struct cc_err *err)
+{
+    const int nid = OBJ_obj2nid(content->algorithm->algorithm);
+    const ASN1_TYPE *parameter = content->algorithm->parameter;
+
+    if (nid != NID_aes_256_cbc && nid != NID_aes_192_cbc && nid != NID_aes_128_cbc &&
+            nid != NID_des_ede3_cbc)
+        return malformed(err, "its content cipher is not known");
+    ret->cipher = EVP_get_cipherbynid(nid);
+    if (ret->cipher == NULL || parameter == NULL || parameter->type != V_ASN1_OCTET_STRING ||
+            ASN1_STRING_length(parameter->value.octet_string) !=
+                    EVP_CIPHER_get_iv_length(ret->cipher))
+        return malformed(err, "its initialisation vector is missing or of another length");
+    ret->iv_len = (size_t)EVP_CIPHER_get_iv_length(ret->cipher);
+    memcpy(ret->iv, ASN1_STRING_get0_data(parameter->value.octet_string), ret->iv_len);
+    if (content->encrypted_content == NULL)
+        return malformed(err, "it has no content");
+    return cc_buf_add(&ret->ciphertext, ASN1_STRING_get0_data(content->encrypted_content),
+            (size_t)ASN1_STRING_length(content->encrypted_content), err);
+}
+
+void
+pki_enveloped_init(struct pki_enveloped *enveloped)
+{
+    *enveloped = (struct pki_enveloped){ .oaep = false };
+    cc_buf_init(&enveloped->encrypted_key, PKI_ENVELOPED_MAX);
+    cc_buf_init(&enveloped->ciphertext, PKI_ENVELOPED_MAX);
+}
+
+void
+pki_enveloped_free(struct pki_enveloped *enveloped)
+{
+    cc_buf_free(&enveloped->encrypted_key);
+    cc_buf_free(&enveloped->ciphertext);
+}
+
+int
+pki_enveloped_data_read(struct cc_bytes der, struct pki_enveloped *ret, struct cc_err *err)
+{
+    const unsigned char *at = der.data;
+    ANY_CONTENT_INFO *info;
+    int rc = -1;
+
+    if (der.len == 0 || der.len > PKI_ENVELOPED_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "EnvelopedData of %zu bytes", der.len);
+    ERR_clear_error();
+    info = (ANY_CONTENT_INFO *)ASN1_item_d2i(NULL, &at, (long)der.len,
+            ASN1_ITEM_rptr(ANY_CONTENT_INFO));
+    if (info == NULL || at != der.data + der.len ||
+            OBJ_obj2nid(info->type) != NID_pkcs7_enveloped || info->content == NULL)
+        malformed(err, "it is not one, or has something that no message here has");
+    else if (sk_ANY_KEY_TRANS_num(info->content->recipients) != 1)
+        malformed(err, "it is not for exactly one recipient");
+    else if (read_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0), ret, err) == 0)
+        rc = read_content(info->content->content, ret, err);
+    ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
+    ERR_clear_error();
     return rc;
 }

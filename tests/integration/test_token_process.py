@@ -394,7 +394,7 @@ def test_settings_that_can_never_work(softhsm):
     token = softhsm()
     good = {"module": token.module, "uri": token.uri, "pin": token.pin}
     for spoiled in ({"module": "/nonexistent.so"}, {"module": "/usr/lib/x86_64-linux-gnu/libz.so.1"}, {"uri": "pkcs11:nonsense=1"},
-                    {"uri": "pkcs11:token=a;object=b"}, {"pin": "1234"}, {"profile": "unheard-of"}, {"profile": "nss-softokn"}, {"version": 2},
+                    {"uri": "pkcs11:token=a;object=b"}, {"pin": "1234"}, {"profile": "unheard-of"}, {"profile": "nss-softokn"}, {"version": 99},
                     {"open_timeout_ms": 0}):
         with TokenProcess(PROGRAM, 1, token.env) as p:
             with pytest.raises(WireError) as caught:

@@ -114,7 +114,7 @@ class TokenProcess:
         self.send(op, body, channel)
         return self.receive(channel, seconds)
 
-    def setup(self, module, uri, pin, init_args="", profile="auto", state_dir="", allow_raw_rsa=True, open_timeout_ms=5000, version=1):
+    def setup(self, module, uri, pin, init_args="", profile="auto", state_dir="", allow_raw_rsa=True, open_timeout_ms=5000, version=2):
         body = struct.pack(">I", version) + field(module) + field(init_args) + field(uri) + field(pin) + field(profile)
         body += field(str(state_dir)) + bytes([allow_raw_rsa]) + struct.pack(">Q", open_timeout_ms)
         self.call(SETUP, body).end()
@@ -141,7 +141,7 @@ class TokenProcess:
         return self.call(DECRYPT, struct.pack(">HBHH", key, how, nid, mgf) + field(label) + field(ciphertext), channel, **options).bytes()
 
     def reencrypt(self, key, mode, padding, ciphertext, recipient, form, cipher="aes", pfx=b"", thumbprint="", channel=0):
-        body = struct.pack(">HBB", key, mode, PADDINGS[padding]) + field(ciphertext) + field(recipient)
+        body = struct.pack(">HBBB", key, mode, 0, PADDINGS[padding]) + field(ciphertext) + field(recipient)
         body += bytes([FORMS[form], CIPHERS[cipher]]) + field(pfx) + field(thumbprint)
         reader = self.call(REENCRYPT, body, channel)
         on_token, out = reader.number(1), reader.bytes()

@@ -817,7 +817,7 @@ test_random(void **state)
 static void
 test_reencrypt(void **state)
 {
-    static const char want[] = "\0\0" /* number */ "\1\4" /* mode, padding */
+    static const char want[] = "\0\0" /* number */ "\1\0\4" /* mode, enveloped, padding */
                                "\0\0\0\3ABC\0\0\0\2DE\3\1\0\0\0\1F\0\0\0\2ab";
     struct rig *rig = *state;
     struct hsm_reencrypt request = { .mode = HSM_REENCRYPT_TOKEN,
