@@ -53,7 +53,8 @@ CC_MUST int cadb_authority_set_certificate(struct store *store, const char *name
 CC_MUST int cadb_authority_set_ocsp_signer(struct store *store, const char *name,
         struct cc_bytes certificate, struct cc_err *err);
 
-/* fn is called once or not at all; strings and bytes live during the callback, which must not call the store. */
+/* fn is called once or not at all; strings and bytes live during the callback, which must not call the store.  Here and
+   below non-zero ends a walk, which is no error unless it says so. */
 typedef int (*cadb_authority_fn)(void *arg, const struct cadb_authority *authority);
 CC_MUST int cadb_authority_find(struct store *store, const char *name, cadb_authority_fn fn,
         void *arg, struct cc_err *err);
@@ -103,7 +104,8 @@ CC_MUST int cadb_abandon(struct store *store, const char *authority, struct cc_b
 
 typedef int (*cadb_certificate_fn)(void *arg, const struct cadb_certificate *certificate);
 
-/* By exactly one of serial, request_id (not abandoned) and key_hash (then the newest); fn once or not at all. */
+/* By exactly one of serial, request_id and key_hash (then the newest); by the last two no abandoned one.  fn once or not
+   at all. */
 struct cadb_key {
     struct cc_bytes serial;
     const char *request_id;
@@ -144,7 +146,7 @@ enum cadb_revoked {
 };
 
 /* issued, held -> revoked; issued -> held when reason is certificateHold.  A reserved row may be revoked too: a
-   certificate may have been signed and lost. */
+   certificate may have been signed and lost; not held, though (NOT_FOUND). */
 struct cadb_revocation {
     struct cc_bytes serial;
     int reason;
@@ -169,9 +171,9 @@ typedef int (*cadb_crl_entry_fn)(void *arg, const struct cadb_crl_entry *entry);
 
 /*
  * All that are held or revoked and did not expire before expired_before_ms, as of one moment; with since_change > 0
- * only those that changed after it, released ones that were on the base among them (delta).  *ret_change: the number of
- * the last change that is in it.  fn runs inside a read transaction and must not call the store; non-zero ends it with
- * an error that fn has set in its own arg.
+ * only those that changed after it, among them released ones that were on the base or on a CRL stored since (delta, RFC
+ * 5280 section 5.2.4).  *ret_change: the number of the last change that is in it.  fn runs inside a read transaction
+ * and must not call the store; non-zero ends it with an error that fn has set in its own arg.
  */
 CC_MUST int cadb_walk_revoked(struct store *store, const char *authority, int64_t since_change,
         int64_t expired_before_ms, cadb_crl_entry_fn fn, void *arg, int64_t *ret_change,
@@ -196,7 +198,7 @@ CC_MUST int cadb_crl_next_number(struct store *store, const char *authority, int
 
 /*
  * Stores a CRL in place of the one of its kind, unless that has a higher number (*ret_stored).  The DER is read from fd
- * (len bytes from its present position) in pieces, so that memory does not grow with it.
+ * (a file; len bytes from its present position, which stays) in pieces, so that memory does not grow with it.
  */
 CC_MUST int cadb_crl_put(struct store *store, const char *authority, const struct cadb_crl *crl,
         int fd, bool *ret_stored, struct cc_err *err);

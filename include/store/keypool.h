@@ -24,7 +24,10 @@ struct keypool_key {
 CC_MUST int keypool_put(struct store *store, const struct keypool_key *keys, size_t count,
         int64_t now_ms, struct cc_err *err);
 
-/* Takes up to max of the oldest of a kind, calling fn for each before they are gone. */
+/*
+ * Takes up to max of the oldest of a kind; fn is called for each when it is durably gone from the store, in the caller's
+ * thread.  *ret_count: calls of fn, which ends it with non-zero (what is left is gone as well).
+ */
 typedef int (*keypool_fn)(void *arg, const struct keypool_key *key);
 CC_MUST int keypool_take(struct store *store, const char *spec, unsigned max, keypool_fn fn,
         void *arg, size_t *ret_count, struct cc_err *err);
