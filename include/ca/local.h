@@ -75,8 +75,8 @@ CC_MUST int ca_local_make_crl(struct ca *ca, enum cadb_crl_kind kind, struct cad
 
 /*
  * Signs what is due: a full CRL after its interval, and, when something was revoked since the last, a delta at once, or
- * a full one where there are no deltas.  *ret_next_ms: milliseconds until it wants to be called again, at most 10 s:
- * other processes revoke, too.  *ret_made may be NULL.
+ * a full one where there are no deltas.  *ret_next_ms: milliseconds until it wants to be called again, at most a
+ * second: other processes revoke, too.  *ret_made may be NULL.
  */
 CC_MUST int ca_local_keep_crls(struct ca *ca, int64_t *ret_next_ms, bool *ret_made,
         struct cc_err *err);
@@ -87,10 +87,10 @@ CC_MUST int ca_local_get_crl(struct ca *ca, enum cadb_crl_kind kind, bool *ret_f
 
 /* ---- OCSP ---- */
 
-/* The CA's own certificate; borrowed until ca_close().  -1 while there is none. */
-CC_MUST int ca_local_get0_certificate(struct ca *ca, X509 **ret, struct cc_err *err);
+/* The CA's own certificate; yours to free.  -1 while there is none. */
+CC_MUST int ca_local_get1_certificate(struct ca *ca, X509 **ret, struct cc_err *err);
 
-/* What is known of a serial.  *ret_generation: of the database, for caches. */
+/* What is known of a serial; and the number that tells whether anything has changed, for caches. */
 struct ca_local_status {
     bool known;
     enum cadb_state state;

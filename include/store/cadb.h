@@ -146,7 +146,7 @@ enum cadb_revoked {
 };
 
 /* issued, held -> revoked; issued -> held when reason is certificateHold.  A reserved row may be revoked too: a
-   certificate may have been signed and lost; not held, though (NOT_FOUND). */
+   certificate may have been signed and lost; its request id is free again.  Not held, though (NOT_FOUND). */
 struct cadb_revocation {
     struct cc_bytes serial;
     int reason;

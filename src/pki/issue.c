@@ -87,22 +87,34 @@ out:
     return rc;
 }
 
+/* Of a CA; NULL without memory. */
+static BASIC_CONSTRAINTS *
+basic_constraints(const struct pki_plan *plan)
+{
+    BASIC_CONSTRAINTS *constraints = BASIC_CONSTRAINTS_new();
+
+    if (constraints == NULL)
+        return NULL;
+    constraints->ca = 0xff;
+    if (plan->path_len >= 0 && ((constraints->pathlen = ASN1_INTEGER_new()) == NULL ||
+                                       !ASN1_INTEGER_set(constraints->pathlen, plan->path_len))) {
+        BASIC_CONSTRAINTS_free(constraints);
+        return NULL;
+    }
+    return constraints;
+}
+
 static int
 add_basic_constraints(X509 *cert, const struct pki_plan *plan, struct cc_err *err)
 {
     BASIC_CONSTRAINTS *constraints;
-    int rc = -1;
+    int rc;
 
     if (!plan->is_ca)
         return 0;
-    if ((constraints = BASIC_CONSTRAINTS_new()) == NULL)
+    if ((constraints = basic_constraints(plan)) == NULL)
         return cc_err_nomem(err);
-    constraints->ca = 0xff;
-    if (plan->path_len >= 0 && ((constraints->pathlen = ASN1_INTEGER_new()) == NULL ||
-                                       !ASN1_INTEGER_set(constraints->pathlen, plan->path_len)))
-        cc_err_nomem(err);
-    else
-        rc = add_extension(cert, NID_basic_constraints, constraints, true, err);
+    rc = add_extension(cert, NID_basic_constraints, constraints, true, err);
     BASIC_CONSTRAINTS_free(constraints);
     return rc;
 }
@@ -459,6 +471,16 @@ push_i2d(STACK_OF(X509_EXTENSION) **list, int nid, void *value, bool critical)
 }
 
 static int
+push_basic_constraints(STACK_OF(X509_EXTENSION) **list, const struct pki_plan *plan)
+{
+    BASIC_CONSTRAINTS *constraints = basic_constraints(plan);
+    int rc = constraints == NULL ? -1 : push_i2d(list, NID_basic_constraints, constraints, true);
+
+    BASIC_CONSTRAINTS_free(constraints);
+    return rc;
+}
+
+static int
 plan_extensions(const struct pki_plan *plan, STACK_OF(X509_EXTENSION) **list, struct cc_err *err)
 {
     const bool nameless = X509_NAME_entry_count(plan->subject) == 0;
@@ -466,6 +488,10 @@ plan_extensions(const struct pki_plan *plan, STACK_OF(X509_EXTENSION) **list, st
     X509_EXTENSION *sid = NULL;
     int rc = -1;
 
+    if (plan->is_ca && push_basic_constraints(list, plan) != 0) {
+        cc_err_set_openssl(err, "extensions of a request");
+        goto out;
+    }
     if ((bits != NULL && push_i2d(list, NID_key_usage, bits, true) != 0) ||
             (plan->extended_key_usages != NULL &&
                     push_i2d(list, NID_ext_key_usage, plan->extended_key_usages, false) != 0) ||

@@ -52,6 +52,15 @@ set_state(struct db_conn *conn, int64_t authority, struct cc_bytes serial, enum 
             DB_PARAMS(DB_INT(state), DB_INT(authority), DB_BLOB(serial)), NULL, err);
 }
 
+/* What may have been signed and was lost never belonged to its request, which may be tried again. */
+static int
+free_request(struct db_conn *conn, int64_t authority, struct cc_bytes serial, struct cc_err *err)
+{
+    return db_exec(conn,
+            "UPDATE ca_certificate SET request_id = NULL WHERE authority = $1 AND serial = $2",
+            DB_PARAMS(DB_INT(authority), DB_BLOB(serial)), NULL, err);
+}
+
 /* ---- revoke ---- */
 
 static enum cadb_revoked
@@ -113,6 +122,8 @@ revoke(struct db_conn *conn, void *arg, struct cc_err *err)
     if (cadb_account(conn, id, &step, err) != 0)
         return -1;
     if (write_revoked(conn, id, revocation, present.not_after_ms, err) != 0)
+        return -1;
+    if (present.state == CADB_RESERVED && free_request(conn, id, revocation->serial, err) != 0)
         return -1;
     return set_state(conn, id, revocation->serial, (enum cadb_state)step.to, err);
 }
