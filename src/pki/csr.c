@@ -109,13 +109,6 @@ set_extensions(X509_REQ *csr, struct cc_bytes der, struct cc_err *err)
     return rc;
 }
 
-/* A digest as strong as the key. */
-static const EVP_MD *
-digest_for(const EVP_PKEY *key)
-{
-    return EVP_PKEY_is_a(key, "EC") && EVP_PKEY_get_bits(key) > 256 ? EVP_sha384() : EVP_sha256();
-}
-
 int
 pki_csr_build(EVP_PKEY *key, struct cc_bytes subject, struct cc_bytes extensions,
         struct cc_buf *ret, struct cc_err *err)
@@ -130,7 +123,8 @@ pki_csr_build(EVP_PKEY *key, struct cc_bytes subject, struct cc_bytes extensions
     if (set_subject(csr, subject, err) != 0 || set_extensions(csr, extensions, err) != 0)
         goto out;
     if (!X509_REQ_set_version(csr, X509_REQ_VERSION_1) || !X509_REQ_set_pubkey(csr, key) ||
-            X509_REQ_sign(csr, key, digest_for(key)) <= 0 || (len = i2d_X509_REQ(csr, &der)) < 0) {
+            X509_REQ_sign(csr, key, pki_signature_md(key)) <= 0 ||
+            (len = i2d_X509_REQ(csr, &der)) < 0) {
         cc_err_set_openssl(err, "signing a certificate request");
         goto out;
     }

@@ -412,15 +412,6 @@ set_fields(X509 *cert, const struct pki_plan *plan, struct cc_bytes serial, EVP_
     return 0;
 }
 
-const EVP_MD *
-pki_issuer_digest(const struct pki_issuer *issuer)
-{
-    if (issuer->md != NULL)
-        return issuer->md;
-    return EVP_PKEY_is_a(issuer->key, "EC") && EVP_PKEY_get_bits(issuer->key) > 256 ? EVP_sha384()
-                                                                                    : EVP_sha256();
-}
-
 /* Read anew from its DER: what OpenSSL remembers of it is then that of the signed certificate. */
 static int
 finish(X509 *cert, X509 **ret_cert, struct cc_err *err)
@@ -440,6 +431,7 @@ int
 pki_cert_issue(const struct pki_plan *plan, struct cc_bytes serial, EVP_PKEY *public_key,
         const struct pki_issuer *issuer, X509 **ret_cert, struct cc_err *err)
 {
+    const EVP_MD *md = issuer->md != NULL ? issuer->md : pki_signature_md(issuer->key);
     X509 *cert = X509_new();
     int rc = -1;
 
@@ -452,7 +444,7 @@ pki_cert_issue(const struct pki_plan *plan, struct cc_bytes serial, EVP_PKEY *pu
     if (pki_lint(cert, issuer->certificate, err) != 0)
         goto out;
     ERR_clear_error();
-    if (X509_sign(cert, issuer->key, pki_issuer_digest(issuer)) <= 0) {
+    if (X509_sign(cert, issuer->key, md) <= 0) {
         cc_err_set_openssl(err, "signing a certificate");
         goto out;
     }

@@ -4,10 +4,15 @@
 
 /* Shared by the files of room pki. */
 
+#include <openssl/ocsp.h>
 #include <openssl/x509v3.h>
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "pki/crl.h"
+#include "pki/ocsp.h"
 #include "pki/password.h"
 #include "pki/plan.h"
 
@@ -30,10 +35,18 @@ ASN1_BIT_STRING *pki_key_usage_bits(unsigned key_usages);
 /* One distribution point with these places; NULL without memory. */
 CRL_DIST_POINTS *pki_distribution_points(const struct pki_texts *urls);
 
-/* The digest that an issuer signs with. */
-const EVP_MD *pki_issuer_digest(const struct pki_issuer *issuer);
-
 /* Usages that a key of this kind has: RFC 5480 section 3 gives EC keys no encipherment. */
 unsigned pki_key_usages_of(unsigned key_usages, const EVP_PKEY *key);
+
+/* The digest of a signature where none was chosen: SHA-384 with a P-384 key, else SHA-256.  Borrowed. */
+const EVP_MD *pki_signature_md(const EVP_PKEY *key);
+
+/* The crlExtensions of a CRL, DER of Extensions, appended. */
+CC_MUST int pki_crl_extensions(const struct pki_crl_settings *settings, struct cc_buf *ret,
+        struct cc_err *err);
+
+/* OpenSSL's objects in a request; borrowed. */
+OCSP_REQUEST *pki_ocsp_request_get0(const struct pki_ocsp_request *request);
+OCSP_CERTID *pki_ocsp_request_get0_id(const struct pki_ocsp_request *request, size_t i);
 
 #endif
