@@ -161,9 +161,17 @@ table_settings() {
         }'
 }
 
+# A section as pages write it: those of the table of groups stand once for each name.
+section_title() {
+    case $1 in
+    ca | profile) printf '[%s \\(dqNAME\\(dq]\n' "$1" ;;
+    *) printf '[%s]\n' "$1" ;;
+    esac
+}
+
 # Words of an array of the table.
 table_words() {
-    sed -n "/^static const char \*const $1\[\]/{:more; /};/!{N; b more}; p}" src/config/table.c | { grep -oE '"[a-z-]+"' || true; } | tr -d '"'
+    sed -n "/^static const char \*const $1\[\]/{:more; /};/!{N; b more}; p}" src/config/table.c | { grep -oE '"[A-Za-z0-9-]+"' || true; } | tr -d '"'
 }
 
 # "section key remark" of each item of the page.
@@ -180,8 +188,8 @@ page_settings() {
 
 # The source of a key's item.
 page_item() {
-    awk -v section=".Ss [$1]\\\\&" -v key="$2" '
-        /^\.S[hs] / { inside = ($0 == section) }
+    awk -v title=".Ss $(section_title "$1" | sed 's/\\/\\\\/g')\\\\&" -v key="$2" '
+        /^\.S[hs] / { inside = ($0 == title) }
         inside && /^\.(It Cm |El)/ { item = ($3 == key) }
         inside && item' "$conf"
 }
@@ -189,7 +197,8 @@ page_item() {
 check_setting_names() {
     {
         table_settings | awk '{
-            remark = $5 != "-" ? "default " $5 : $4 == "ALWAYS" ? "required" : $4 == "SERVICE" ? "required with a feature" : "-"
+            fallback = substr($0, length($1 $2 $3 $4) + 5)
+            remark = fallback != "-" ? "default " fallback : $4 == "ALWAYS" ? "required" : $4 == "SERVICE" ? "required with a feature" : "-"
             print $1, $2, remark
         }'
         table_words roles | sed 's/.*/keys & -/'
@@ -212,7 +221,8 @@ check_setting_ranges() {
         SIZE) bad=1 ;;
         *) continue ;;
         esac
-        printf '[token]\nuri = pkcs11:token=x\npin = file:/p\n[%s]\n%s = %s\n' "$section" "$key" "$bad" >"$scratch/bad.conf"
+        printf '[token]\nuri = pkcs11:token=x\npin = file:/p\n%s\n%s = %s\n' "$(section_title "$section" | sed 's/\\(dq/"/g')" \
+            "$key" "$bad" >"$scratch/bad.conf"
         said=$({ "$bin/certconnector" check-config "$scratch/bad.conf" 2>&1 || true; } | sed -n 's/.*: must be //p')
         [ -n "$said" ] || complain "certconnector check-config: takes [$section] $key = $bad"
         page_item "$section" "$key" | sed 's/^\.Cm //' | tr '\n' ' ' | grep -qF -- "$said" || complain "$conf: [$section] $key does not say \"$said\""
@@ -234,6 +244,17 @@ check_setting_words() {
     table_words clouds | check_choices service cloud
     table_words reencrypts | check_choices pfx-import reencrypt
     table_words debugs | check_choices log debug
+    table_words generations | check_choices pkcs key-generation
+    table_words reasons | check_choices revocation reason
+    table_words error_codes | check_choices revocation error-codes
+    table_words foreigns | check_choices revocation foreign
+    table_words kinds | check_choices ca kind
+    table_words digests | check_choices ca digest
+    table_words key_usages | check_choices profile key-usages
+    table_words extended_key_usages | check_choices profile extended-key-usages
+    table_words san_types | check_choices profile san
+    table_words key_specs | check_choices profile keys
+    table_words sids | check_choices profile sid
     profiles=$(sed -n 's/^ *\.name = "\(.*\)",/\1/p' hsm/profiles/*.c | sort)
     printf '%s\n' auto "$profiles" | check_choices token profile
     echo "$profiles" >"$scratch/program"
@@ -243,9 +264,12 @@ check_setting_words() {
 
 # Settings that pages refer to as [section] key, and sections, exist.
 check_setting_mentions() {
-    local page mention
+    local page mention section key
     {
-        table_settings | awk '{ print "[" $1 "] " $2; print "[" $1 "]" }'
+        while read -r section key _; do
+            section_title "$section"
+            printf '%s %s\n' "$(section_title "$section")" "$key"
+        done < <(table_settings)
         table_words roles | sed 's/^/[keys] /'
         printf '[keys]\n[key-alias]\n'
     } | sort -u >"$scratch/program"

@@ -7,9 +7,10 @@
  *
  * INI read with inih: PATH, then PATH's sibling folder "<name>.d/" with *.conf in order of name (for
  * /etc/certconnector/certconnector.conf: /etc/certconnector/certconnector.conf.d/), later files setting keys that
- * earlier ones left unset or set (a drop-in overrides), then "section.key=value" overrides.  Within one file a
- * duplicate key, and anywhere an unknown section or key or a bad value, is an error: "FILE:LINE: [section] key: what is
- * wrong and what to do", with the nearest known name.  Secrets are references only.
+ * earlier ones left unset or set (a drop-in overrides), then "section.key=value" overrides; [ca "NAME"] and [profile
+ * "NAME"] are "ca.NAME" and "profile.NAME" there.  Within one file a duplicate key or section with a name, and anywhere
+ * an unknown section or key or a bad value, is an error: "FILE:LINE: [section] key: what is wrong and what to do", with
+ * the nearest known name.  Secrets are references only.
  *
  * A struct config never changes once loaded, and may be read by any thread; the owner frees it.
  */
@@ -185,7 +186,8 @@ const struct config_profile *config_profile_find(const struct config *config, co
 const char *config_key(const struct config *config, const char *role);
 
 /* Each effective setting as text, secrets (values of references) as "***"; old may be NULL: then every one is shown,
-   else those that differ, with both values (NULL: not set). */
+   else those that differ, with both values (NULL: not set).  A section with a name comes as 'ca "NAME"'.  What the
+   callback is given it borrows until it returns. */
 typedef void (*config_change_fn)(void *arg, const char *section, const char *key,
         const char *old_value, const char *new_value);
 void config_compare(const struct config *old, const struct config *new_config, config_change_fn fn,

@@ -8,10 +8,11 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 
 struct printing {
-    const char *section; /* the last one printed */
-    json_object *json;   /* NULL: as a file */
+    char section[128]; /* the last one printed */
+    json_object *json; /* NULL: as a file */
     bool failed;
 };
 
@@ -22,9 +23,9 @@ print_setting(void *arg, const char *section, const char *key, const char *old_v
     struct printing *p = arg;
 
     (void)old_value; /* there is none */
-    if (p->section == NULL || strcmp(p->section, section) != 0)
+    if (strcmp(p->section, section) != 0)
         printf("\n[%s]\n", section);
-    p->section = section;
+    (void)cc_strcpy(p->section, sizeof(p->section), section);
     cli_print_escaped(key);
     fputs(" = ", stdout);
     cli_print_escaped(new_value);
@@ -68,7 +69,7 @@ print_json(const struct config *config)
 static int
 print_file(const char *path, const struct config *config)
 {
-    struct printing p = { .section = NULL };
+    struct printing p = { .section = "" };
 
     fputs("; ", stdout);
     cli_print_escaped(path);

@@ -4,6 +4,7 @@
 
 #include "config_int.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -62,7 +63,7 @@ check_needed(const struct config *config, const struct config_trace *trace, stru
     for (size_t i = 0; i < config_setting_count; i++) {
         const struct config_setting *s = &config_settings[i];
 
-        if (said(trace, s) != NULL)
+        if (config_setting_group(s) != NULL || said(trace, s) != NULL)
             continue;
         if (s->need == CONFIG_NEED_ALWAYS)
             return fail_missing(trace, s, "", err);
@@ -72,20 +73,231 @@ check_needed(const struct config *config, const struct config_trace *trace, stru
     return 0;
 }
 
+/* ---- sections with names ---- */
+
+/* An item of a group, and where its parts were said. */
+struct item {
+    const struct config_group *group;
+    void *object;
+    const struct config_item_trace *trace;
+};
+
+static struct item
+item_of(const struct config *config, const struct config_trace *trace,
+        const struct config_group *group, size_t i)
+{
+    return (struct item){
+        .group = group,
+        .object = config_group_item(config, group, i),
+        .trace = &trace->items[group - config_groups][i],
+    };
+}
+
+/* Where a key was said, or else where the item begins. */
+static const struct config_origin *
+item_said(const struct item *item, const char *key)
+{
+    const struct config_setting *setting = config_setting_find(item->group->section, key);
+    const struct config_origin *at = &item->trace->settings[setting - config_settings];
+
+    return at->file == NULL ? &item->trace->begin : at;
+}
+
 static int
-check_feature_keys(const struct config *config, const struct config_trace *trace,
+fail_item(const struct item *item, const char *key, struct cc_err *err, const char *text)
+{
+    char label[CONFIG_SECTION_MAX];
+
+    config_group_label(item->group, config_item_name(item->object), label);
+    return config_fail(item_said(item, key), label, key, err, "%s", text);
+}
+
+static int
+check_item_needed(const struct item *item, struct cc_err *err)
+{
+    char text[128];
+
+    for (size_t i = 0; i < config_setting_count; i++) {
+        const struct config_setting *s = &config_settings[i];
+
+        if (config_setting_group(s) != item->group || s->need != CONFIG_NEED_ALWAYS ||
+                item->trace->settings[i].file != NULL)
+            continue;
+        (void)snprintf(text, sizeof(text), "is missing; add for example %s = %s", s->key,
+                s->example);
+        return fail_item(item, s->key, err, text);
+    }
+    return 0;
+}
+
+/* What the keys and intervals of a CA come to. */
+static int
+check_ca(const struct config *config, const struct item *item, struct cc_err *err)
+{
+    struct config_ca *ca = item->object;
+    const struct config_setting *key = config_setting_find("ca", "key");
+    const struct config_setting *ocsp_key = config_setting_find("ca", "ocsp-key");
+    bool validity_said = item_said(item, "crl-validity") != &item->trace->begin;
+
+    if (ca->key == NULL && config_text_set(ca, key->offset, config_key(config, "ca"), err) != 0)
+        return -1;
+    if (ca->ocsp_key == NULL &&
+            config_text_set(ca, ocsp_key->offset, config_key(config, "ocsp"), err) != 0)
+        return -1;
+    if (ca->kind == CONFIG_CA_LOCAL && ca->key == NULL)
+        return fail_item(item, "key", err,
+                "is missing, and [keys] has no ca; add for example key = pkcs11:object=ca");
+    if (ca->crl_validity_ms <= ca->crl_interval_ms)
+        return fail_item(item, validity_said ? "crl-validity" : "crl-interval", err,
+                "a CRL must be valid longer than until the next; make crl-validity longer than "
+                "crl-interval");
+    if (ca->delta_interval_ms >= ca->crl_interval_ms)
+        return fail_item(item, "delta-interval", err,
+                "must be shorter than crl-interval; 0s makes no delta CRLs");
+    return 0;
+}
+
+/* The first item of a list that another has too; when there is none, the number of items. */
+static size_t
+shared_item(struct config_list list, struct config_list other)
+{
+    for (size_t i = 0; i < list.count; i++) {
+        for (size_t j = 0; j < other.count; j++) {
+            if (strcmp(list.item[i], other.item[j]) == 0)
+                return i;
+        }
+    }
+    return list.count;
+}
+
+/* Of which profile a request's template is must be clear. */
+static int
+check_templates(const struct config *config, const struct item *item, struct cc_err *err)
+{
+    struct config_profile *profile = item->object;
+    const struct config_setting *templates = config_setting_find("profile", "templates");
+    char text[CONFIG_NAME_MAX + 96];
+
+    if (profile->templates.count == 0 &&
+            config_value_read(templates, profile->name, profile, err) != 0)
+        return -1;
+    for (const struct config_profile *other = config->profiles; other != profile; other++) {
+        size_t i = shared_item(profile->templates, other->templates);
+
+        if (i == profile->templates.count)
+            continue;
+        (void)snprintf(text, sizeof(text),
+                "item %zu of the list is of [profile \"%s\"], too; a template has one profile",
+                i + 1, other->name);
+        return fail_item(item, "templates", err, text);
+    }
+    return 0;
+}
+
+static int
+check_group(const struct config *config, const struct config_trace *trace, const char *section,
+        int (*check)(const struct config *config, const struct item *item, struct cc_err *err),
         struct cc_err *err)
 {
-    const struct config_setting *features = config_setting_find("connector", "features");
+    const struct config_group *group = config_group_find(section);
 
-    if ((config->connector.features & CONFIG_PFX_IMPORT) == 0)
-        return 0;
-    if (config_key(config, "pfx-import") != NULL || config->key_alias_count > 0)
-        return 0;
-    return config_fail(said(trace, features), "connector", "features", err,
-            "pfx-import has no key; add pfx-import = pkcs11:object=NAME to [keys], or the "
-            "uploads' PROVIDER/KEY to [key-alias]");
+    for (size_t i = 0; i < config_group_count(config, group); i++) {
+        struct item item = item_of(config, trace, group, i);
+
+        if (check_item_needed(&item, err) != 0)
+            return -1;
+        if (check(config, &item, err) != 0)
+            return -1;
+    }
+    return 0;
 }
+
+/* name is NULL or that of an item. */
+static int
+check_reference(const struct config *config, const char *group_name, const char *name,
+        const struct config_origin *at, const char *section, const char *key, struct cc_err *err)
+{
+    const struct config_group *group = config_group_find(group_name);
+    char hint[256];
+
+    if (name == NULL || config_group_get(config, group, name) != NULL)
+        return 0;
+    return config_fail(at, section, key, err, "there is no [%s \"%s\"]; %s", group_name, name,
+            config_hint_item(config, group, name, hint, sizeof(hint)));
+}
+
+/* A reference of [pkcs]; when it is not said, it is to the only item. */
+static int
+check_choice(struct config *config, const struct config_trace *trace, const char *key,
+        struct cc_err *err)
+{
+    const struct config_setting *setting = config_setting_find("pkcs", key);
+    const struct config_group *group = config_group_find(key);
+    const char *name = config_text_get(config, setting->offset);
+
+    if (name != NULL)
+        return check_reference(config, key, name, said(trace, setting), "pkcs", key, err);
+    if (config_group_count(config, group) != 1)
+        return 0;
+    return config_text_set(config, setting->offset,
+            config_item_name(config_group_item(config, group, 0)), err);
+}
+
+static int
+check_references(struct config *config, const struct config_trace *trace, struct cc_err *err)
+{
+    const struct config_group *group = config_group_find("ca");
+    char label[CONFIG_SECTION_MAX];
+
+    for (size_t i = 0; i < config->ca_count; i++) {
+        struct item item = item_of(config, trace, group, i);
+        const struct config_ca *ca = item.object;
+
+        config_group_label(group, ca->name, label);
+        if (check_reference(config, "profile", ca->profile, item_said(&item, "profile"), label,
+                    "profile", err) != 0)
+            return -1;
+    }
+    if (check_choice(config, trace, "ca", err) != 0)
+        return -1;
+    return check_choice(config, trace, "profile", err);
+}
+
+/* ---- features ---- */
+
+/* What the features lack, with what to do; NULL: nothing. */
+static const char *
+missing_for(const struct config *config)
+{
+    unsigned features = config->connector.features;
+
+    if ((features & CONFIG_PFX_IMPORT) != 0 && config_key(config, "pfx-import") == NULL &&
+            config->key_alias_count == 0)
+        return "pfx-import has no key; add pfx-import = pkcs11:object=NAME to [keys], or the "
+               "uploads' PROVIDER/KEY to [key-alias]";
+    if ((features & CONFIG_PKCS) != 0 && config->ca_count == 0)
+        return "pkcs has no CA; add a section [ca \"NAME\"] with kind = local";
+    if ((features & CONFIG_PKCS) != 0 && config->profile_count == 0)
+        return "pkcs has no profile; add a section [profile \"NAME\"]";
+    if ((features & CONFIG_PKCS) != 0 && config_key(config, "seal") == NULL)
+        return "pkcs has no key to seal others with; add seal = pkcs11:object=NAME to [keys]";
+    if ((features & CONFIG_REVOCATION) != 0 && config->ca_count == 0)
+        return "revocation has no CA; add a section [ca \"NAME\"] with kind = local";
+    return NULL;
+}
+
+static int
+check_features(const struct config *config, const struct config_trace *trace, struct cc_err *err)
+{
+    const struct config_setting *features = config_setting_find("connector", "features");
+    const char *missing = missing_for(config);
+
+    if (missing == NULL)
+        return 0;
+    return config_fail(said(trace, features), "connector", "features", err, "%s", missing);
+}
+
+/* ---- the service ---- */
 
 /* Copies url with one slash at its end into the setting's field. */
 static int
@@ -146,7 +358,13 @@ config_check_whole(struct config *config, const struct config_trace *trace, stru
 {
     if (check_needed(config, trace, err) != 0)
         return -1;
-    if (check_feature_keys(config, trace, err) != 0)
+    if (check_group(config, trace, "ca", check_ca, err) != 0)
+        return -1;
+    if (check_group(config, trace, "profile", check_templates, err) != 0)
+        return -1;
+    if (check_references(config, trace, err) != 0)
+        return -1;
+    if (check_features(config, trace, err) != 0)
         return -1;
     return check_service(config, trace, err);
 }

@@ -28,7 +28,7 @@ config_fail(const struct config_origin *at, const char *section, const char *key
         struct cc_err *err, const char *fmt, ...)
 {
     char text[384];
-    char shown_section[64], shown_key[64], place[280];
+    char shown_section[CONFIG_SECTION_MAX], shown_key[64], place[280];
     va_list ap;
 
     va_start(ap, fmt);
@@ -70,18 +70,27 @@ fail_twice(const struct config_origin *at, const struct config_origin *first, co
             first->line);
 }
 
+/* A section of a file or an override, as the configuration under construction has it. */
+struct section {
+    const char *name; /* the table's */
+    char label[CONFIG_SECTION_MAX];
+    void *object;
+    struct config_origin *origins;  /* of its settings */
+    struct config_item_trace *item; /* NULL: it stands once */
+};
+
 static int
-set_value(struct loader *l, const struct config_origin *at, const struct config_setting *setting,
-        const char *value, struct cc_err *err)
+set_value(const struct section *section, const struct config_origin *at,
+        const struct config_setting *setting, const char *value, struct cc_err *err)
 {
-    struct config_origin *origin = &l->trace.settings[setting - config_settings];
+    struct config_origin *origin = &section->origins[setting - config_settings];
     struct cc_err why = { .domain = CC_DOM_NONE };
 
     if (origin->file != NULL && same_file(origin, at))
-        return fail_twice(at, origin, setting->section, setting->key, err);
+        return fail_twice(at, origin, section->label, setting->key, err);
     if (config_value_check(value, &why) != 0 ||
-            config_value_read(setting, value, l->config, &why) != 0)
-        return config_fail(at, setting->section, setting->key, err, "%s", why.text);
+            config_value_read(setting, value, section->object, &why) != 0)
+        return config_fail(at, section->label, setting->key, err, "%s", why.text);
     *origin = *at;
     return 0;
 }
@@ -98,8 +107,8 @@ count_of(struct config *config, const struct config_names *names)
     return (size_t *)(void *)((char *)config + names->count_offset);
 }
 
-static size_t
-pair_index(const struct config_pair *pairs, size_t count, const char *name)
+size_t
+config_pair_index(const struct config_pair *pairs, size_t count, const char *name)
 {
     size_t i = 0;
 
@@ -132,7 +141,7 @@ store_pair(struct loader *l, const struct config_origin *at, const struct config
 {
     size_t *count = count_of(l->config, names);
     struct config_pair **pairs = pairs_of(l->config, names);
-    size_t i = pair_index(*pairs, *count, name);
+    size_t i = config_pair_index(*pairs, *count, name);
     char *new_name = NULL;
     char *new_value = NULL;
     int rc = -1;
@@ -189,62 +198,136 @@ set_pair(struct loader *l, const struct config_origin *at, const struct config_n
     return store_pair(l, at, names, name, value, err);
 }
 
-static bool
+/* ---- sections ---- */
+
+/* The table's name of a section that stands once, or NULL. */
+static const char *
 section_known(const char *section)
 {
     for (size_t i = 0; i < config_setting_count; i++) {
         if (strcmp(config_settings[i].section, section) == 0)
-            return true;
+            return config_settings[i].section;
     }
-    return config_names_find(section) != NULL;
+    return config_names_find(section) != NULL ? config_names_find(section)->section : NULL;
 }
 
-/* config_reader's section: known or not, and for what is missing later, where it begins. */
 static int
-on_section(void *arg, const struct config_origin *at, const char *section, struct cc_err *err)
+add_item(struct loader *l, const struct config_origin *at, const struct config_group *group,
+        const char *name, struct cc_err *err)
 {
-    struct loader *l = arg;
+    struct config_item_trace **traces = &l->trace.items[group - config_groups];
+    size_t count = config_group_count(l->config, group);
+    void *grown;
+
+    if (count == CONFIG_ITEMS_MAX)
+        return config_fail(at, group->shown, NULL, err, "there are more than %d of these sections",
+                CONFIG_ITEMS_MAX);
+    if ((grown = realloc(*traces, (count + 1) * sizeof(**traces))) == NULL)
+        return cc_err_nomem(err);
+    *traces = grown;
+    memset(&(*traces)[count], 0, sizeof(**traces));
+    (*traces)[count].begin = *at;
+    return config_group_add(l->config, group, name, err);
+}
+
+/* The item that a section is about; made when it is not there. */
+static int
+find_item(struct loader *l, const struct config_origin *at, const struct config_group *group,
+        const char *text, struct section *ret, struct cc_err *err)
+{
+    struct cc_err why = { .domain = CC_DOM_NONE };
+    char name[CONFIG_NAME_MAX + 1];
+    size_t i;
+
+    if (config_group_name(group, text, name, &why) != 0)
+        return config_fail(at, text, NULL, err, "%s", why.text);
+    i = config_group_index(l->config, group, name);
+    if (i == config_group_count(l->config, group) && add_item(l, at, group, name, err) != 0)
+        return -1;
+    ret->name = group->section;
+    config_group_label(group, name, ret->label);
+    ret->object = config_group_item(l->config, group, i);
+    ret->item = &l->trace.items[group - config_groups][i];
+    ret->origins = ret->item->settings;
+    return 0;
+}
+
+static int
+find_section(struct loader *l, const struct config_origin *at, const char *text,
+        struct section *ret, struct cc_err *err)
+{
+    const struct config_group *group = config_group_find(text);
     char hint[256];
+
+    if (group != NULL)
+        return find_item(l, at, group, text, ret, err);
+    if ((ret->name = section_known(text)) == NULL)
+        return config_fail(at, text, NULL, err, "there is no such section; %s",
+                config_hint_section(text, hint, sizeof(hint)));
+    (void)cc_strcpy(ret->label, sizeof(ret->label), ret->name);
+    ret->object = l->config;
+    ret->origins = l->trace.settings;
+    ret->item = NULL;
+    return 0;
+}
+
+/* For what is missing later: where a section begins in the main file. */
+static void
+note_begin(struct loader *l, const struct config_origin *at, const char *name)
+{
     size_t n = l->trace.section_count;
 
-    if (!section_known(section))
-        return config_fail(at, section, NULL, err, "there is no such section; %s",
-                config_hint_section(section, hint, sizeof(hint)));
     if (at->file != l->trace.main.file || n == CC_COUNT(l->trace.sections))
-        return 0;
+        return;
     for (size_t i = 0; i < n; i++) {
-        if (strcmp(l->trace.sections[i].name, section) == 0)
-            return 0;
+        if (l->trace.sections[i].name == name)
+            return;
     }
-    for (size_t i = 0; i < config_setting_count; i++) {
-        if (strcmp(config_settings[i].section, section) == 0) {
-            l->trace.sections[n].name = config_settings[i].section;
-            l->trace.sections[n].origin = *at;
-            l->trace.section_count++;
-            break;
-        }
+    l->trace.sections[n].name = name;
+    l->trace.sections[n].origin = *at;
+    l->trace.section_count++;
+}
+
+/* config_reader's section. */
+static int
+on_section(void *arg, const struct config_origin *at, const char *text, struct cc_err *err)
+{
+    struct loader *l = arg;
+    struct section section;
+
+    if (find_section(l, at, text, &section, err) != 0)
+        return -1;
+    if (section.item == NULL) {
+        note_begin(l, at, section.name);
+        return 0;
     }
+    if (section.item->section.file != NULL && same_file(&section.item->section, at))
+        return config_fail(at, section.label, NULL, err,
+                "this section stands here a second time; line %d begins it, join them",
+                section.item->section.line);
+    section.item->section = *at;
     return 0;
 }
 
 /* config_reader's entry, and what an override comes to. */
 static int
-on_entry(void *arg, const struct config_origin *at, const char *section, const char *key,
+on_entry(void *arg, const struct config_origin *at, const char *text, const char *key,
         const char *value, struct cc_err *err)
 {
     struct loader *l = arg;
-    const struct config_setting *setting = config_setting_find(section, key);
-    const struct config_names *names = config_names_find(section);
+    const struct config_setting *setting;
+    const struct config_names *names;
+    struct section section;
     char hint[256];
 
-    if (setting != NULL)
-        return set_value(l, at, setting, value, err);
-    if (names != NULL)
-        return set_pair(l, at, names, key, value, err);
-    if (on_section(l, at, section, err) != 0)
+    if (find_section(l, at, text, &section, err) != 0)
         return -1;
-    return config_fail(at, section, key, err, "there is no such key; %s",
-            config_hint_key(section, key, hint, sizeof(hint)));
+    if ((setting = config_setting_find(section.name, key)) != NULL)
+        return set_value(&section, at, setting, value, err);
+    if ((names = config_names_find(section.name)) != NULL)
+        return set_pair(l, at, names, key, value, err);
+    return config_fail(at, section.label, key, err, "there is no such key; %s",
+            config_hint_key(section.name, key, hint, sizeof(hint)));
 }
 
 /* ---- files and overrides ---- */
@@ -347,28 +430,38 @@ out:
     return rc;
 }
 
-/* "section.key=value" */
+/* "section.key=value", or where a section has names, which may have dots themselves, "section.name.key=value". */
 static int
 load_override(struct loader *l, const char *text, struct cc_err *err)
 {
     static const struct config_origin command_line = { .file = "command line", .line = 0 };
-    const char *dot = strchr(text, '.');
+    const struct config_group *group = config_group_find(text);
     const char *equals = strchr(text, '=');
-    char *section = NULL;
-    char *key = NULL;
+    const char *dot = equals == NULL ? NULL : memchr(text, '.', (size_t)(equals - text));
+    const char *last = equals == NULL ? NULL : memrchr(text, '.', (size_t)(equals - text));
+    struct cc_buf section = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
+    struct cc_buf key = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
     int rc = -1;
 
     /* the value is not repeated: it may be a secret in the wrong place */
-    if (dot == NULL || equals == NULL || dot > equals || dot == text || equals == dot + 1)
+    if (dot == NULL || dot == text || equals == dot + 1)
         return config_fail(&command_line, NULL, NULL, err, "a setting must be SECTION.KEY=VALUE");
-    section = strndup(text, (size_t)(dot - text));
-    key = strndup(dot + 1, (size_t)(equals - dot) - 1);
-    if (section == NULL || key == NULL)
-        (void)cc_err_nomem(err);
-    else
-        rc = on_entry(l, &command_line, section, key, equals + 1, err);
-    free(section);
-    free(key);
+    if (group != NULL && dot == last)
+        return config_fail(&command_line, NULL, NULL, err, "this setting must be %s.NAME.KEY=VALUE",
+                group->section);
+    if (cc_buf_add(&section, text, (size_t)(dot - text), err) != 0)
+        goto out;
+    if (group != NULL) {
+        if (cc_buf_printf(&section, err, " \"%.*s\"", (int)(last - dot - 1), dot + 1) != 0)
+            goto out;
+        dot = last;
+    }
+    if (cc_buf_add(&key, dot + 1, (size_t)(equals - dot) - 1, err) != 0)
+        goto out;
+    rc = on_entry(l, &command_line, cc_buf_str(&section), cc_buf_str(&key), equals + 1, err);
+out:
+    cc_buf_free(&section);
+    cc_buf_free(&key);
     return rc;
 }
 
@@ -378,12 +471,8 @@ load_defaults(struct loader *l, struct cc_err *err)
     const struct config_setting *name = config_setting_find("connector", "name");
     char host[256] = "";
 
-    for (size_t i = 0; i < config_setting_count; i++) {
-        const struct config_setting *s = &config_settings[i];
-
-        if (config_value_read(s, s->fallback, l->config, err) != 0)
-            return -1;
-    }
+    if (config_object_defaults(l->config, NULL, err) != 0)
+        return -1;
     if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0' ||
             config_check_name(host, NULL) != 0)
         (void)cc_strcpy(host, sizeof(host), "connector");
@@ -396,6 +485,8 @@ loader_close(struct loader *l)
     config_free(l->config);
     for (size_t i = 0; i < CC_COUNT(l->pairs); i++)
         free(l->pairs[i]);
+    for (size_t i = 0; i < CC_COUNT(l->trace.items); i++)
+        free(l->trace.items[i]);
     for (size_t i = 0; i < l->file_count; i++)
         free(l->files[i]);
     free(l->files);
@@ -436,10 +527,9 @@ config_free(struct config *config)
 {
     if (config == NULL)
         return;
-    for (size_t i = 0; i < config_setting_count; i++) {
-        if (config_settings[i].form == CONFIG_FORM_TEXT)
-            free_text(config_text_get(config, config_settings[i].offset));
-    }
+    config_object_free(config, NULL);
+    for (size_t i = 0; i < CONFIG_GROUPS_COUNT; i++)
+        config_group_free(config, &config_groups[i]);
     for (size_t i = 0; i < CONFIG_NAMES_COUNT; i++) {
         struct config_pair *pairs = *pairs_of(config, &config_names[i]);
 
@@ -455,79 +545,19 @@ config_free(struct config *config)
 const char *
 config_key(const struct config *config, const char *role)
 {
-    size_t i = pair_index(config->keys, config->key_count, role);
+    size_t i = config_pair_index(config->keys, config->key_count, role);
 
     return i < config->key_count ? config->keys[i].value : NULL;
 }
 
-/* ---- comparing ---- */
-
-struct comparison {
-    bool all; /* not only what differs */
-    config_change_fn fn;
-    void *arg;
-};
-
-/* Empty text means "not set". */
-static void
-compare_texts(const struct comparison *c, const char *section, const char *key, bool secret,
-        const char *old_text, const char *new_text)
+const struct config_ca *
+config_ca_find(const struct config *config, const char *name)
 {
-    bool same = strcmp(old_text, new_text) == 0;
-
-    if (same && (!c->all || new_text[0] == '\0'))
-        return;
-    if (secret && old_text[0] != '\0')
-        old_text = "***";
-    if (secret && new_text[0] != '\0')
-        new_text = "***";
-    c->fn(c->arg, section, key, old_text[0] == '\0' ? NULL : old_text,
-            new_text[0] == '\0' ? NULL : new_text);
+    return config_group_get(config, config_group_find("ca"), name);
 }
 
-static void
-compare_setting(const struct comparison *c, const struct config_setting *setting,
-        const struct config *old, const struct config *new_config)
+const struct config_profile *
+config_profile_find(const struct config *config, const char *name)
 {
-    struct cc_buf old_text = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
-    struct cc_buf new_text = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
-
-    /* fails only without memory; a setting that cannot be shown is left out */
-    if ((old == NULL || config_value_write(setting, old, &old_text, NULL) == 0) &&
-            config_value_write(setting, new_config, &new_text, NULL) == 0)
-        compare_texts(c, setting->section, setting->key, setting->secret, cc_buf_str(&old_text),
-                cc_buf_str(&new_text));
-    cc_buf_free(&old_text);
-    cc_buf_free(&new_text);
-}
-
-static void
-compare_names(const struct comparison *c, const char *section, const struct config_pair *old,
-        size_t old_count, const struct config_pair *new_pairs, size_t new_count)
-{
-    for (size_t i = 0; i < old_count; i++) {
-        if (pair_index(new_pairs, new_count, old[i].name) == new_count)
-            compare_texts(c, section, old[i].name, false, old[i].value, "");
-    }
-    for (size_t i = 0; i < new_count; i++) {
-        size_t at = pair_index(old, old_count, new_pairs[i].name);
-
-        compare_texts(c, section, new_pairs[i].name, false, at < old_count ? old[at].value : "",
-                new_pairs[i].value);
-    }
-}
-
-void
-config_compare(const struct config *old, const struct config *new_config, config_change_fn fn,
-        void *arg)
-{
-    struct comparison c = { .all = old == NULL, .fn = fn, .arg = arg };
-
-    for (size_t i = 0; i < config_setting_count; i++)
-        compare_setting(&c, &config_settings[i], old, new_config);
-    compare_names(&c, "keys", old == NULL ? NULL : old->keys, old == NULL ? 0 : old->key_count,
-            new_config->keys, new_config->key_count);
-    compare_names(&c, "key-alias", old == NULL ? NULL : old->key_aliases,
-            old == NULL ? 0 : old->key_alias_count, new_config->key_aliases,
-            new_config->key_alias_count);
+    return config_group_get(config, config_group_find("profile"), name);
 }

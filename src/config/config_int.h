@@ -5,9 +5,11 @@
 /*
  * Between the files of this room: the table of settings, what a value may be, and where it came from.
  *
- * A setting is one entry of the table in table.c: its place in struct config, how its text is read and written, its
- * default, and an example for the person who has to correct it.  A section whose keys are names ([keys],
- * [key-alias]) is an entry of the table of sections.  Adding a setting is a field in config.h and a line there.
+ * A setting is one entry of the table in table.c: its place in a struct, how its text is read and written, its
+ * default, and an example for the person who has to correct it.  The struct, called object here, is struct config, or
+ * for a section that stands once for each name ([ca "NAME"], [profile "NAME"]: a group) an item of an array in it.  A
+ * section whose keys are names ([keys], [key-alias]) is an entry of the table of sections.  Adding a setting is a field
+ * in config.h and a line there.
  */
 
 #include <stdbool.h>
@@ -23,8 +25,13 @@
 #define CONFIG_FILE_MAX (1U << 20) /* bytes of one file */
 #define CONFIG_FILES_MAX 256       /* drop-ins */
 #define CONFIG_PAIRS_MAX 1000      /* lines of a section whose keys are names */
-#define CONFIG_SETTINGS_MAX 64
-#define CONFIG_NAMES_COUNT 2 /* sections whose keys are names */
+#define CONFIG_ITEMS_MAX 64        /* sections of a group */
+#define CONFIG_LIST_MAX 64         /* items of a list */
+#define CONFIG_NAME_MAX 64         /* bytes of an item's name */
+#define CONFIG_SECTION_MAX 96      /* bytes of a section's name with its item's and a NUL */
+#define CONFIG_SETTINGS_MAX 128
+#define CONFIG_NAMES_COUNT 2  /* sections whose keys are names */
+#define CONFIG_GROUPS_COUNT 2 /* sections that stand once for each name */
 
 /* Where something stands; line 0: the command line. */
 struct config_origin {
@@ -32,7 +39,7 @@ struct config_origin {
     int line;
 };
 
-/* How a value lies in struct config. */
+/* How a value lies in its object. */
 enum config_form {
     CONFIG_FORM_TEXT,     /* const char *, on the heap */
     CONFIG_FORM_UNSIGNED, /* unsigned */
@@ -40,7 +47,8 @@ enum config_form {
     CONFIG_FORM_SIZE,     /* uint64_t, bytes */
     CONFIG_FORM_BOOL,     /* bool */
     CONFIG_FORM_CHOICE,   /* an enum whose values count from 0 in the order of choices */
-    CONFIG_FORM_FEATURES  /* unsigned, bits of enum config_feature */
+    CONFIG_FORM_FEATURES, /* unsigned, bits of enum config_feature */
+    CONFIG_FORM_LIST      /* struct config_list, all of it one block on the heap */
 };
 
 enum config_need {
@@ -53,13 +61,16 @@ struct config_setting {
     const char *section;
     const char *key;
     enum config_form form;
-    size_t offset; /* in struct config */
-    /* Of a text: whether its form is right.  The error text says what it has to be and never repeats the value. */
+    size_t offset; /* in its object */
+    /* Of a text or a list's item: whether its form is right.  The error text says what it has to be and never repeats
+       the value. */
     int (*check)(const char *value, struct cc_err *err);
-    const char *const *choices; /* NULL-terminated */
-    const char *zero;           /* the word for 0 of an unsigned: "auto" */
-    int64_t min, max;           /* of numbers, in their unit */
-    const char *fallback;       /* in the form of the file; NULL: nothing */
+    /* The words of a choice, and of a text or a list that has to be of them; NULL-terminated.  With a check too, what
+       begins with a digit is checked instead. */
+    const char *const *choices;
+    const char *zero;     /* the word for 0 of an unsigned: "auto" */
+    int64_t min, max;     /* of numbers, in their unit */
+    const char *fallback; /* in the form of the file; NULL: nothing */
     enum config_need need;
     bool secret; /* a reference to a secret: never shown */
     const char *example;
@@ -75,12 +86,21 @@ struct config_names {
     const char *example;
 };
 
+/* A section that stands once for each name.  The first field of its items is the name, on the heap. */
+struct config_group {
+    const char *section;
+    const char *shown; /* with a name, for messages */
+    size_t item_size;
+    size_t items_offset, count_offset; /* in struct config */
+};
+
 extern const struct config_setting config_settings[];
 extern const size_t config_setting_count;
 extern const struct config_names config_names[CONFIG_NAMES_COUNT];
+extern const struct config_group config_groups[CONFIG_GROUPS_COUNT];
 
 /* Features that this version has, and the word of each bit. */
-#define CONFIG_FEATURES_HERE ((unsigned)CONFIG_PFX_IMPORT)
+#define CONFIG_FEATURES_HERE ((unsigned)(CONFIG_PKCS | CONFIG_PFX_IMPORT | CONFIG_REVOCATION))
 struct config_feature_name {
     enum config_feature bit;
     const char *name;
@@ -91,9 +111,55 @@ extern const size_t config_feature_name_count;
 const struct config_setting *config_setting_find(const char *section, const char *key);
 const struct config_names *config_names_find(const char *section);
 
-/* "did you mean …", or what there is; appended to a message.  Both return text, which has size bytes. */
+/* The group that a setting belongs to; NULL: its object is struct config. */
+const struct config_group *config_setting_group(const struct config_setting *setting);
+
+/* ---- groups ---- */
+
+/* By a section's name, with or without an item's ("ca \"NAME\"", "ca.NAME.key"); NULL: it is none. */
+const struct config_group *config_group_find(const char *section);
+
+/* The item's name in section, "ca \"NAME\"". */
+CC_MUST int config_group_name(const struct config_group *group, const char *section,
+        char ret_name[CONFIG_NAME_MAX + 1], struct cc_err *err);
+/* The reverse; returns text. */
+const char *config_group_label(const struct config_group *group, const char *name,
+        char text[CONFIG_SECTION_MAX]);
+
+size_t config_group_count(const struct config *config, const struct config_group *group);
+void *config_group_item(const struct config *config, const struct config_group *group, size_t i);
+const char *config_item_name(const void *item);
+/* The item of a name; when there is none, the number of items, or NULL. */
+size_t config_group_index(const struct config *config, const struct config_group *group,
+        const char *name);
+void *config_group_get(const struct config *config, const struct config_group *group,
+        const char *name);
+/* Appends an item with every default. */
+CC_MUST int config_group_add(struct config *config, const struct config_group *group,
+        const char *name, struct cc_err *err);
+/* Frees all items. */
+void config_group_free(struct config *config, const struct config_group *group);
+
+/* Of all settings of a group, or with NULL of struct config itself. */
+CC_MUST int config_object_defaults(void *object, const struct config_group *group,
+        struct cc_err *err);
+void config_object_free(void *object, const struct config_group *group);
+
+/* Where a name stands among pairs; when it does not, count. */
+size_t config_pair_index(const struct config_pair *pairs, size_t count, const char *name);
+
+/* ---- hints ---- */
+
+/* "did you mean …", or what there is; appended to a message.  Each returns text, which has size bytes. */
 const char *config_hint_section(const char *section, char *text, size_t size);
 const char *config_hint_key(const char *section, const char *key, char *text, size_t size);
+const char *config_hint_item(const struct config *config, const struct config_group *group,
+        const char *name, char *text, size_t size);
+
+/* ---- errors ---- */
+
+/* What a value has to be; returns -1. */
+int config_bad(struct cc_err *err, const char *text);
 
 /* "FILE:LINE: [section] key: text"; section and key may be NULL.  Returns -1. */
 int config_fail(const struct config_origin *at, const char *section, const char *key,
@@ -103,16 +169,18 @@ int config_fail(const struct config_origin *at, const char *section, const char 
 CC_MUST int config_value_check(const char *value, struct cc_err *err);
 
 /* Text to the setting's field and back.  Reading an absent text (NULL) as fallback gives NULL or 0. */
-CC_MUST int config_value_read(const struct config_setting *setting, const char *value,
-        struct config *config, struct cc_err *err);
-/* Appends nothing when there is no value. */
-CC_MUST int config_value_write(const struct config_setting *setting, const struct config *config,
-        struct cc_buf *ret, struct cc_err *err);
-
-/* A text field of config by its offset. */
-const char *config_text_get(const struct config *config, size_t offset);
-CC_MUST int config_text_set(struct config *config, size_t offset, const char *value,
+CC_MUST int config_value_read(const struct config_setting *setting, const char *value, void *object,
         struct cc_err *err);
+/* Appends nothing when there is no value. */
+CC_MUST int config_value_write(const struct config_setting *setting, const void *object,
+        struct cc_buf *ret, struct cc_err *err);
+/* Frees what the field holds. */
+void config_value_free(const struct config_setting *setting, void *object);
+
+/* A text field of an object by its offset. */
+const char *config_text_get(const void *object, size_t offset);
+CC_MUST int config_text_set(void *object, size_t offset, const char *value, struct cc_err *err);
+void config_text_free(void *object, size_t offset);
 
 /* The forms of texts. */
 int config_check_text(const char *value, struct cc_err *err);
@@ -128,6 +196,12 @@ int config_check_proxy(const char *value, struct cc_err *err);
 int config_check_uuid(const char *value, struct cc_err *err);
 int config_check_tenant(const char *value, struct cc_err *err);
 int config_check_alias(const char *value, struct cc_err *err);
+int config_check_pointer(const char *value, struct cc_err *err);
+int config_check_ocsp_url(const char *value, struct cc_err *err);
+int config_check_oid(const char *value, struct cc_err *err);
+int config_check_attribute(const char *value, struct cc_err *err);
+int config_check_domain(const char *value, struct cc_err *err);
+int config_check_listen(const char *value, struct cc_err *err);
 
 /* One file's text, read with inih.  Each callback returns 0, or -1 with err set, which ends the reading. */
 struct config_reader {
@@ -142,9 +216,16 @@ CC_MUST int config_read_text(const struct config_reader *reader, const char *tex
         int *ret_lines, struct cc_err *err);
 
 /* Where each thing of a configuration under construction was said. */
-struct config_trace {
+struct config_item_trace {
     struct config_origin settings[CONFIG_SETTINGS_MAX]; /* file NULL: not said */
-    struct config_origin main;                          /* the main file and its last line */
+    struct config_origin begin;                         /* where the item was first named */
+    struct config_origin section;                       /* its section that was read last */
+};
+
+struct config_trace {
+    struct config_origin settings[CONFIG_SETTINGS_MAX];   /* of struct config */
+    struct config_item_trace *items[CONFIG_GROUPS_COUNT]; /* as many as the configuration has */
+    struct config_origin main;                            /* the main file and its last line */
     struct {
         const char *name;            /* one of the table's */
         struct config_origin origin; /* where the section begins in the main file */
@@ -152,7 +233,8 @@ struct config_trace {
     size_t section_count;
 };
 
-/* What no single value shows: what is missing, what does not go together.  Fills in the service's addresses. */
+/* What no single value shows: what is missing, what does not go together.  Fills in what follows from other settings:
+   the service's addresses, keys by their role, what there is only one of. */
 CC_MUST int config_check_whole(struct config *config, const struct config_trace *trace,
         struct cc_err *err);
 

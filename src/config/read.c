@@ -4,7 +4,8 @@
  * One file through inih.
  *
  * inih parses; what it would do without a word is refused before it sees the line: a line longer than its buffer (cut),
- * a NUL byte (cut), text behind a section's bracket (ignored), and an unknown section without keys (not reported).
+ * a NUL byte (cut), text behind a section's bracket (ignored), and an unknown section without keys (not reported).  Of a
+ * section's name it keeps 49 bytes, so that what is passed on is the name that was seen here.
  * Its handler is not told the line, so the reader function, which inih calls once a line, counts.
  */
 
@@ -16,13 +17,12 @@
 
 #include "base/text.h"
 
-#define SECTION_MAX 49 /* inih keeps no more of a section's name */
-
 struct reading {
     const struct config_reader *reader;
     const char *at; /* the text not yet read */
     size_t left;
     int line;
+    char section[CONFIG_SECTION_MAX]; /* "" before the first */
     bool failed;
     struct cc_err *err;
 };
@@ -64,13 +64,12 @@ check_section(struct reading *r, const char *line, size_t len)
 {
     const char *end = memchr(line, ']', len);
     struct config_origin at = here(r);
-    char name[SECTION_MAX + 1];
     size_t name_len, rest;
 
     if (end == NULL)
         return fail_here(r, "this section name has no ]; write [name]");
     name_len = (size_t)(end - line) - 1;
-    if (name_len > SECTION_MAX)
+    if (name_len >= sizeof(r->section))
         return fail_here(r, "this section name is too long");
     rest = len - name_len - 2;
     end++;
@@ -80,9 +79,9 @@ check_section(struct reading *r, const char *line, size_t len)
         if (c != ';' && c != '#' && c != '\r')
             return fail_here(r, "text follows the ] of a section; put it on a line of its own");
     }
-    memcpy(name, line + 1, name_len);
-    name[name_len] = '\0';
-    if (r->reader->section(r->reader->arg, &at, name, r->err) != 0) {
+    memcpy(r->section, line + 1, name_len);
+    r->section[name_len] = '\0';
+    if (r->reader->section(r->reader->arg, &at, r->section, r->err) != 0) {
         r->failed = true;
         return -1;
     }
@@ -132,11 +131,12 @@ take_entry(void *user, const char *section, const char *name, const char *value)
     struct reading *r = user;
     struct config_origin at = here(r);
 
+    (void)section;
     if (r->failed)
         return 0;
-    if (section[0] == '\0')
+    if (r->section[0] == '\0')
         return fail_here(r, "this key stands before any section; put [section] above it") == 0;
-    if (r->reader->entry(r->reader->arg, &at, section, name, value, r->err) != 0)
+    if (r->reader->entry(r->reader->arg, &at, r->section, name, value, r->err) != 0)
         r->failed = true;
     return !r->failed;
 }

@@ -4,19 +4,69 @@
 
 #include "config_int.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "base/text.h"
-
 #define AT(field) offsetof(struct config, field)
+#define CA(field) offsetof(struct config_ca, field)
+#define PROFILE(field) offsetof(struct config_profile, field)
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
 
 static const char *const clouds[] = { "public", "usgov", "dod", "china", "custom", NULL };
 static const char *const reencrypts[] = { "auto", "token", "host", NULL };
 static const char *const debugs[] = { "none", "admin", "operational", "all", NULL };
+
+static const char *const generations[] = { "host", "token", NULL };
+static const char *const error_codes[] = { "name", "number", NULL };
+static const char *const foreigns[] = { "leave", "refuse", NULL };
+static const char *const kinds[] = { "local", NULL };
+static const char *const digests[] = { "sha256", "sha384", "sha512", NULL };
+static const char *const sids[] = { "none", "extension", "uri", NULL };
+static const char *const san_types[] = { "upn", "email", "dns", "uri", "ip", "guid", NULL };
+static const char *const key_specs[] = { "rsa2048", "rsa3072", "rsa4096", "ecP256", "ecP384",
+    NULL };
+
+/* RFC 5280 section 5.3.1, without removeFromCRL, which is no reason to revoke. */
+static const char *const reasons[] = {
+    "unspecified",
+    "keyCompromise",
+    "cACompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "certificateHold",
+    "privilegeWithdrawn",
+    "aACompromise",
+    NULL,
+};
+
+/* RFC 5280 section 4.2.1.3 */
+static const char *const key_usages[] = {
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+    NULL,
+};
+
+/* RFC 5280 section 4.2.1.12, and the one of smart cards at Windows */
+static const char *const extended_key_usages[] = {
+    "serverAuth",
+    "clientAuth",
+    "codeSigning",
+    "emailProtection",
+    "timeStamping",
+    "OCSPSigning",
+    "smartcardLogon",
+    NULL,
+};
 
 static const char *const roles[] = {
     "pfx-import",
@@ -121,6 +171,35 @@ const struct config_setting config_settings[] = {
     {.section = "pfx-import", .key = "batch", .form = CONFIG_FORM_UNSIGNED, .offset = AT(pfx_import.batch),
      .min = 1, .max = 100, .fallback = "50", .example = "50"},
 
+    {.section = "pkcs", .key = "ca", .form = CONFIG_FORM_TEXT, .offset = AT(pkcs.ca),
+     .check = config_check_name, .example = "corp"},
+    {.section = "pkcs", .key = "profile", .form = CONFIG_FORM_TEXT, .offset = AT(pkcs.profile),
+     .check = config_check_name, .example = "device"},
+    {.section = "pkcs", .key = "key-generation", .form = CONFIG_FORM_CHOICE, .offset = AT(pkcs.key_generation),
+     .choices = generations, .fallback = "host", .example = "host"},
+    {.section = "pkcs", .key = "key-pool", .form = CONFIG_FORM_UNSIGNED, .offset = AT(pkcs.key_pool),
+     .min = 0, .max = 10000, .fallback = "100", .example = "100"},
+    {.section = "pkcs", .key = "batch", .form = CONFIG_FORM_UNSIGNED, .offset = AT(pkcs.batch),
+     .min = 1, .max = 100, .fallback = "50", .example = "50"},
+
+    {.section = "revocation", .key = "reason", .form = CONFIG_FORM_TEXT, .offset = AT(revocation.reason),
+     .choices = reasons, .fallback = "unspecified", .example = "unspecified"},
+    {.section = "revocation", .key = "issuer-name", .form = CONFIG_FORM_TEXT, .offset = AT(revocation.issuer_name),
+     .check = config_check_text, .example = "CN=Contoso Issuing CA,O=Contoso"},
+    {.section = "revocation", .key = "poll-interval", .form = CONFIG_FORM_DURATION,
+     .offset = AT(revocation.poll_interval_ms), .min = SECOND, .max = 7 * DAY, .fallback = "60m", .example = "60m"},
+    {.section = "revocation", .key = "max-requests", .form = CONFIG_FORM_UNSIGNED,
+     .offset = AT(revocation.max_requests), .min = 1, .max = 500, .fallback = "100", .example = "100"},
+    {.section = "revocation", .key = "error-codes", .form = CONFIG_FORM_CHOICE, .offset = AT(revocation.error_codes),
+     .choices = error_codes, .fallback = "name", .example = "name"},
+    {.section = "revocation", .key = "foreign", .form = CONFIG_FORM_CHOICE, .offset = AT(revocation.foreign),
+     .choices = foreigns, .fallback = "leave", .example = "leave"},
+
+    {.section = "publish", .key = "listen", .form = CONFIG_FORM_TEXT, .offset = AT(publish.listen),
+     .check = config_check_listen, .example = "127.0.0.1:8081"},
+    {.section = "publish", .key = "ocsp-cache", .form = CONFIG_FORM_UNSIGNED, .offset = AT(publish.ocsp_cache),
+     .min = 1, .max = 65536, .fallback = "4096", .example = "4096"},
+
     {.section = "log", .key = "directory", .form = CONFIG_FORM_TEXT, .offset = AT(log.directory),
      .check = config_check_path, .fallback = "/var/log/certconnector", .example = "/var/log/certconnector"},
     {.section = "log", .key = "max-size", .form = CONFIG_FORM_SIZE, .offset = AT(log.max_size),
@@ -129,6 +208,69 @@ const struct config_setting config_settings[] = {
      .choices = debugs, .fallback = "none", .example = "none"},
     {.section = "log", .key = "journald", .form = CONFIG_FORM_BOOL, .offset = AT(log.journald),
      .fallback = "yes", .example = "yes"},
+
+    {.section = "ca", .key = "kind", .form = CONFIG_FORM_CHOICE, .offset = CA(kind), .choices = kinds,
+     .need = CONFIG_NEED_ALWAYS, .example = "local"},
+    {.section = "ca", .key = "key", .form = CONFIG_FORM_TEXT, .offset = CA(key), .check = config_check_key_uri,
+     .example = "pkcs11:object=ca"},
+    {.section = "ca", .key = "ocsp-key", .form = CONFIG_FORM_TEXT, .offset = CA(ocsp_key),
+     .check = config_check_key_uri, .example = "pkcs11:object=ocsp"},
+    {.section = "ca", .key = "digest", .form = CONFIG_FORM_TEXT, .offset = CA(digest), .choices = digests,
+     .example = "sha256"},
+    {.section = "ca", .key = "profile", .form = CONFIG_FORM_TEXT, .offset = CA(profile),
+     .check = config_check_name, .example = "device"},
+    {.section = "ca", .key = "authority", .form = CONFIG_FORM_TEXT, .offset = CA(authority),
+     .check = config_check_text, .example = "ca.contoso.example"},
+    {.section = "ca", .key = "authority-name", .form = CONFIG_FORM_TEXT, .offset = CA(authority_name),
+     .check = config_check_text, .example = "Contoso Issuing CA"},
+    {.section = "ca", .key = "crl-interval", .form = CONFIG_FORM_DURATION, .offset = CA(crl_interval_ms),
+     .min = SECOND, .max = 365 * DAY, .fallback = "1d", .example = "1d"},
+    {.section = "ca", .key = "crl-validity", .form = CONFIG_FORM_DURATION, .offset = CA(crl_validity_ms),
+     .min = SECOND, .max = 3650 * DAY, .fallback = "7d", .example = "7d"},
+    {.section = "ca", .key = "delta-interval", .form = CONFIG_FORM_DURATION, .offset = CA(delta_interval_ms),
+     .min = 0, .max = 365 * DAY, .fallback = "0s", .example = "1h"},
+    {.section = "ca", .key = "ocsp-validity", .form = CONFIG_FORM_DURATION, .offset = CA(ocsp_validity_ms),
+     .min = SECOND, .max = 365 * DAY, .fallback = "1h", .example = "1h"},
+    {.section = "ca", .key = "crl-urls", .form = CONFIG_FORM_LIST, .offset = CA(crl_urls),
+     .check = config_check_pointer, .example = "http://pki.contoso.example/corp.crl"},
+    {.section = "ca", .key = "delta-crl-urls", .form = CONFIG_FORM_LIST, .offset = CA(delta_crl_urls),
+     .check = config_check_pointer, .example = "http://pki.contoso.example/corp-delta.crl"},
+    {.section = "ca", .key = "issuer-urls", .form = CONFIG_FORM_LIST, .offset = CA(issuer_urls),
+     .check = config_check_pointer, .example = "http://pki.contoso.example/corp.cer"},
+    {.section = "ca", .key = "ocsp-urls", .form = CONFIG_FORM_LIST, .offset = CA(ocsp_urls),
+     .check = config_check_ocsp_url, .example = "http://pki.contoso.example/ocsp"},
+
+    {.section = "profile", .key = "validity", .form = CONFIG_FORM_DURATION, .offset = PROFILE(validity_ms),
+     .min = MINUTE, .max = 36500 * DAY, .fallback = "365d", .example = "365d"},
+    {.section = "profile", .key = "backdate", .form = CONFIG_FORM_DURATION, .offset = PROFILE(backdate_ms),
+     .min = 0, .max = 7 * DAY, .fallback = "5m", .example = "5m"},
+    {.section = "profile", .key = "key-usages", .form = CONFIG_FORM_LIST, .offset = PROFILE(key_usages),
+     .choices = key_usages, .fallback = "digitalSignature, keyEncipherment", .example = "digitalSignature"},
+    {.section = "profile", .key = "extended-key-usages", .form = CONFIG_FORM_LIST,
+     .offset = PROFILE(extended_key_usages), .choices = extended_key_usages, .check = config_check_oid,
+     .fallback = "clientAuth", .example = "clientAuth"},
+    {.section = "profile", .key = "subject", .form = CONFIG_FORM_LIST, .offset = PROFILE(subject),
+     .check = config_check_attribute, .example = "CN, O"},
+    {.section = "profile", .key = "san", .form = CONFIG_FORM_LIST, .offset = PROFILE(sans), .choices = san_types,
+     .fallback = "upn, email, dns, uri, guid", .example = "upn"},
+    {.section = "profile", .key = "san-domains", .form = CONFIG_FORM_LIST, .offset = PROFILE(san_domains),
+     .check = config_check_domain, .example = "contoso.example"},
+    {.section = "profile", .key = "keys", .form = CONFIG_FORM_LIST, .offset = PROFILE(keys), .choices = key_specs,
+     .fallback = "rsa2048, rsa3072, rsa4096, ecP256, ecP384", .example = "rsa2048"},
+    {.section = "profile", .key = "policies", .form = CONFIG_FORM_LIST, .offset = PROFILE(policies),
+     .check = config_check_oid, .example = "1.3.6.1.4.1.311.1"},
+    {.section = "profile", .key = "crl-urls", .form = CONFIG_FORM_LIST, .offset = PROFILE(crl_urls),
+     .check = config_check_pointer, .example = "http://pki.contoso.example/corp.crl"},
+    {.section = "profile", .key = "delta-crl-urls", .form = CONFIG_FORM_LIST, .offset = PROFILE(delta_crl_urls),
+     .check = config_check_pointer, .example = "http://pki.contoso.example/corp-delta.crl"},
+    {.section = "profile", .key = "issuer-urls", .form = CONFIG_FORM_LIST, .offset = PROFILE(issuer_urls),
+     .check = config_check_pointer, .example = "http://pki.contoso.example/corp.cer"},
+    {.section = "profile", .key = "ocsp-urls", .form = CONFIG_FORM_LIST, .offset = PROFILE(ocsp_urls),
+     .check = config_check_ocsp_url, .example = "http://pki.contoso.example/ocsp"},
+    {.section = "profile", .key = "sid", .form = CONFIG_FORM_CHOICE, .offset = PROFILE(sid), .choices = sids,
+     .fallback = "none", .example = "none"},
+    {.section = "profile", .key = "templates", .form = CONFIG_FORM_LIST, .offset = PROFILE(templates),
+     .check = config_check_text, .example = "device"},
 };
 
 const struct config_names config_names[CONFIG_NAMES_COUNT] = {
@@ -137,11 +279,19 @@ const struct config_names config_names[CONFIG_NAMES_COUNT] = {
     {.section = "key-alias", .check_name = config_check_alias, .check = config_check_key_uri,
      .pairs_offset = AT(key_aliases), .count_offset = AT(key_alias_count), .example = "pkcs11:object=pfx-import"},
 };
+
+const struct config_group config_groups[CONFIG_GROUPS_COUNT] = {
+    {.section = "ca", .shown = "ca \"NAME\"", .item_size = sizeof(struct config_ca), .items_offset = AT(cas),
+     .count_offset = AT(ca_count)},
+    {.section = "profile", .shown = "profile \"NAME\"", .item_size = sizeof(struct config_profile),
+     .items_offset = AT(profiles), .count_offset = AT(profile_count)},
+};
 /* clang-format on */
 
 const size_t config_setting_count = CC_COUNT(config_settings);
 
 _Static_assert(CC_COUNT(config_settings) <= CONFIG_SETTINGS_MAX, "struct config_trace has no room");
+_Static_assert(CA(name) == 0 && PROFILE(name) == 0, "an item does not begin with its name");
 
 const struct config_setting *
 config_setting_find(const char *section, const char *key)
@@ -165,82 +315,12 @@ config_names_find(const char *section)
     return NULL;
 }
 
-/* The names of all sections, each once, in the table's order. */
-static size_t
-section_names(const char **names, size_t max)
+const struct config_group *
+config_setting_group(const struct config_setting *setting)
 {
-    size_t count = 0;
-
-    for (size_t i = 0; i < config_setting_count && count < max; i++) {
-        const char *section = config_settings[i].section;
-
-        if (count == 0 || strcmp(names[count - 1], section) != 0)
-            names[count++] = section;
+    for (size_t i = 0; i < CONFIG_GROUPS_COUNT; i++) {
+        if (strcmp(config_groups[i].section, setting->section) == 0)
+            return &config_groups[i];
     }
-    for (size_t i = 0; i < CONFIG_NAMES_COUNT && count < max; i++)
-        names[count++] = config_names[i].section;
-    return count;
-}
-
-/* The keys of one section. */
-static size_t
-key_names(const char *section, const char **names, size_t max)
-{
-    const struct config_names *free_names = config_names_find(section);
-    size_t count = 0;
-
-    for (size_t i = 0; i < config_setting_count && count < max; i++) {
-        if (strcmp(config_settings[i].section, section) == 0)
-            names[count++] = config_settings[i].key;
-    }
-    for (size_t i = 0; free_names != NULL && free_names->names != NULL && count < max; i++) {
-        if (free_names->names[i] == NULL)
-            break;
-        names[count++] = free_names->names[i];
-    }
-    return count;
-}
-
-/* "known are a, b, c", as far as it goes. */
-static void
-list_names(const char *const *names, size_t count, char *text, size_t size)
-{
-    size_t len = (size_t)snprintf(text, size, "known are");
-
-    for (size_t i = 0; i < count && len < size; i++)
-        len += (size_t)snprintf(text + len, size - len, "%s %s", i == 0 ? "" : ",", names[i]);
-}
-
-const char *
-config_hint_section(const char *section, char *text, size_t size)
-{
-    const char *names[CONFIG_SETTINGS_MAX];
-    size_t count = section_names(names, CC_COUNT(names));
-    const char *near = cc_nearest(section, names, count);
-
-    if (near != NULL)
-        (void)snprintf(text, size, "did you mean [%s]?", near);
-    else
-        list_names(names, count, text, size);
-    return text;
-}
-
-const char *
-config_hint_key(const char *section, const char *key, char *text, size_t size)
-{
-    const char *names[CONFIG_SETTINGS_MAX];
-    size_t count = key_names(section, names, CC_COUNT(names));
-    const char *near = cc_nearest(key, names, count);
-
-    for (size_t i = 0; i < config_setting_count; i++) {
-        if (strcmp(config_settings[i].key, key) == 0) {
-            (void)snprintf(text, size, "it belongs in [%s]", config_settings[i].section);
-            return text;
-        }
-    }
-    if (near != NULL)
-        (void)snprintf(text, size, "did you mean %s?", near);
-    else
-        list_names(names, count, text, size);
-    return text;
+    return NULL;
 }

@@ -1,280 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 
-/*
- * Values: from text to their field and back, and what forms texts may have.
- *
- * An error here says what the value has to be.  It repeats words and numbers, never a text: what stands where a
- * reference should be may be the secret itself.
- */
+/* Values: from text to their field and back. */
 
 #include "config_int.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
-#include "base/secret.h"
 #include "base/text.h"
 
-#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-#define DIGITS "0123456789"
-
-static int
-bad(struct cc_err *err, const char *text)
-{
-    return cc_err_set(err, CC_DOM_CONFIG, 0, "%s", text);
-}
-
-int
-config_value_check(const char *value, struct cc_err *err)
-{
-    if (value[0] == '\0')
-        return bad(err, "is empty; give it a value or remove the line");
-    if (!cc_is_utf8(value, strlen(value)))
-        return bad(err, "is not UTF-8; save the file as UTF-8");
-    for (const char *p = value; *p != '\0'; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return bad(err, "holds a control byte; remove it");
-    }
-    return 0;
-}
-
-static bool
-only(const char *value, const char *set)
-{
-    return value[strspn(value, set)] == '\0';
-}
-
-int
-config_check_text(const char *value, struct cc_err *err)
-{
-    if (strlen(value) > 1024)
-        return bad(err, "is longer than 1024 bytes");
-    return 0;
-}
-
-int
-config_check_name(const char *value, struct cc_err *err)
-{
-    if (strlen(value) > 64 || !only(value, LETTERS DIGITS ".-_"))
-        return bad(err, "must be 1 to 64 letters, digits, dots, dashes or underscores");
-    return 0;
-}
-
-int
-config_check_path(const char *value, struct cc_err *err)
-{
-    if (value[0] != '/')
-        return bad(err, "must be an absolute path; begin it with /");
-    if (strlen(value) >= PATH_MAX)
-        return bad(err, "is too long for a path");
-    return 0;
-}
-
-int
-config_check_socket(const char *value, struct cc_err *err)
-{
-    struct sockaddr_un address;
-
-    if (config_check_path(value, err) != 0)
-        return -1;
-    if (strlen(value) >= sizeof(address.sun_path))
-        return bad(err, "is too long for a socket's path; use at most 107 bytes");
-    return 0;
-}
-
-int
-config_check_state(const char *value, struct cc_err *err)
-{
-    if (cc_starts_with(value, "postgresql:"))
-        return bad(err, "PostgreSQL is not part of this version; write sqlite:PATH");
-    if (!cc_starts_with(value, "sqlite:/"))
-        return bad(err, "must be sqlite: and an absolute path, sqlite:/PATH");
-    return config_check_path(value + strlen("sqlite:"), err);
-}
-
-static bool
-uri_has(const char *uri, const char *attribute)
-{
-    size_t len = strlen(attribute);
-
-    for (const char *p = strstr(uri, attribute); p != NULL; p = strstr(p + 1, attribute)) {
-        if (p[len] == '=' && strchr(":;?&", p[-1]) != NULL)
-            return true;
-    }
-    return false;
-}
-
-static int
-check_uri(const char *value, struct cc_err *err)
-{
-    if (!cc_starts_with(value, "pkcs11:"))
-        return bad(err, "must be a PKCS#11 URI; begin it with pkcs11:");
-    if (!only(value, LETTERS DIGITS "-._~:;[]@!$'()*+,=&/?%"))
-        return bad(err, "holds a byte that a PKCS#11 URI cannot; write it as %XX (RFC 7512)");
-    if (uri_has(value, "pin-value") || uri_has(value, "pin-source"))
-        return bad(err, "must not name a PIN; use [token] pin = file:PATH");
-    return 0;
-}
-
-int
-config_check_token_uri(const char *value, struct cc_err *err)
-{
-    static const char *const attributes[] = { "token", "serial", "manufacturer", "model" };
-
-    if (check_uri(value, err) != 0)
-        return -1;
-    for (size_t i = 0; i < CC_COUNT(attributes); i++) {
-        if (uri_has(value, attributes[i]))
-            return 0;
-    }
-    return bad(err, "names no token; add token=LABEL");
-}
-
-int
-config_check_key_uri(const char *value, struct cc_err *err)
-{
-    if (check_uri(value, err) != 0)
-        return -1;
-    if (!uri_has(value, "object") && !uri_has(value, "id"))
-        return bad(err, "names no key; add object=LABEL or id=%XX");
-    return 0;
-}
-
-int
-config_check_reference(const char *value, struct cc_err *err)
-{
-    if (cc_secret_check_reference(value, NULL) != 0)
-        return bad(err,
-                "must be a reference, as secrets do not stand in this file; write file:PATH or "
-                "credential:NAME");
-    return 0;
-}
-
-static bool
-is_port(const char *text, size_t len)
-{
-    long port = 0;
-
-    if (len == 0 || len > 5)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-        port = port * 10 + (text[i] - '0');
-    }
-    return port >= 1 && port <= 65535;
-}
-
-/* host, host:port, [address] or [address]:port, up to the first slash; returns where it ends, NULL when it is none. */
-static const char *
-host_end(const char *text)
-{
-    size_t host = text[0] == '[' ? strspn(text + 1, DIGITS "abcdefABCDEF:.") + 1
-                                 : strspn(text, LETTERS DIGITS ".-");
-    const char *p = text + host;
-    size_t port;
-
-    if (text[0] == '[' && *p++ != ']')
-        return NULL;
-    if (p == text)
-        return NULL;
-    if (*p == ':') {
-        port = strcspn(p + 1, "/");
-        if (!is_port(p + 1, port))
-            return NULL;
-        p += port + 1;
-    }
-    return *p == '\0' || *p == '/' ? p : NULL;
-}
-
-static const char *
-url_rest(const char *value)
-{
-    if (cc_starts_with(value, "https://"))
-        return host_end(value + strlen("https://"));
-    if (cc_starts_with(value, "http://"))
-        return host_end(value + strlen("http://"));
-    return NULL;
-}
-
-int
-config_check_url(const char *value, struct cc_err *err)
-{
-    const char *rest = url_rest(value);
-
-    if (rest == NULL || !only(rest, LETTERS DIGITS "/-._~%"))
-        return bad(err, "must be a URL without user name, query and fragment, https://HOST/");
-    return 0;
-}
-
-int
-config_check_proxy(const char *value, struct cc_err *err)
-{
-    const char *rest = url_rest(value);
-
-    if (rest == NULL || (strcmp(rest, "") != 0 && strcmp(rest, "/") != 0))
-        return bad(err,
-                "must be http://HOST:PORT or https://HOST:PORT, without user name or password");
-    return 0;
-}
-
-int
-config_check_uuid(const char *value, struct cc_err *err)
-{
-    if (!cc_is_uuid(value))
-        return bad(err, "must be a UUID, 11111111-2222-3333-4444-555555555555");
-    return 0;
-}
-
-int
-config_check_tenant(const char *value, struct cc_err *err)
-{
-    if (strlen(value) > 253 || !only(value, LETTERS DIGITS ".-"))
-        return bad(err, "must be the tenant's domain name or UUID");
-    return 0;
-}
-
-int
-config_check_alias(const char *value, struct cc_err *err)
-{
-    const char *slash = strchr(value, '/');
-
-    if (slash == NULL || slash == value || slash[1] == '\0')
-        return bad(err, "an alias must be PROVIDER/KEY, the names that uploads carry");
-    return config_check_text(value, err);
-}
-
-/* ---- fields ---- */
-
 static void *
-field(struct config *config, size_t offset)
+field(void *object, size_t offset)
 {
-    return (char *)config + offset;
+    return (char *)object + offset;
 }
 
 static const void *
-field_of(const struct config *config, size_t offset)
+field_of(const void *object, size_t offset)
 {
-    return (const char *)config + offset;
+    return (const char *)object + offset;
 }
 
 const char *
-config_text_get(const struct config *config, size_t offset)
+config_text_get(const void *object, size_t offset)
 {
     const char *text;
 
-    memcpy(&text, field_of(config, offset), sizeof(text));
+    memcpy(&text, field_of(object, offset), sizeof(text));
     return text;
 }
 
 int
-config_text_set(struct config *config, size_t offset, const char *value, struct cc_err *err)
+config_text_set(void *object, size_t offset, const char *value, struct cc_err *err)
 {
-    char **slot = field(config, offset);
+    char **slot = field(object, offset);
     char *copy = NULL;
 
     if (value != NULL && (copy = cc_strdup(value, err)) == NULL)
@@ -284,17 +45,63 @@ config_text_set(struct config *config, size_t offset, const char *value, struct 
     return 0;
 }
 
-static int
-read_text(const struct config_setting *setting, const char *value, struct config *config,
-        struct cc_err *err)
+void
+config_text_free(void *object, size_t offset)
 {
-    if (value != NULL && setting->check(value, err) != 0)
-        return -1;
-    return config_text_set(config, setting->offset, value, err);
+    char **slot = field(object, offset);
+
+    free(*slot);
+    *slot = NULL;
+}
+
+/* The number of a word among choices, or -1. */
+static int
+find_word(const char *const *choices, const char *word)
+{
+    for (int i = 0; choices[i] != NULL; i++) {
+        if (strcmp(choices[i], word) == 0)
+            return i;
+    }
+    return -1;
 }
 
 static int
-read_unsigned(const struct config_setting *setting, const char *value, struct config *config,
+bad_word(const char *const *choices, const char *word, struct cc_err *err)
+{
+    char list[192] = "";
+    char shown[64];
+    size_t len = 0;
+
+    for (int i = 0; choices[i] != NULL && len < sizeof(list); i++)
+        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i == 0 ? "" : ", ",
+                choices[i]);
+    return cc_err_set(err, CC_DOM_CONFIG, 0, "\"%s\" is no choice; write one of %s",
+            cc_escape_into(shown, sizeof(shown), word), list);
+}
+
+/* A text, or an item of a list. */
+static int
+check_text(const struct config_setting *setting, const char *value, struct cc_err *err)
+{
+    bool by_word = setting->choices != NULL;
+
+    if (by_word && setting->check != NULL && value[0] >= '0' && value[0] <= '9')
+        by_word = false;
+    if (!by_word)
+        return setting->check(value, err);
+    return find_word(setting->choices, value) >= 0 ? 0 : bad_word(setting->choices, value, err);
+}
+
+static int
+read_text(const struct config_setting *setting, const char *value, void *object, struct cc_err *err)
+{
+    if (value != NULL && check_text(setting, value, err) != 0)
+        return -1;
+    return config_text_set(object, setting->offset, value, err);
+}
+
+static int
+read_unsigned(const struct config_setting *setting, const char *value, void *object,
         struct cc_err *err)
 {
     int64_t number = 0;
@@ -307,7 +114,7 @@ read_unsigned(const struct config_setting *setting, const char *value, struct co
                 setting->zero == NULL ? "" : setting->zero, setting->zero == NULL ? "" : " or ",
                 setting->min, setting->max);
     }
-    *(unsigned *)field(config, setting->offset) = (unsigned)number;
+    *(unsigned *)field(object, setting->offset) = (unsigned)number;
     return 0;
 }
 
@@ -330,66 +137,75 @@ duration_text(int64_t ms, char *text, size_t size)
 }
 
 static int
-read_duration(const struct config_setting *setting, const char *value, struct config *config,
+read_duration(const struct config_setting *setting, const char *value, void *object,
         struct cc_err *err)
 {
     int64_t ms;
     char low[32], high[32];
 
     if (cc_parse_duration_ms(value, &ms, NULL) != 0)
-        return bad(err, "must be a time with its unit: 250ms, 10s, 30m, 12h or 365d");
+        return config_bad(err, "must be a time with its unit: 250ms, 10s, 30m, 12h or 365d");
     if (ms < setting->min || ms > setting->max) {
         duration_text(setting->min, low, sizeof(low));
         duration_text(setting->max, high, sizeof(high));
         return cc_err_set(err, CC_DOM_CONFIG, 0, "must be from %s to %s", low, high);
     }
-    *(int64_t *)field(config, setting->offset) = ms;
+    *(int64_t *)field(object, setting->offset) = ms;
     return 0;
 }
 
 static int
-read_size(const struct config_setting *setting, const char *value, struct config *config,
-        struct cc_err *err)
+read_size(const struct config_setting *setting, const char *value, void *object, struct cc_err *err)
 {
     uint64_t size;
 
     if (cc_parse_size(value, &size, NULL) != 0)
-        return bad(err, "must be a size in bytes or with K, M or G: 50M");
+        return config_bad(err, "must be a size in bytes or with K, M or G: 50M");
     if (size < (uint64_t)setting->min || size > (uint64_t)setting->max)
         return cc_err_set(err, CC_DOM_CONFIG, 0, "must be from %" PRId64 "K to %" PRId64 "G",
                 setting->min >> 10, setting->max >> 30);
-    *(uint64_t *)field(config, setting->offset) = size;
+    *(uint64_t *)field(object, setting->offset) = size;
     return 0;
 }
 
 static int
-read_bool(const struct config_setting *setting, const char *value, struct config *config,
-        struct cc_err *err)
+read_bool(const struct config_setting *setting, const char *value, void *object, struct cc_err *err)
 {
-    if (cc_parse_bool(value, field(config, setting->offset), NULL) != 0)
-        return bad(err, "must be yes or no");
+    if (cc_parse_bool(value, field(object, setting->offset), NULL) != 0)
+        return config_bad(err, "must be yes or no");
     return 0;
 }
 
 static int
-read_choice(const struct config_setting *setting, const char *value, struct config *config,
+read_choice(const struct config_setting *setting, const char *value, void *object,
         struct cc_err *err)
 {
-    char list[128] = "";
-    char shown[64];
-    size_t len = 0;
+    int i = find_word(setting->choices, value);
 
-    for (int i = 0; setting->choices[i] != NULL; i++) {
-        if (strcmp(setting->choices[i], value) == 0) {
-            /* every enum of struct config is as wide as an int */
-            *(int *)field(config, setting->offset) = i;
-            return 0;
-        }
-        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i == 0 ? "" : ", ",
-                setting->choices[i]);
-    }
-    return cc_err_set(err, CC_DOM_CONFIG, 0, "\"%s\" is no choice; write one of %s",
-            cc_escape_into(shown, sizeof(shown), value), list);
+    if (i < 0)
+        return bad_word(setting->choices, value, err);
+    /* every enum of struct config is as wide as an int */
+    *(int *)field(object, setting->offset) = i;
+    return 0;
+}
+
+/* The next part of "a, b, c", without the blanks around it; false behind the last, when *at is NULL. */
+static bool
+next_part(const char **at, const char **ret_part, size_t *ret_len)
+{
+    const char *part = *at;
+    size_t len;
+
+    if (part == NULL)
+        return false;
+    part += strspn(part, " "); /* config_value_check() has refused tabs */
+    len = strcspn(part, ",");
+    *at = part[len] == ',' ? part + len + 1 : NULL;
+    while (len > 0 && part[len - 1] == ' ')
+        len--;
+    *ret_part = part;
+    *ret_len = len;
+    return true;
 }
 
 static int
@@ -420,56 +236,130 @@ add_feature(const char *word, unsigned *features, struct cc_err *err)
 }
 
 static int
-read_features(const struct config_setting *setting, const char *value, struct config *config,
+read_features(const struct config_setting *setting, const char *value, void *object,
         struct cc_err *err)
 {
+    const char *at = value;
+    const char *part;
     unsigned features = 0;
-    const char *p = value;
+    size_t len;
 
-    for (;;) {
-        size_t len, end;
+    while (next_part(&at, &part, &len)) {
         char word[32];
 
-        p += strspn(p, " \t");
-        len = strcspn(p, ",");
-        end = len;
-        while (end > 0 && (p[end - 1] == ' ' || p[end - 1] == '\t'))
-            end--;
-        if (end == 0 || end >= sizeof(word))
-            return bad(err, "must be features with commas between them: pfx-import");
-        memcpy(word, p, end);
-        word[end] = '\0';
+        if (len == 0 || len >= sizeof(word))
+            return config_bad(err, "must be features with commas between them: pfx-import");
+        memcpy(word, part, len);
+        word[len] = '\0';
         if (add_feature(word, &features, err) != 0)
             return -1;
-        if (p[len] == '\0')
-            break;
-        p += len + 1;
     }
-    *(unsigned *)field(config, setting->offset) = features;
+    *(unsigned *)field(object, setting->offset) = features;
+    return 0;
+}
+
+/* ---- lists ---- */
+
+static struct config_list
+list_of(const void *object, size_t offset)
+{
+    struct config_list list;
+
+    memcpy(&list, field_of(object, offset), sizeof(list));
+    return list;
+}
+
+static void
+set_list(void *object, size_t offset, struct config_list list)
+{
+    free((void *)(uintptr_t)list_of(object, offset).item);
+    memcpy(field(object, offset), &list, sizeof(list));
+}
+
+static size_t
+count_parts(const char *value)
+{
+    const char *part;
+    size_t len, count = 0;
+
+    while (next_part(&value, &part, &len))
+        count++;
+    return count;
+}
+
+static int
+check_part(const struct config_setting *setting, char *const *items, size_t i, struct cc_err *err)
+{
+    struct cc_err why = { .domain = CC_DOM_NONE };
+
+    if (items[i][0] == '\0')
+        return config_bad(err,
+                "must be a list with commas between its items, and none of them empty");
+    if (check_text(setting, items[i], &why) != 0)
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "item %zu of the list: %s", i + 1, why.text);
+    for (size_t j = 0; j < i; j++) {
+        if (strcmp(items[i], items[j]) == 0)
+            return cc_err_set(err, CC_DOM_CONFIG, 0,
+                    "item %zu of the list is item %zu again; remove one", i + 1, j + 1);
+    }
+    return 0;
+}
+
+/* One block: the pointers, then what they point to. */
+static int
+read_list(const struct config_setting *setting, const char *value, void *object, struct cc_err *err)
+{
+    size_t count = count_parts(value);
+    size_t len, i = 0;
+    const char *part;
+    char **items;
+    char *text;
+
+    if (count > CONFIG_LIST_MAX || strlen(value) > CONFIG_LINE_MAX)
+        return cc_err_set(err, CC_DOM_CONFIG, 0,
+                "is too long a list; at most %d items and %d bytes are read", CONFIG_LIST_MAX,
+                CONFIG_LINE_MAX);
+    if ((items = malloc(count * sizeof(*items) + strlen(value) + 1)) == NULL)
+        return cc_err_nomem(err);
+    text = (char *)(items + count);
+    while (next_part(&value, &part, &len)) {
+        memcpy(text, part, len);
+        text[len] = '\0';
+        items[i] = text;
+        text += len + 1;
+        if (check_part(setting, items, i++, err) != 0) {
+            free(items);
+            return -1;
+        }
+    }
+    set_list(object, setting->offset,
+            (struct config_list){ .item = (const char *const *)items, .count = count });
     return 0;
 }
 
 int
-config_value_read(const struct config_setting *setting, const char *value, struct config *config,
+config_value_read(const struct config_setting *setting, const char *value, void *object,
         struct cc_err *err)
 {
     if (setting->form == CONFIG_FORM_TEXT)
-        return read_text(setting, value, config, err);
+        return read_text(setting, value, object, err);
     if (value == NULL) /* without a default: all bits 0, as the struct was made */
         return 0;
     switch (setting->form) {
     case CONFIG_FORM_UNSIGNED:
-        return read_unsigned(setting, value, config, err);
+        return read_unsigned(setting, value, object, err);
     case CONFIG_FORM_DURATION:
-        return read_duration(setting, value, config, err);
+        return read_duration(setting, value, object, err);
     case CONFIG_FORM_SIZE:
-        return read_size(setting, value, config, err);
+        return read_size(setting, value, object, err);
     case CONFIG_FORM_BOOL:
-        return read_bool(setting, value, config, err);
+        return read_bool(setting, value, object, err);
     case CONFIG_FORM_CHOICE:
-        return read_choice(setting, value, config, err);
+        return read_choice(setting, value, object, err);
+    case CONFIG_FORM_LIST:
+        return read_list(setting, value, object, err);
     default:
-        return read_features(setting, value, config, err);
+        return read_features(setting, value, object, err);
     }
 }
 
@@ -507,6 +397,16 @@ write_size(uint64_t size, struct cc_buf *ret, struct cc_err *err)
 }
 
 static int
+write_list(struct config_list list, struct cc_buf *ret, struct cc_err *err)
+{
+    for (size_t i = 0; i < list.count; i++) {
+        if (cc_buf_printf(ret, err, "%s%s", i == 0 ? "" : ", ", list.item[i]) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int
 write_features(unsigned features, struct cc_buf *ret, struct cc_err *err)
 {
     bool first = true;
@@ -522,15 +422,15 @@ write_features(unsigned features, struct cc_buf *ret, struct cc_err *err)
 }
 
 int
-config_value_write(const struct config_setting *setting, const struct config *config,
-        struct cc_buf *ret, struct cc_err *err)
+config_value_write(const struct config_setting *setting, const void *object, struct cc_buf *ret,
+        struct cc_err *err)
 {
-    const void *at = field_of(config, setting->offset);
+    const void *at = field_of(object, setting->offset);
     const char *text;
 
     switch (setting->form) {
     case CONFIG_FORM_TEXT:
-        text = config_text_get(config, setting->offset);
+        text = config_text_get(object, setting->offset);
         return text == NULL ? 0 : cc_buf_add_str(ret, text, err);
     case CONFIG_FORM_UNSIGNED:
         return write_unsigned(setting, *(const unsigned *)at, ret, err);
@@ -542,7 +442,18 @@ config_value_write(const struct config_setting *setting, const struct config *co
         return cc_buf_add_str(ret, *(const bool *)at ? "yes" : "no", err);
     case CONFIG_FORM_CHOICE:
         return cc_buf_add_str(ret, setting->choices[*(const int *)at], err);
+    case CONFIG_FORM_LIST:
+        return write_list(list_of(object, setting->offset), ret, err);
     default:
         return write_features(*(const unsigned *)at, ret, err);
     }
+}
+
+void
+config_value_free(const struct config_setting *setting, void *object)
+{
+    if (setting->form == CONFIG_FORM_TEXT)
+        config_text_free(object, setting->offset);
+    else if (setting->form == CONFIG_FORM_LIST)
+        set_list(object, setting->offset, (struct config_list){ .count = 0 });
 }

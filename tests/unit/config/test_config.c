@@ -31,54 +31,116 @@
     "client-id = 11111111-2222-3333-4444-555555555555\n"                                           \
     "client-secret = file:/etc/certconnector/client.secret\n"
 
-static const char complete[] = "\xEF\xBB\xBF; the whole of it\n"
-                               "# and another comment\n"
-                               "[connector]\n"
-                               "name = dc1-connector-1   ; inline\n"
-                               "features =  pfx-import\n"
-                               "state = sqlite:/srv/state.db\n"
-                               "state-directory = /srv/state\n"
-                               "control-socket = /run/cc/control.sock\n"
-                               "workers = 7\n"
-                               "\n" TOKEN "    module = /usr/lib/p11.so\n"
-                               "\tinit-args = a;b = 'c:d'\n"
-                               "profile = softhsm\n"
-                               "sessions = 4\n"
-                               "deadline = 250ms\n"
-                               "allow-raw-rsa = no\n"
-                               "helper = /opt/helper\r\n"
-                               "[service] ; comment\n"
-                               "tenant: contoso.example\n"
-                               "client-id = 11111111-2222-3333-4444-555555555555\n"
-                               "client-secret = credential:client-secret\n"
-                               "cloud = custom\n"
-                               "authority = http://127.0.0.1:8443\n"
-                               "graph = https://[::1]:9/graph/\n"
-                               "resource = https://manage.example\n"
-                               "allow-http = yes\n"
-                               "intune-app-id = 0000000b-0000-0000-c000-000000000000\n"
-                               "graph-version = beta\n"
-                               "proxy = http://proxy.example:3128\n"
-                               "no-proxy = localhost,.intern.example\n"
-                               "ca-file = /etc/ca.pem\n"
-                               "poll-wait = 0ms\n"
-                               "timeout = 2m\n"
-                               "heartbeat = 1h\n"
-                               "max-attempts = 100\n"
-                               "[keys]\n"
-                               "pfx-import = pkcs11:object=pfx-import\n"
-                               "seal = pkcs11:id=%01%02;type=secret-key\n"
-                               "[key-alias]\n"
-                               "Contoso HSM/PFXEncryptionKey = pkcs11:object=pfx-import\n"
-                               "[pfx-import]\n"
-                               "reencrypt = token\n"
-                               "check-pfx = no\n"
-                               "batch = 1\n"
-                               "[log]\n"
-                               "directory = /srv/log\n"
-                               "max-size = 1M\n"
-                               "debug = operational\n"
-                               "journald = no\n";
+#define KEYS                                                                                       \
+    "[keys]\n"                                                                                     \
+    "seal = pkcs11:object=seal\n"                                                                  \
+    "ca = pkcs11:object=ca\n"
+#define CA                                                                                         \
+    "[ca \"corp\"]\n"                                                                              \
+    "kind = local\n"
+#define NAME64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+static const char complete[] =
+        "\xEF\xBB\xBF; the whole of it\n"
+        "# and another comment\n"
+        "[connector]\n"
+        "name = dc1-connector-1   ; inline\n"
+        "features =  pkcs,pfx-import , revocation\n"
+        "state = sqlite:/srv/state.db\n"
+        "state-directory = /srv/state\n"
+        "control-socket = /run/cc/control.sock\n"
+        "workers = 7\n"
+        "\n" TOKEN "    module = /usr/lib/p11.so\n"
+        "\tinit-args = a;b = 'c:d'\n"
+        "profile = softhsm\n"
+        "sessions = 4\n"
+        "deadline = 250ms\n"
+        "allow-raw-rsa = no\n"
+        "helper = /opt/helper\r\n"
+        "[service] ; comment\n"
+        "tenant: contoso.example\n"
+        "client-id = 11111111-2222-3333-4444-555555555555\n"
+        "client-secret = credential:client-secret\n"
+        "cloud = custom\n"
+        "authority = http://127.0.0.1:8443\n"
+        "graph = https://[::1]:9/graph/\n"
+        "resource = https://manage.example\n"
+        "allow-http = yes\n"
+        "intune-app-id = 0000000b-0000-0000-c000-000000000000\n"
+        "graph-version = beta\n"
+        "proxy = http://proxy.example:3128\n"
+        "no-proxy = localhost,.intern.example\n"
+        "ca-file = /etc/ca.pem\n"
+        "poll-wait = 0ms\n"
+        "timeout = 2m\n"
+        "heartbeat = 1h\n"
+        "max-attempts = 100\n"
+        "[keys]\n"
+        "pfx-import = pkcs11:object=pfx-import\n"
+        "seal = pkcs11:id=%01%02;type=secret-key\n"
+        "[key-alias]\n"
+        "Contoso HSM/PFXEncryptionKey = pkcs11:object=pfx-import\n"
+        "[pfx-import]\n"
+        "reencrypt = token\n"
+        "check-pfx = no\n"
+        "batch = 1\n"
+        "[pkcs]\n"
+        "ca = test.lab\n"
+        "profile = wifi\n"
+        "key-generation = token\n"
+        "key-pool = 0\n"
+        "batch = 100\n"
+        "[revocation]\n"
+        "reason = cessationOfOperation\n"
+        "issuer-name = CN=Issuing CA, O=Contoso\n"
+        "poll-interval = 1s\n"
+        "max-requests = 500\n"
+        "error-codes = number\n"
+        "foreign = refuse\n"
+        "[publish]\n"
+        "listen = [::1]:8081\n"
+        "ocsp-cache = 1\n"
+        "[ca \"corp\"]\n"
+        "kind = local\n"
+        "key = pkcs11:object=corp\n"
+        "ocsp-key = pkcs11:object=corp-ocsp\n"
+        "digest = sha384\n"
+        "profile = device\n"
+        "authority = ca.contoso.example\n"
+        "authority-name = Contoso Issuing CA\n"
+        "crl-interval = 12h\n"
+        "crl-validity = 2d\n"
+        "delta-interval = 1h\n"
+        "ocsp-validity = 10m\n"
+        "crl-urls = http://a.example/corp.crl, ldap:///CN=corp%2CO=C?crl?base\n"
+        "delta-crl-urls = http://a.example/corp-delta.crl\n"
+        "issuer-urls = http://a.example/corp.cer,https://b.example/corp.cer\n"
+        "ocsp-urls = http://a.example:8081/ocsp\n"
+        "[ca\t \"test.lab\"] ; another\n"
+        "kind = local\n"
+        "key = pkcs11:object=lab\n"
+        "[profile \"device\"]\n"
+        "validity = 30d\n"
+        "backdate = 0s\n"
+        "key-usages = digitalSignature\n"
+        "extended-key-usages = clientAuth,smartcardLogon , 1.3.6.1.5.5.7.3.4\n"
+        "subject = CN, O, 2.5.4.5\n"
+        "san = dns, ip\n"
+        "san-domains = contoso.example, corp\n"
+        "keys = ecP256\n"
+        "policies = 2.999.1, 1.3.6.1.4.1.311.1\n"
+        "crl-urls = ldap://d.example/CN=x\n"
+        "delta-crl-urls = http://d.example/delta\n"
+        "issuer-urls = http://d.example/cer\n"
+        "ocsp-urls = https://d.example/\n"
+        "sid = uri\n"
+        "templates = Device, Device 2\n"
+        "[profile \"wifi\"]\n"
+        "[log]\n"
+        "directory = /srv/log\n"
+        "max-size = 1M\n"
+        "debug = operational\n"
+        "journald = no\n";
 
 struct folder {
     char path[64]; /* of the folder */
@@ -147,7 +209,7 @@ test_complete(void **state)
     struct config *c = load(*state, complete, NULL, 0);
 
     assert_string_equal(c->connector.name, "dc1-connector-1");
-    assert_int_equal(c->connector.features, CONFIG_PFX_IMPORT);
+    assert_int_equal(c->connector.features, CONFIG_PKCS | CONFIG_PFX_IMPORT | CONFIG_REVOCATION);
     assert_string_equal(c->connector.state, "sqlite:/srv/state.db");
     assert_string_equal(c->connector.state_directory, "/srv/state");
     assert_string_equal(c->connector.control_socket, "/run/cc/control.sock");
@@ -188,7 +250,226 @@ test_complete(void **state)
     assert_int_equal(c->log.max_size, 1 << 20);
     assert_int_equal(c->log.debug, CONFIG_DEBUG_OPERATIONAL);
     assert_false(c->log.journald);
+    assert_string_equal(c->pkcs.ca, "test.lab");
+    assert_string_equal(c->pkcs.profile, "wifi");
+    assert_int_equal(c->pkcs.key_generation, CONFIG_GENERATE_TOKEN);
+    assert_int_equal(c->pkcs.key_pool, 0);
+    assert_int_equal(c->pkcs.batch, 100);
+    assert_string_equal(c->revocation.reason, "cessationOfOperation");
+    assert_string_equal(c->revocation.issuer_name, "CN=Issuing CA, O=Contoso");
+    assert_int_equal(c->revocation.poll_interval_ms, 1000);
+    assert_int_equal(c->revocation.max_requests, 500);
+    assert_int_equal(c->revocation.error_codes, CONFIG_ERROR_CODES_NUMBER);
+    assert_int_equal(c->revocation.foreign, CONFIG_FOREIGN_REFUSE);
+    assert_string_equal(c->publish.listen, "[::1]:8081");
+    assert_int_equal(c->publish.ocsp_cache, 1);
     config_free(c);
+}
+
+/* want: the items with "|" behind each. */
+static void
+assert_list(struct config_list list, const char *want)
+{
+    char text[512] = "";
+
+    for (size_t i = 0; i < list.count; i++) {
+        size_t len = strlen(text);
+
+        (void)snprintf(text + len, sizeof(text) - len, "%s|", list.item[i]);
+    }
+    assert_string_equal(text, want);
+}
+
+static void
+test_complete_ca(void **state)
+{
+    struct config *c = load(*state, complete, NULL, 0);
+    const struct config_ca *ca = config_ca_find(c, "corp");
+
+    assert_int_equal(c->ca_count, 2);
+    assert_ptr_equal(ca, &c->cas[0]);
+    assert_ptr_equal(config_ca_find(c, "test.lab"), &c->cas[1]);
+    assert_null(config_ca_find(c, "device"));
+    assert_string_equal(ca->name, "corp");
+    assert_int_equal(ca->kind, CONFIG_CA_LOCAL);
+    assert_string_equal(ca->key, "pkcs11:object=corp");
+    assert_string_equal(ca->ocsp_key, "pkcs11:object=corp-ocsp");
+    assert_string_equal(ca->digest, "sha384");
+    assert_string_equal(ca->profile, "device");
+    assert_string_equal(ca->authority, "ca.contoso.example");
+    assert_string_equal(ca->authority_name, "Contoso Issuing CA");
+    assert_int_equal(ca->crl_interval_ms, 12 * 3600000);
+    assert_int_equal(ca->crl_validity_ms, 2 * 86400000);
+    assert_int_equal(ca->delta_interval_ms, 3600000);
+    assert_int_equal(ca->ocsp_validity_ms, 600000);
+    assert_list(ca->crl_urls, "http://a.example/corp.crl|ldap:///CN=corp%2CO=C?crl?base|");
+    assert_list(ca->delta_crl_urls, "http://a.example/corp-delta.crl|");
+    assert_list(ca->issuer_urls, "http://a.example/corp.cer|https://b.example/corp.cer|");
+    assert_list(ca->ocsp_urls, "http://a.example:8081/ocsp|");
+    assert_string_equal(c->cas[1].key, "pkcs11:object=lab");
+    assert_null(c->cas[1].ocsp_key);
+    config_free(c);
+}
+
+static void
+test_complete_profile(void **state)
+{
+    struct config *c = load(*state, complete, NULL, 0);
+    const struct config_profile *profile = config_profile_find(c, "device");
+
+    assert_int_equal(c->profile_count, 2);
+    assert_ptr_equal(profile, &c->profiles[0]);
+    assert_null(config_profile_find(c, "corp"));
+    assert_int_equal(profile->validity_ms, INT64_C(30) * 86400000);
+    assert_int_equal(profile->backdate_ms, 0);
+    assert_list(profile->key_usages, "digitalSignature|");
+    assert_list(profile->extended_key_usages, "clientAuth|smartcardLogon|1.3.6.1.5.5.7.3.4|");
+    assert_list(profile->subject, "CN|O|2.5.4.5|");
+    assert_list(profile->sans, "dns|ip|");
+    assert_list(profile->san_domains, "contoso.example|corp|");
+    assert_list(profile->keys, "ecP256|");
+    assert_list(profile->policies, "2.999.1|1.3.6.1.4.1.311.1|");
+    assert_list(profile->crl_urls, "ldap://d.example/CN=x|");
+    assert_list(profile->delta_crl_urls, "http://d.example/delta|");
+    assert_list(profile->issuer_urls, "http://d.example/cer|");
+    assert_list(profile->ocsp_urls, "https://d.example/|");
+    assert_int_equal(profile->sid, CONFIG_SID_URI);
+    assert_list(profile->templates, "Device|Device 2|");
+    config_free(c);
+}
+
+/* What a CA and a profile are that only have a name, and what follows where there is one of each. */
+static void
+test_defaults_of_named(void **state)
+{
+    struct config *c = load(*state,
+            TOKEN KEYS "ocsp = pkcs11:object=ocsp\n" CA
+                       "crl-urls = http://a.example/\n[profile \"device\"]\n",
+            NULL, 0);
+    const struct config_ca *ca = config_ca_find(c, "corp");
+    const struct config_profile *profile = config_profile_find(c, "device");
+
+    assert_string_equal(ca->key, "pkcs11:object=ca");
+    assert_string_equal(ca->ocsp_key, "pkcs11:object=ocsp");
+    assert_null(ca->digest);
+    assert_null(ca->profile);
+    assert_null(ca->authority);
+    assert_null(ca->authority_name);
+    assert_int_equal(ca->crl_interval_ms, 86400000);
+    assert_int_equal(ca->crl_validity_ms, 7 * 86400000);
+    assert_int_equal(ca->delta_interval_ms, 0);
+    assert_int_equal(ca->ocsp_validity_ms, 3600000);
+    assert_list(ca->ocsp_urls, "");
+    assert_int_equal(profile->validity_ms, INT64_C(365) * 86400000);
+    assert_int_equal(profile->backdate_ms, 5 * 60000);
+    assert_list(profile->key_usages, "digitalSignature|keyEncipherment|");
+    assert_list(profile->extended_key_usages, "clientAuth|");
+    assert_list(profile->subject, "");
+    assert_list(profile->sans, "upn|email|dns|uri|guid|");
+    assert_list(profile->san_domains, "");
+    assert_list(profile->keys, "rsa2048|rsa3072|rsa4096|ecP256|ecP384|");
+    assert_list(profile->policies, "");
+    assert_list(profile->crl_urls, "");
+    assert_int_equal(profile->sid, CONFIG_SID_NONE);
+    assert_list(profile->templates, "device|");
+    assert_string_equal(c->pkcs.ca, "corp");
+    assert_string_equal(c->pkcs.profile, "device");
+    config_free(c);
+
+    /* of two, none is the only one */
+    c = load(*state, TOKEN KEYS CA "[ca \"b\"]\nkind = local\n[profile \"a\"]\n[profile \"b\"]\n",
+            NULL, 0);
+    assert_null(c->pkcs.ca);
+    assert_null(c->pkcs.profile);
+    assert_null(c->cas[1].ocsp_key);
+    config_free(c);
+}
+
+/* Sections with names: drop-ins and the command line override key by key, and add. */
+static void
+test_layers_of_named(void **state)
+{
+    static const char *const overrides[] = {
+        "profile.a.b.validity=90d",
+        "ca.corp.digest=sha512",
+        "profile.late.keys=ecP384",
+    };
+    struct folder *folder = *state;
+    struct config *c;
+
+    put(folder, "cc.conf.d/10-a.conf",
+            "[ca \"corp\"]\ndigest = sha384\nocsp-validity = 2h\n[ca \"lab\"]\nkind = local\n");
+    put(folder, "cc.conf.d/20-b.conf",
+            "[profile \"a.b\"]\nsan = dns\n[ca \"corp\"]\nocsp-validity = 3h\n");
+    c = load(folder,
+            TOKEN KEYS CA "digest = sha256\ncrl-interval = 2d\n[profile \"a.b\"]\nsan = upn, ip\n"
+                          "validity = 1d\n",
+            overrides, CC_COUNT(overrides));
+    assert_int_equal(c->ca_count, 2);
+    assert_string_equal(c->cas[0].digest, "sha512");
+    assert_int_equal(c->cas[0].ocsp_validity_ms, 3 * 3600000);
+    assert_int_equal(c->cas[0].crl_interval_ms, 2 * 86400000);
+    assert_string_equal(c->cas[1].name, "lab");
+    assert_int_equal(c->profile_count, 2);
+    assert_string_equal(c->profiles[0].name, "a.b");
+    assert_int_equal(c->profiles[0].validity_ms, INT64_C(90) * 86400000);
+    assert_list(c->profiles[0].sans, "dns|");
+    assert_string_equal(c->profiles[1].name, "late");
+    assert_list(c->profiles[1].keys, "ecP384|");
+    config_free(c);
+}
+
+/* 64 of each, and no more; names up to 64 bytes, which inih alone would cut. */
+static void
+test_many_named(void **state)
+{
+    struct folder *folder = *state;
+    struct cc_err err = { .domain = CC_DOM_NONE };
+    struct config *c = load(folder, TOKEN "[profile \"" NAME64 "\"]\nsid = extension\n", NULL, 0);
+    char text[8192] = TOKEN;
+    size_t len;
+
+    assert_int_equal(config_profile_find(c, NAME64)->sid, CONFIG_SID_EXTENSION);
+    config_free(c);
+
+    for (int i = 0; i < 64; i++) {
+        len = strlen(text);
+        (void)snprintf(text + len, sizeof(text) - len, "[profile \"p%d\"]\n", i);
+    }
+    c = load(folder, text, NULL, 0);
+    assert_int_equal(c->profile_count, 64);
+    assert_string_equal(config_profile_find(c, "p63")->templates.item[0], "p63");
+    config_free(c);
+    len = strlen(text);
+    (void)snprintf(text + len, sizeof(text) - len, "[profile \"p64\"]\n");
+    write_file(folder->file, text, strlen(text));
+    assert_int_equal(config_load(folder->file, NULL, 0, &c, &err), -1);
+    assert_non_null(strstr(err.text, ":68: [profile \"NAME\"]: there are more than 64"));
+}
+
+/* Each is one that a spoiled twin of bad_files differs from in a detail. */
+static void
+test_good_values(void **state)
+{
+    static const char *const table[] = {
+        TOKEN "[publish]\nlisten = 127.0.0.1:0\n",
+        TOKEN "[publish]\nlisten = [fe80::1]:65535\n",
+        TOKEN "[publish]\nlisten = unix:/run/publish.sock\n",
+        TOKEN "[profile \"p\"]\npolicies = 2.40, 1.39.0, 0.0, 2.5.29.32.0\n",
+        TOKEN "[profile \"p\"]\ncrl-urls = https://h/a?b=c&d=%20, ldap://h:389/CN=a?b;binary\n",
+        TOKEN "[profile \"p\"]\nkey-usages = digitalSignature, nonRepudiation, keyEncipherment, "
+              "dataEncipherment, keyAgreement, keyCertSign, cRLSign, encipherOnly, decipherOnly\n",
+        TOKEN "[profile \"p\"]\nextended-key-usages = serverAuth, clientAuth, codeSigning, "
+              "emailProtection, timeStamping, OCSPSigning, smartcardLogon, 2.5.29.37.0\n",
+        TOKEN "[profile \"p\"]\nvalidity = 36500d\n[profile \"P\"]\nvalidity = 1m\n",
+        TOKEN KEYS CA "crl-interval = 7d\ncrl-validity = 604801s\ndelta-interval = 604799s\n",
+        TOKEN "[revocation]\nreason = aACompromise\n",
+        TOKEN KEYS "[connector]\nfeatures = revocation\n" SERVICE CA,
+        TOKEN KEYS "[connector]\nfeatures = pkcs\n" SERVICE CA "[profile \"p\"]\n",
+    };
+
+    for (size_t i = 0; i < CC_COUNT(table); i++)
+        config_free(load(*state, table[i], NULL, 0));
 }
 
 static void
@@ -315,11 +596,30 @@ static const struct bad bad_files[] = {
     { TOKEN "[log]\ndirectory =\n", 5, "[log] directory: is empty" },
     /* names */
     { TOKEN "[logs]\n", 4, "[logs]: there is no such section; did you mean [log]?" },
+    { TOKEN "[ca]\n", 4, "[ca]: this section has a name in quotes; write [ca \"NAME\"]" },
+    { TOKEN "[ca corp]\n", 4, "this section has a name in quotes" },
+    { TOKEN "[ca.corp]\n", 4, "this section has a name in quotes" },
+    { TOKEN "[ca\"corp\"]\n", 4, "this section has a name in quotes" },
+    { TOKEN "[ca \"corp]\n", 4, "this section has a name in quotes" },
+    { TOKEN "[ca \"corp\" ]\n", 4, "this section has a name in quotes" },
+    { TOKEN "[profile \"]\n", 4, "write [profile \"NAME\"]" },
+    { TOKEN "[profile \"\"]\n", 4, "must have 1 to 64 bytes" },
+    { TOKEN "[profile \"" NAME64 "a\"]\n", 4, "must have 1 to 64 bytes" },
+    { TOKEN "[profile \"a b\"]\n", 4, "must be letters, digits" },
+    { TOKEN "[profile \"a\x1b\"]\n", 4,
+            "[profile \"a\\x1b\"]: the name in quotes must be letters" },
+    { TOKEN "[profil \"device\"]\n", 4, "did you mean [profile \"NAME\"]?" },
+    { TOKEN "[log \"x\"]\n", 4, "[log \"x\"]: there is no such section; did you mean [log]?" },
+    { TOKEN "[monitoring]\n", 4, "log, ca \"NAME\", profile \"NAME\", keys, key-alias" },
     { TOKEN "[monitoring]\n", 4, "there is no such section; known are connector, token" },
     { TOKEN "modul = /x\n", 4, "[token] modul: there is no such key; did you mean module?" },
     { TOKEN "tenant = contoso.example\n", 4,
             "[token] tenant: there is no such key; it belongs in [service]" },
     { TOKEN "\n[pfx-import]\nfrobnicate = 1\n", 6, "known are reencrypt, check-pfx, batch" },
+    { TOKEN "[ca \"corp\"]\ndigset = sha256\n", 5,
+            "[ca \"corp\"] digset: there is no such key; did you mean digest?" },
+    { TOKEN "[pkcs]\ncrl-urls = http://a/\n", 5,
+            "it belongs in [ca \"NAME\"] or [profile \"NAME\"]" },
     { TOKEN "[keys]\npfximport = pkcs11:object=x\n", 5, "did you mean pfx-import?" },
     { TOKEN "[Log]\n", 4, "did you mean [log]?" },
     { TOKEN "PIN = file:/x\n", 4, "[token] PIN: there is no such key" },
@@ -331,12 +631,14 @@ static const struct bad bad_files[] = {
             "[keys] seal: is set a second time; line 5" },
     { TOKEN "[key-alias]\nA/B = pkcs11:object=a\nA/B = pkcs11:object=b\n", 6,
             "[key-alias] A/B: is set a second" },
+    { TOKEN CA "key = pkcs11:object=a\nkind = local\n", 7,
+            "[ca \"corp\"] kind: is set a second time; line 5" },
+    { TOKEN CA "[log]\n[ca  \"corp\"]\nkey = pkcs11:object=a\n", 7,
+            "[ca \"corp\"]: this section stands here a second time; line 4 begins it" },
     /* values */
     { TOKEN "[connector]\nfeatures = pfx-imprt\n", 5, "did you mean pfx-import" },
-    { TOKEN "[connector]\nfeatures = pkcs, pfx-import\n", 5, "pkcs is not part of this version" },
     { TOKEN "[connector]\nfeatures = scep\n", 5, "scep is not part of this version" },
-    { TOKEN "[connector]\nfeatures = pfx-import,revocation\n", 5,
-            "revocation is not part of this version" },
+    { TOKEN "[connector]\nfeatures = pfx-import,scep\n", 5, "scep is not part of this version" },
     { TOKEN "[connector]\nfeatures = pfx-import, pfx-import\n", 5, "pfx-import stands here twice" },
     { TOKEN "[connector]\nfeatures = pfx-import,\n", 5, "must be features with commas" },
     { TOKEN "[connector]\nname = two words\n", 5, "must be 1 to 64 letters" },
@@ -371,7 +673,98 @@ static const struct bad bad_files[] = {
     { TOKEN "[log]\nmax-size = 50MB\n", 5, "must be a size" },
     { TOKEN "[log]\nmax-size = 1\n", 5, "must be from 4K to 1024G" },
     { TOKEN "[log]\ndebug = yes\n", 5, "write one of none, admin, operational, all" },
+    /* values of sections with names, lists */
+    { TOKEN "[ca \"c\"]\nkind = est\n", 5,
+            "[ca \"c\"] kind: \"est\" is no choice; write one of local" },
+    { TOKEN "[ca \"c\"]\nkey = pkcs11:token=x\n", 5, "names no key" },
+    { TOKEN "[ca \"c\"]\ndigest = sha1\n", 5, "write one of sha256, sha384, sha512" },
+    { TOKEN "[ca \"c\"]\nprofile = a b\n", 5, "must be 1 to 64 letters" },
+    { TOKEN "[ca \"c\"]\ncrl-interval = 0s\n", 5, "must be from 1s to 365d" },
+    { TOKEN "[ca \"c\"]\ncrl-validity = 3651d\n", 5, "must be from 1s to 3650d" },
+    { TOKEN "[ca \"c\"]\ndelta-interval = 366d\n", 5, "must be from 0ms to 365d" },
+    { TOKEN "[ca \"c\"]\nocsp-validity = 1\n", 5, "must be a time with its unit" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = ftp://h/\n", 5,
+            "item 1 of the list: must be a URL that begins with http://, https:// or ldap://" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = http://h/,http://\n", 5, "item 2 of the list: must be a URL" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = http://h/ a\n", 5, "item 1 of the list: must be a URL" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = http://h/#a\n", 5, "item 1 of the list: must be a URL" },
+    { TOKEN "[ca \"c\"]\nissuer-urls = ldap:///CN=a,O=b\n", 5, "a comma in it is written %2C" },
+    { TOKEN "[ca \"c\"]\ndelta-crl-urls = ldap://?a\n", 5, "item 1 of the list: must be a URL" },
+    { TOKEN "[ca \"c\"]\nocsp-urls = ldap://h/CN=a\n", 5,
+            "must be a URL that begins with http://" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = http://h/, \n", 5, "none of them empty" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = ,http://h/\n", 5, "none of them empty" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = http://h/,,http://i/\n", 5, "none of them empty" },
+    { TOKEN "[ca \"c\"]\ncrl-urls = http://h/a, http://h/b, http://h/a\n", 5,
+            "item 3 of the list is item 1 again" },
+    { TOKEN "[profile \"p\"]\nvalidity = 36501d\n", 5, "must be from 1m to 36500d" },
+    { TOKEN "[profile \"p\"]\nbackdate = 8d\n", 5, "must be from 0ms to 7d" },
+    { TOKEN "[profile \"p\"]\nkey-usages = DigitalSignature\n", 5,
+            "item 1 of the list: \"DigitalSignature\" is no choice; write one of digitalSignature" },
+    { TOKEN "[profile \"p\"]\nextended-key-usages = clientAuth, any\n", 5,
+            "item 2 of the list: \"any\" is no choice; write one of serverAuth" },
+    { TOKEN "[profile \"p\"]\nextended-key-usages = 1.3.6.\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\nsan = mail\n", 5, "write one of upn, email, dns, uri, ip, guid" },
+    { TOKEN "[profile \"p\"]\nsan-domains = contoso.example, .example\n", 5, "must be a domain" },
+    { TOKEN "[profile \"p\"]\nsan-domains = a..b\n", 5, "must be a domain" },
+    { TOKEN "[profile \"p\"]\nsan-domains = a.\n", 5, "must be a domain" },
+    { TOKEN "[profile \"p\"]\nsubject = CN, E-Mail\n", 5,
+            "must be an attribute's short name or OID" },
+    { TOKEN "[profile \"p\"]\nkeys = rsa1024\n", 5, "write one of rsa2048, rsa3072" },
+    { TOKEN "[profile \"p\"]\npolicies = 1\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\npolicies = 3.1\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\npolicies = 1.40\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\npolicies = 1.2.03\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\npolicies = 1..2\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\npolicies = 1.4294967297\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\npolicies = anyPolicy\n", 5, "must be an OID" },
+    { TOKEN "[profile \"p\"]\nsid = yes\n", 5, "write one of none, extension, uri" },
+    { TOKEN "[pkcs]\nkey-generation = hsm\n", 5, "write one of host, token" },
+    { TOKEN "[pkcs]\nkey-pool = 10001\n", 5, "must be a number from 0 to 10000" },
+    { TOKEN "[pkcs]\nbatch = 0\n", 5, "must be a number from 1 to 100" },
+    { TOKEN "[revocation]\nreason = removeFromCRL\n", 5,
+            "\"removeFromCRL\" is no choice; write one of unspecified, keyCompromise" },
+    { TOKEN "[revocation]\npoll-interval = 8d\n", 5, "must be from 1s to 7d" },
+    { TOKEN "[revocation]\nmax-requests = 501\n", 5, "must be a number from 1 to 500" },
+    { TOKEN "[revocation]\nerror-codes = text\n", 5, "write one of name, number" },
+    { TOKEN "[revocation]\nforeign = drop\n", 5, "write one of leave, refuse" },
+    { TOKEN "[publish]\nlisten = 8081\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = pki.contoso.example:8081\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = 127.0.0.1:65536\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = 127.0.0.1\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = ::1:8081\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = [::1]\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = [127.0.0.1]:8081\n", 5, "must be an address and port" },
+    { TOKEN "[publish]\nlisten = unix:run\n", 5, "must be an absolute path" },
+    { TOKEN "[publish]\nocsp-cache = 0\n", 5, "must be a number from 1 to 65536" },
     /* missing, and what does not go together */
+    { TOKEN KEYS "[profile \"p\"]\n[ca \"corp\"]\ndigest = sha256\n", 8,
+            "[ca \"corp\"] kind: is missing; add for example kind = local" },
+    { TOKEN CA, 4, "[ca \"corp\"] key: is missing, and [keys] has no ca" },
+    { TOKEN KEYS CA "crl-interval = 8d\n", 9,
+            "[ca \"corp\"] crl-interval: a CRL must be valid longer than until the next" },
+    { TOKEN KEYS CA "crl-validity = 3d\ncrl-interval = 3d\n", 9,
+            "[ca \"corp\"] crl-validity: a CRL" },
+    { TOKEN KEYS CA "delta-interval = 1d\n", 9, "must be shorter than crl-interval" },
+    { TOKEN KEYS CA "profile = devise\n[profile \"device\"]\n", 9,
+            "[ca \"corp\"] profile: there is no [profile \"devise\"]; did you mean device?" },
+    { TOKEN KEYS CA "profile = p\n", 9, "add a section [profile \"p\"]" },
+    { TOKEN KEYS CA "[pkcs]\nca = crop\n", 10,
+            "[pkcs] ca: there is no [ca \"crop\"]; did you mean corp?" },
+    { TOKEN KEYS CA "[pkcs]\nca = elsewhere\n", 10,
+            "there is no [ca \"elsewhere\"]; known are corp" },
+    { TOKEN "[pkcs]\nprofile = p\n", 5,
+            "[pkcs] profile: there is no [profile \"p\"]; add a section" },
+    { TOKEN "[profile \"a\"]\ntemplates = x, b\n[profile \"b\"]\n", 6,
+            "[profile \"b\"] templates: item 1 of the list is of [profile \"a\"], too" },
+    { TOKEN "[profile \"a\"]\n[profile \"b\"]\ntemplates = b, c, a\n", 6,
+            "[profile \"b\"] templates: item 3 of the list is of [profile \"a\"], too" },
+    { TOKEN KEYS "[connector]\nfeatures = pkcs\n" SERVICE "[profile \"p\"]\n", 8,
+            "pkcs has no CA" },
+    { TOKEN KEYS "[connector]\nfeatures = pkcs\n" SERVICE CA, 8, "pkcs has no profile" },
+    { TOKEN "[connector]\nfeatures = pkcs\n" SERVICE CA "key = pkcs11:object=a\n[profile \"p\"]\n",
+            5, "pkcs has no key to seal others with; add seal = pkcs11:object=NAME to [keys]" },
+    { TOKEN "[connector]\nfeatures = revocation\n" SERVICE, 5, "revocation has no CA" },
     { "; empty\n\n", 2,
             "[token] uri: is missing; add for example uri = pkcs11:token=certconnector" },
     { "", 1, "[token] uri: is missing" },
@@ -442,6 +835,13 @@ test_bad_overrides(void **state)
         { ".debug=all", 0, "must be SECTION.KEY=VALUE" },
         { "log.debg=all", 0, "[log] debg: there is no such key; did you mean debug?" },
         { "lug.debug=all", 0, "[lug]: there is no such section; did you mean [log]?" },
+        { "ca.kind=local", 0, "this setting must be ca.NAME.KEY=VALUE" },
+        { "profile.a b.sid=uri", 0, "[profile \"a b\"]: the name in quotes must be letters" },
+        { "profile..sid=uri", 0, "must have 1 to 64 bytes" },
+        { "profile.a.=uri", 0, "[profile \"a\"] : there is no such key" },
+        { "profile.a.sit=uri", 0, "[profile \"a\"] sit: there is no such key; did you mean sid?" },
+        { "profil.a.sid=uri", 0, "did you mean [profile \"NAME\"]?" },
+        { "ca.corp.key=pkcs11:object=x", 0, "[ca \"corp\"] kind: is missing" },
         { "log.debug=", 0, "[log] debug: is empty" },
         { "log.directory=/a\nb", 0, "[log] directory: holds a control byte" },
     };
@@ -498,7 +898,7 @@ test_unreadable(void **state)
 }
 
 struct changes {
-    char text[4096];
+    char text[8192];
     size_t count;
 };
 
@@ -550,6 +950,41 @@ test_compare(void **state)
                                    "keys.ca: (none) -> pkcs11:object=c\n"
                                    "key-alias.A/B: pkcs11:object=a -> (none)\n"
                                    "key-alias.A/C: (none) -> pkcs11:object=a\n");
+    config_compare(b, b, note, &none);
+    assert_int_equal(none.count, 0);
+    config_free(a);
+    config_free(b);
+}
+
+static void
+test_compare_named(void **state)
+{
+    static const char first[] = TOKEN KEYS CA "[profile \"gone\"]\n[profile \"p\"]\nsan = dns\n";
+    static const char changed[] =
+            TOKEN KEYS "[ca \"new\"]\nkind = local\n" CA
+                       "crl-urls = http://a.example/ ,http://b.example/\n[profile \"p\"]\n"
+                       "san = dns,upn\n[pkcs]\nca = corp\n";
+    static struct changes all, some, none;
+    struct config *a = load(*state, first, NULL, 0);
+    struct config *b = load(*state, changed, NULL, 0);
+
+    config_compare(NULL, a, note, &all);
+    assert_non_null(strstr(all.text, "ca \"corp\".kind: (none) -> local\n"));
+    assert_non_null(strstr(all.text, "ca \"corp\".key: (none) -> pkcs11:object=ca\n"));
+    assert_non_null(strstr(all.text, "ca \"corp\".delta-interval: (none) -> 0ms\n"));
+    assert_non_null(strstr(all.text,
+            "profile \"p\".key-usages: (none) -> digitalSignature, keyEncipherment\n"));
+    assert_non_null(strstr(all.text, "profile \"gone\".templates: (none) -> gone\n"));
+    assert_null(strstr(all.text, "crl-urls"));
+
+    config_compare(a, b, note, &some);
+    assert_non_null(strstr(some.text, "ca \"new\".kind: (none) -> local\n"));
+    assert_non_null(strstr(some.text,
+            "ca \"corp\".crl-urls: (none) -> http://a.example/, http://b.example/\n"));
+    assert_non_null(strstr(some.text, "profile \"gone\".validity: 365d -> (none)\n"));
+    assert_non_null(strstr(some.text, "profile \"p\".san: dns -> dns, upn\n"));
+    assert_null(strstr(some.text, "profile \"p\".validity"));
+    assert_null(strstr(some.text, "ca \"corp\".kind"));
     config_compare(b, b, note, &none);
     assert_int_equal(none.count, 0);
     config_free(a);
@@ -613,16 +1048,23 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_complete, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_complete_ca, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_complete_profile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_defaults_of_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clouds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_layers_of_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_good_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nul_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_overrides, setup, teardown),
         cmocka_unit_test_setup_teardown(test_secrets_are_not_repeated, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compare, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_compare_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mutations, setup, teardown),
     };
 
