@@ -19,6 +19,7 @@ REPLACED = {
     "name has a blank": ("connector", "name = two words", "[connector] name: must be 1 to 64 letters"),
     "feature is misspelt": ("connector", "features = pfx-imprt", "did you mean pfx-import"),
     "feature does not exist yet": ("connector", "features = pfx-import, scep", "scep is not part of this version"),
+    "feature lacks its CA": ("connector", "features = pfx-import, revocation", "revocation has no CA"),
     "store has no kind": ("connector", "state = state.db", "must be sqlite: and an absolute path"),
     "path is relative": ("connector", "state-directory = lib", "must be an absolute path"),
     "token has no name": ("token", "uri = pkcs11:object=x", "names no token"),
@@ -41,6 +42,7 @@ REPLACED = {
 ADDED = {
     "section is not closed": ("log", "[pfx-import", "has no ]"),
     "section is misspelt": ("log", "[logs]", "there is no such section; did you mean [log]?"),
+    "section lacks its name": ("log", "[ca corp]", '[ca corp]: this section has a name in quotes; write [ca "NAME"]'),
     "line is none": ("log", "just words", "neither [section] nor key = value"),
     "line is too long": ("log", "; " + "x" * 5000, "too long"),
     "key is misspelt": ("token", "modul = /x", "[token] modul: there is no such key; did you mean module?"),
