@@ -232,7 +232,8 @@ add_feature(const char *word, unsigned *features, struct cc_err *err)
     near = cc_nearest(word, names, config_feature_name_count);
     return cc_err_set(err, CC_DOM_CONFIG, 0, "there is no feature \"%s\"; %s%s",
             cc_escape_into(shown, sizeof(shown), word),
-            near == NULL ? "write pfx-import" : "did you mean ", near == NULL ? "" : near);
+            near == NULL ? "write pkcs, pfx-import or revocation" : "did you mean ",
+            near == NULL ? "" : near);
 }
 
 static int
@@ -248,7 +249,7 @@ read_features(const struct config_setting *setting, const char *value, void *obj
         char word[32];
 
         if (len == 0 || len >= sizeof(word))
-            return config_bad(err, "must be features with commas between them: pfx-import");
+            return config_bad(err, "must be features with commas between them: pkcs, pfx-import");
         memcpy(word, part, len);
         word[len] = '\0';
         if (add_feature(word, &features, err) != 0)

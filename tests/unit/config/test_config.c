@@ -637,6 +637,8 @@ static const struct bad bad_files[] = {
             "[ca \"corp\"]: this section stands here a second time; line 4 begins it" },
     /* values */
     { TOKEN "[connector]\nfeatures = pfx-imprt\n", 5, "did you mean pfx-import" },
+    { TOKEN "[connector]\nfeatures = everything\n", 5,
+            "there is no feature \"everything\"; write pkcs, pfx-import or revocation" },
     { TOKEN "[connector]\nfeatures = scep\n", 5, "scep is not part of this version" },
     { TOKEN "[connector]\nfeatures = pfx-import,scep\n", 5, "scep is not part of this version" },
     { TOKEN "[connector]\nfeatures = pfx-import, pfx-import\n", 5, "pfx-import stands here twice" },
