@@ -139,8 +139,9 @@ static int
 send_call(struct intune_attempt *attempt, const struct intune_call *call, struct http_response *ret,
         struct cc_err *err)
 {
+    const char *version = call->api_version != NULL ? call->api_version : INTUNE_API_VERSION;
     const struct http_header headers[] = { { "client-request-id", attempt->request_id },
-        { "Accept", "application/json" }, { "api-version", INTUNE_API_VERSION } };
+        { "Accept", "application/json" }, { "api-version", version } };
     struct cc_buf url = CC_BUF_INIT(INTUNE_URL_MAX * 4);
     struct http_request request = {
         .method = call->method,

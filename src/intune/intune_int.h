@@ -24,6 +24,7 @@
 #include "intune/service.h"
 
 #define INTUNE_API_VERSION "2026-11-01"
+#define INTUNE_REVOCATION_API_VERSION "5019-05-05"
 #define INTUNE_CONNECTOR_SERVICE "PkiConnectorFEService"
 #define INTUNE_ENDPOINTS_MAX 64
 #define INTUNE_URL_MAX ((size_t)2048)
@@ -172,8 +173,9 @@ int intune_refusal(struct intune_attempt *attempt, const struct http_response *r
         const char *what, struct cc_err *err);
 
 struct intune_call {
-    const char *what; /* for errors; and after the service's URI */
-    const char *url;  /* of Graph; NULL: the connector service */
+    const char *what;        /* for errors; and after the service's URI */
+    const char *url;         /* of Graph; NULL: the connector service */
+    const char *api_version; /* of the connector service; NULL: INTUNE_API_VERSION */
     const char *method;
     json_object *body;    /* borrowed; or */
     struct cc_bytes text; /* JSON text */

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT */
+#include "revocation/revocation.h"
+
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "flow/flow.h"
+#include "intune/revocation.h"
+#include "pki/name.h"
+
+#define SERIAL_MAX 64 /* bytes; RFC 5280 has 20, some CAs more */
+#define CA_DEADLINE_MS 30000
+#define RETRY_MAX_MS 60000
+
+struct revocation {
+    struct flow *flow;
+    struct intune *intune; /* borrowed */
+
+    pthread_mutex_t lock; /* guards what may change while running */
+    struct ca **cas;
+    size_t ca_count;
+    char *issuer_name; /* filter; NULL: none */
+    enum pki_reason reason;
+    bool refuse_foreign, numeric_codes;
+};
+
+/* The settings as one request sees them. */
+struct view {
+    struct ca *cas[64];
+    size_t ca_count;
+    char issuer_name[257];
+    enum pki_reason reason;
+    bool refuse_foreign, numeric_codes;
+};
+
+static struct view
+view_of(struct revocation *work)
+{
+    struct view view = { .ca_count = 0 };
+
+    pthread_mutex_lock(&work->lock);
+    for (size_t i = 0; i < work->ca_count && i < CC_COUNT(view.cas); i++)
+        view.cas[view.ca_count++] = work->cas[i];
+    if (work->issuer_name != NULL)
+        (void)cc_strcpy(view.issuer_name, sizeof(view.issuer_name), work->issuer_name);
+    view.reason = work->reason;
+    view.refuse_foreign = work->refuse_foreign;
+    view.numeric_codes = work->numeric_codes;
+    pthread_mutex_unlock(&work->lock);
+    return view;
+}
+
+/* ---- one request ---- */
+
+struct task {
+    struct view view;
+    struct intune_revocation_request wire;
+    struct cc_buf serial;
+    char serial_text[2 * SERIAL_MAX + 1]; /* upper-case hexadecimal, no zero octets in front */
+    struct ca *ca;
+    bool already;
+};
+
+static int
+refuse(struct cc_err *err, enum intune_error_code code, const char *what)
+{
+    return cc_err_set(err, CC_DOM_SERVICE, code, "%s", what);
+}
+
+/* Hexadecimal as it was reported, any case; colons and zeros in front pass. */
+static int
+read_serial(struct task *task, struct cc_err *err)
+{
+    char hex[2 * SERIAL_MAX + 2];
+    const char *text = task->wire.serial_number;
+    size_t len = 0;
+
+    for (; *text == '0' && text[1] != '\0'; text++)
+        ;
+    for (; *text != '\0'; text++) {
+        if (*text == ':' || *text == ' ')
+            continue;
+        if (len + 2 >= sizeof(hex))
+            return refuse(err, INTUNE_PARAMETER_DATA_INVALID_ERROR, "serialNumber is too long");
+        hex[1 + len++] = *text;
+    }
+    hex[0] = '0';
+    hex[1 + len] = '\0';
+    if (len == 0 || cc_unhex(hex + 1 - len % 2, &task->serial, NULL) != 0)
+        return refuse(err, INTUNE_PARAMETER_DATA_INVALID_ERROR,
+                "serialNumber is not hexadecimal, as it was reported");
+    cc_hex(task->serial.data, task->serial.len, true, task->serial_text);
+    return 0;
+}
+
+/* As names are compared, or letter by letter where one of them is no name. */
+static bool
+is_same_name(const char *a, const char *b)
+{
+    X509_NAME *first = NULL, *second = NULL;
+    bool same;
+
+    if (pki_name_parse(a, &first, NULL) == 0 && pki_name_parse(b, &second, NULL) == 0)
+        same = X509_NAME_cmp(first, second) == 0;
+    else
+        same = cc_equal_nocase(a, b);
+    X509_NAME_free(first);
+    X509_NAME_free(second);
+    return same;
+}
+
+static bool
+is_named(const char *text)
+{
+    return text != NULL && text[0] != '\0';
+}
+
+/* Whether the request names this CA: by our name for it, or by its subject. */
+static bool
+names_ca(const struct task *task, struct ca *ca)
+{
+    struct cc_buf issuer = CC_BUF_INIT(2 * PKI_NAME_TEXT_MAX);
+    bool named = is_named(task->wire.ca_configuration) &&
+                 cc_equal_nocase(task->wire.ca_configuration, ca_name(ca));
+
+    if (!named && is_named(task->wire.issuer_name) && ca_issuer_name(ca, &issuer, NULL) == 0)
+        named = is_same_name(task->wire.issuer_name, cc_buf_str(&issuer));
+    cc_buf_free(&issuer);
+    return named;
+}
+
+/* What the filter of the settings lets through, as the service's own is said to work in two ways. */
+static bool
+passes_filter(const struct task *task)
+{
+    const char *filter = task->view.issuer_name;
+
+    if (filter[0] == '\0')
+        return true;
+    return (is_named(task->wire.issuer_name) && is_same_name(filter, task->wire.issuer_name)) ||
+           (is_named(task->wire.ca_configuration) &&
+                   cc_equal_nocase(filter, task->wire.ca_configuration));
+}
+
+/* A request that names no CA is that of the one that knows the serial.  CA_NOT_FOUND: of none. */
+static enum ca_outcome
+find_by_serial(struct task *task, struct cc_err *err)
+{
+    for (size_t i = 0; i < task->view.ca_count; i++) {
+        struct ca *ca = task->view.cas[i];
+        enum ca_outcome outcome;
+        enum ca_status status;
+
+        if ((ca_capabilities(ca) & CA_CAN_STATUS) == 0)
+            continue;
+        outcome = ca_get_status(ca, cc_buf_bytes(&task->serial), cc_deadline_in(CA_DEADLINE_MS),
+                &status, err);
+        if (outcome == CA_DONE)
+            task->ca = ca;
+        if (outcome != CA_NOT_FOUND)
+            return outcome;
+    }
+    return CA_NOT_FOUND;
+}
+
+/* CA_DONE: task->ca. */
+static enum ca_outcome
+find_ca(struct task *task, struct cc_err *err)
+{
+    for (size_t i = 0; i < task->view.ca_count; i++) {
+        if (names_ca(task, task->view.cas[i])) {
+            task->ca = task->view.cas[i];
+            return CA_DONE;
+        }
+    }
+    if (is_named(task->wire.ca_configuration) || is_named(task->wire.issuer_name))
+        return CA_NOT_FOUND;
+    return find_by_serial(task, err);
+}
+
+static enum ca_outcome
+revoke(struct task *task, struct cc_err *err)
+{
+    const struct ca_revocation revocation = {
+        .serial = cc_buf_bytes(&task->serial),
+        .reason = task->view.reason,
+        .deadline = cc_deadline_in(CA_DEADLINE_MS),
+    };
+
+    return ca_revoke(task->ca, &revocation, &task->already, err);
+}
+
+/* ---- the result ---- */
+
+static enum flow_outcome
+later(const struct cc_err *cause, struct cc_err *err)
+{
+    struct cc_err why = *cause;
+
+    cc_err_clear(err);
+    cc_err_set(err, why.domain, why.code, "%s", why.text);
+    return FLOW_LATER;
+}
+
+static enum flow_outcome
+finish(struct task *task, const struct flow_request *request, struct flow_result *ret,
+        struct cc_err *err)
+{
+    struct intune_revocation_result result = {
+        .request_context = request->request_context,
+        .numeric = task->view.numeric_codes,
+    };
+
+    ret->outcome = JOURNAL_SUCCEEDED;
+    if (err->domain != CC_DOM_NONE) {
+        result.error_code = err->domain == CC_DOM_SERVICE ? (enum intune_error_code)err->code
+                                                          : INTUNE_NON_RETRYABLE_SERVICE_EXCEPTION;
+        result.error_message = cc_err_text(err);
+        ret->outcome = JOURNAL_FAILED_FINAL;
+        ret->error_code = result.error_code;
+        (void)snprintf(ret->detail, sizeof(ret->detail), "%s: %s",
+                intune_error_code_name(result.error_code), cc_err_text(err));
+    } else {
+        (void)snprintf(ret->detail, sizeof(ret->detail), "certificate %s %s by CA \"%s\" (%s)",
+                task->serial_text, task->already ? "was revoked before" : "revoked",
+                ca_name(task->ca), pki_reason_name(task->view.reason));
+    }
+    (void)cc_strcpy(ret->serial_number, sizeof(ret->serial_number), task->serial_text);
+    (void)cc_strcpy(ret->ca, sizeof(ret->ca), task->ca != NULL ? ca_name(task->ca) : "");
+    cc_buf_reset(&ret->json);
+    return intune_revocation_result_write(&result, &ret->json, err) == 0 ? FLOW_FINISHED
+                                                                         : FLOW_LATER;
+}
+
+/* What the CA said as what is to be done about it; FLOW_FINISHED with err set: a failure for good. */
+static enum flow_outcome
+judge(enum ca_outcome outcome, const struct cc_err *cause, struct cc_err *err)
+{
+    switch (outcome) {
+    case CA_DONE:
+        return FLOW_FINISHED;
+    case CA_NOT_FOUND:
+        (void)refuse(err, INTUNE_CERTIFICATE_NOT_FOUND_ERROR,
+                "the CA does not know a certificate of this serialNumber");
+        return FLOW_FINISHED;
+    case CA_REFUSED:
+        (void)cc_err_set(err, CC_DOM_SERVICE, INTUNE_CONFLICT_ERROR, "the CA refuses: %s",
+                cc_err_text(cause));
+        return FLOW_FINISHED;
+    case CA_RETRYABLE:
+    case CA_MISCONFIGURED:
+    case CA_UNKNOWN:
+    case CA_PENDING:
+        break;
+    }
+    return later(cause, err);
+}
+
+static enum flow_outcome
+leave(const struct task *task, struct cc_err *err)
+{
+    if (task->view.refuse_foreign) {
+        (void)refuse(err, INTUNE_NOT_SUPPORTED_ERROR, "the issuer is no CA of this connector");
+        return FLOW_FINISHED;
+    }
+    cc_err_set(err, CC_DOM_SERVICE, INTUNE_NOT_SUPPORTED_ERROR,
+            "the issuer is no CA of this connector");
+    return FLOW_NOT_OURS;
+}
+
+static enum flow_outcome
+task_do(struct task *task, json_object *body, struct cc_err *err)
+{
+    struct cc_err cause = { 0 };
+    enum ca_outcome outcome;
+
+    if (intune_revocation_request_read(body, &task->wire, &cause) != 0) {
+        (void)cc_err_set(err, CC_DOM_SERVICE, INTUNE_DATA_SERIALIZATION_ERROR, "%s",
+                cc_err_text(&cause));
+        return FLOW_FINISHED;
+    }
+    if (!passes_filter(task))
+        return leave(task, err);
+    if (read_serial(task, err) != 0)
+        return FLOW_FINISHED;
+    outcome = find_ca(task, &cause);
+    if (outcome == CA_NOT_FOUND)
+        return leave(task, err);
+    if (outcome == CA_DONE)
+        outcome = revoke(task, &cause);
+    return judge(outcome, &cause, err);
+}
+
+/* ---- what the flow calls ---- */
+
+static bool
+kind_ready(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
+static void
+kind_describe(void *arg, json_object *body, struct flow_about *ret)
+{
+    (void)arg;
+    (void)body;
+    ret->resumes = true;
+}
+
+static enum flow_outcome
+kind_work(void *arg, const struct flow_request *request, struct flow_result *ret,
+        struct cc_err *err)
+{
+    struct task task = { .view = view_of(arg), .serial = CC_BUF_INIT(SERIAL_MAX) };
+    enum flow_outcome outcome = task_do(&task, request->body, err);
+
+    if (outcome == FLOW_FINISHED)
+        outcome = finish(&task, request, ret, err);
+    cc_buf_free(&task.serial);
+    return outcome;
+}
+
+static int
+source_download(void *arg, unsigned max, struct intune_work **ret_work, size_t *ret_count,
+        size_t *ret_malformed, struct cc_err *err)
+{
+    struct revocation *work = arg;
+
+    /* No filter is sent: the service applies it behind the cut to max, and to another member than documented. */
+    return intune_revocation_download(work->intune, max, NULL, ret_work, ret_count, ret_malformed,
+            err);
+}
+
+static int
+source_upload(void *arg, const char *const *results, size_t count,
+        enum intune_verdict *ret_verdicts, struct cc_err *err)
+{
+    struct revocation *work = arg;
+
+    return intune_revocation_upload(work->intune, results, count, ret_verdicts, err);
+}
+
+static const struct flow_source source = { source_download, source_upload };
+
+static const struct flow_variant variant = {
+    .title = "revocation request",
+    .event = {
+        .download_success = EVENT_REVOKE_DOWNLOAD_SUCCESS,
+        .download_failure = EVENT_REVOKE_DOWNLOAD_FAILURE,
+        .downloaded_request = EVENT_REVOKE_DOWNLOADED_REQUEST,
+        .work_success = EVENT_REVOKE_SUCCESS,
+        .work_failed_attempt = EVENT_REVOKE_FAILED_ATTEMPT,
+        .work_failure = EVENT_REVOKE_FAILURE,
+        .upload_success = EVENT_REVOKE_UPLOAD_SUCCESS,
+        .upload_failure = EVENT_REVOKE_UPLOAD_FAILURE,
+        .uploaded_request = EVENT_REVOKE_UPLOADED_REQUEST,
+        .request_success = EVENT_REVOKE_REQUEST_SUCCESS,
+        .request_failure = EVENT_REVOKE_REQUEST_FAILURE,
+    },
+};
+
+static const struct flow_kind kind = {
+    .source = &source,
+    .workload = "revocation",
+    .variants = &variant,
+    .variant_count = 1,
+    .batch_max = INTUNE_REVOCATION_MAX,
+    .keep_ms = -1,
+    .retry_max_ms = RETRY_MAX_MS,
+    .ready = kind_ready,
+    .describe = kind_describe,
+    .work = kind_work,
+};
+
+/* ---- begin, change, end ---- */
+
+static int
+use_settings(struct revocation *work, const struct revocation_settings *settings,
+        struct cc_err *err)
+{
+    struct ca **cas = calloc(settings->ca_count + 1, sizeof(struct ca *));
+    char *issuer_name = NULL;
+
+    if (cas == NULL)
+        return cc_err_nomem(err);
+    if (settings->issuer_name != NULL &&
+            (issuer_name = cc_strdup(settings->issuer_name, err)) == NULL) {
+        free(cas);
+        return -1;
+    }
+    for (size_t i = 0; i < settings->ca_count; i++)
+        cas[i] = settings->cas[i];
+    pthread_mutex_lock(&work->lock);
+    free(work->cas);
+    free(work->issuer_name);
+    work->cas = cas;
+    work->ca_count = settings->ca_count;
+    work->issuer_name = issuer_name;
+    work->reason = settings->reason;
+    work->refuse_foreign = settings->refuse_foreign;
+    work->numeric_codes = settings->numeric_codes;
+    pthread_mutex_unlock(&work->lock);
+    return 0;
+}
+
+static struct flow_settings
+flow_settings_of(const struct revocation_settings *settings)
+{
+    return (struct flow_settings){
+        .intune = settings->intune,
+        .store = settings->store,
+        .log = settings->log,
+        .connector_id = settings->connector_id,
+        .workers = settings->workers,
+        .batch = settings->max_requests,
+        .poll_interval_ms = settings->poll_interval_ms,
+        .max_attempts = 1,
+    };
+}
+
+int
+revocation_start(const struct revocation_settings *settings, struct revocation **ret_work,
+        struct cc_err *err)
+{
+    const struct flow_settings flow = flow_settings_of(settings);
+    struct revocation *work = calloc(1, sizeof(*work));
+
+    if (work == NULL)
+        return cc_err_nomem(err);
+    work->intune = settings->intune;
+    (void)pthread_mutex_init(&work->lock, NULL);
+    if (use_settings(work, settings, err) != 0 ||
+            flow_start(&kind, &flow, work, &work->flow, err) != 0) {
+        revocation_stop(work, 0);
+        return -1;
+    }
+    *ret_work = work;
+    return 0;
+}
+
+int
+revocation_reconfigure(struct revocation *work, const struct revocation_settings *settings,
+        struct cc_err *err)
+{
+    const struct flow_settings flow = flow_settings_of(settings);
+
+    if (use_settings(work, settings, err) != 0)
+        return -1;
+    flow_reconfigure(work->flow, &flow);
+    return 0;
+}
+
+void
+revocation_stop(struct revocation *work, int64_t drain_ms)
+{
+    if (work == NULL)
+        return;
+    flow_stop(work->flow, drain_ms);
+    free(work->cas);
+    free(work->issuer_name);
+    pthread_mutex_destroy(&work->lock);
+    free(work);
+}
+
+void
+revocation_get_status(struct revocation *work, struct revocation_status *ret)
+{
+    struct flow_status status;
+
+    flow_get_status(work->flow, &status);
+    *ret = (struct revocation_status){
+        .in_work = status.in_hand,
+        .succeeded = status.succeeded,
+        .failed = status.failed,
+        .last_download_ms = status.last_download_ms,
+    };
+}
