@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "flow/flow.h"
+#include "intune/fault.h"
 #include "pki/password.h"
 
 #define NAME_MAX_LEN 520 /* "providerName/keyName" */
@@ -187,59 +188,8 @@ task_do(struct task *task, struct pfximport *work, json_object *body, struct cc_
 
 /* ---- the result ---- */
 
-/* What the wire says of a failure. */
-struct fault {
-    enum intune_error_code code;
-    const char *message; /* NULL: the error's own text */
-    bool retryable;
-    bool later; /* no failure: to be tried again here */
-};
-
-/*
- * The one place where the token's faults become the wire's.  What the token says in its own words is for the local log
- * alone; above all, all the ways in which a decryption fails look the same to the service, and to who sends it
- * ciphertexts.
- */
-static struct fault
-fault_of(const struct cc_err *err)
-{
-    static const char undecryptable[] =
-            "the password does not decrypt with this key, or does not open the PFX";
-    static const char bad_pfx[] =
-            "the PFX is malformed, beyond the limits, or holds another certificate";
-
-    if (err->domain == CC_DOM_SERVICE)
-        return (struct fault){ .code = (enum intune_error_code)err->code };
-    if (err->domain == CC_DOM_TOKEN) {
-        switch ((enum hsm_fault)err->code) {
-        case HSM_FAULT_UNAVAILABLE:
-        case HSM_FAULT_PIN_REFUSED:
-            return (struct fault){ INTUNE_TOKEN_UNAVAILABLE, "the token is away", true, true };
-        case HSM_FAULT_KEY_NOT_FOUND:
-        case HSM_FAULT_KEY_REPLACED:
-        case HSM_FAULT_ROLE:
-            return (struct fault){ INTUNE_KEY_NOT_FOUND, "the key cannot be used", false, false };
-        case HSM_FAULT_UNSUPPORTED:
-            return (struct fault){ INTUNE_NOT_SUPPORTED_ERROR,
-                "the token cannot do this in a way that the settings allow", false, false };
-        case HSM_FAULT_DECRYPT:
-        case HSM_FAULT_PFX_PASSWORD:
-            return (struct fault){ INTUNE_DECRYPT_FAILED, undecryptable, false, false };
-        case HSM_FAULT_RECIPIENT:
-            return (struct fault){ INTUNE_RECIPIENT_NOT_ACCEPTED,
-                "recipientCertificate cannot be encrypted to", false, false };
-        case HSM_FAULT_PFX_CONTENT:
-            return (struct fault){ INTUNE_PARAMETER_DATA_INVALID_ERROR, bad_pfx, false, false };
-        case HSM_FAULT_INPUT:
-            return (struct fault){ INTUNE_PARAMETER_DATA_INVALID_ERROR,
-                "a member has a value that cannot be worked with", false, false };
-        }
-    }
-    return (struct fault){ INTUNE_CRYPTOGRAPHY_ERROR, "the token reported an error", true, false };
-}
-
 static void
-fill_failure(const struct fault *fault, const struct cc_err *cause,
+fill_failure(const struct intune_fault *fault, const struct cc_err *cause,
         struct intune_pfx_result *result, struct flow_result *ret)
 {
     result->error_code = fault->code;
@@ -300,7 +250,7 @@ kind_work(void *arg, const struct flow_request *request, struct flow_result *ret
     struct pfximport *work = arg;
     struct task task = { .password = CC_BUF_INIT(OUTPUT_MAX) };
     struct intune_pfx_result result = { .request_context = request->request_context };
-    struct fault fault = { .code = INTUNE_OK };
+    struct intune_fault fault = { .code = INTUNE_OK };
     enum flow_outcome outcome = FLOW_FINISHED;
 
     intune_pfx_request_init(&task.wire);
@@ -308,7 +258,7 @@ kind_work(void *arg, const struct flow_request *request, struct flow_result *ret
     if (task_do(&task, work, request->body, err) == 0) {
         fill_success(&task, &result, ret);
     } else {
-        fault = fault_of(err);
+        fault = intune_fault_of(err);
         ret->outcome = fault.retryable && !request->last_attempt ? JOURNAL_FAILED_RETRYABLE
                                                                  : JOURNAL_FAILED_FINAL;
         fill_failure(&fault, err, &result, ret);
