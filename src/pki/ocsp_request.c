@@ -11,7 +11,7 @@
 #include "pki_int.h"
 
 struct certid {
-    OCSP_CERTID *id; /* of the request, borrowed */
+    OCSP_CERTID *id;
     unsigned char *der;
     size_t len;
 };
@@ -86,9 +86,12 @@ read_certs(struct pki_ocsp_request *request, struct cc_err *err)
         struct certid *cert = &request->certs[i];
         int len;
 
-        cert->id = OCSP_onereq_get0_id(OCSP_request_onereq_get0(request->ocsp, i));
-        if ((len = i2d_OCSP_CERTID(cert->id, &cert->der)) <= 0)
-            return cc_err_set_openssl(err, "CertID");
+        /* OpenSSL reads some odd parameters that it cannot read again once written, as whoever gets the answer must. */
+        cert->id = OCSP_CERTID_dup(OCSP_onereq_get0_id(OCSP_request_onereq_get0(request->ocsp, i)));
+        if (cert->id == NULL || (len = i2d_OCSP_CERTID(cert->id, &cert->der)) <= 0) {
+            ERR_clear_error();
+            return cc_err_set(err, CC_DOM_INPUT, 0, "CertID that is no DER");
+        }
         cert->len = (size_t)len;
         request->count++;
     }
@@ -131,13 +134,20 @@ out:
     return rc;
 }
 
+static void
+free_certid(struct certid *cert)
+{
+    OCSP_CERTID_free(cert->id);
+    OPENSSL_free(cert->der);
+}
+
 void
 pki_ocsp_request_free(struct pki_ocsp_request *request)
 {
     if (request == NULL)
         return;
     for (size_t i = 0; i < CC_COUNT(request->certs); i++)
-        OPENSSL_free(request->certs[i].der);
+        free_certid(&request->certs[i]);
     OCSP_REQUEST_free(request->ocsp);
     free(request);
 }

@@ -21,7 +21,11 @@ make_signer(void)
     if (key == NULL || signer == NULL || name == NULL ||
             !X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
                     (const unsigned char *)"Example CA", -1, -1, 0) ||
-            !X509_set_subject_name(signer, name) || !X509_set_pubkey(signer, key))
+            !X509_set_subject_name(signer, name) || !X509_set_issuer_name(signer, name) ||
+            !X509_set_pubkey(signer, key) ||
+            X509_gmtime_adj(X509_getm_notBefore(signer), 0) == NULL ||
+            X509_gmtime_adj(X509_getm_notAfter(signer), 1000) == NULL ||
+            X509_sign(signer, key, EVP_sha256()) <= 0)
         abort();
     X509_NAME_free(name);
 }

@@ -162,6 +162,25 @@ digests_that_nobody_computes_match_nothing(void **state)
     cc_buf_free(&der);
 }
 
+/* OpenSSL reads end-of-contents octets as parameters, and then cannot read what it writes for them. */
+static void
+an_id_that_cannot_be_given_back_is_refused(void **state)
+{
+    static const uint8_t null_parameters[] = { 3, 2, 26, 5, 0, 4, 20 };
+    struct cc_buf der = der_of(make_request(1));
+    uint8_t *place = memmem(der.data, der.len, null_parameters, sizeof(null_parameters));
+    struct pki_ocsp_request *parsed = NULL;
+    struct cc_err err = { 0 };
+
+    (void)state;
+    assert_non_null(place);
+    place[3] = 0;
+    assert_int_equal(pki_ocsp_request_parse(cc_buf_bytes(&der), &parsed, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_INPUT);
+    assert_null(parsed);
+    cc_buf_free(&der);
+}
+
 static void
 ids_and_serials_are_told(void **state)
 {
@@ -605,6 +624,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(issuers_are_known_by_any_digest),
         cmocka_unit_test(digests_that_nobody_computes_match_nothing),
+        cmocka_unit_test(an_id_that_cannot_be_given_back_is_refused),
         cmocka_unit_test(ids_and_serials_are_told),
         cmocka_unit_test(serials_have_no_sign_octet),
         cmocka_unit_test(counts_are_limited),
