@@ -120,8 +120,9 @@ set_issued(struct db_conn *conn, void *arg, struct cc_err *err)
                 err) != 0)
         return -1;
     if (db_exec(conn,
-                "INSERT INTO ca_certificate_der (authority, serial, certificate)"
-                " VALUES ($1, $2, $3)",
+                "INSERT INTO ca_certificate_der (authority, reserved_ms, serial, certificate)"
+                " VALUES ($1, (SELECT reserved_ms FROM ca_certificate"
+                " WHERE authority = $1 AND serial = $2), $2, $3)",
                 DB_PARAMS(DB_INT(id), DB_BLOB(op->serial), DB_BLOB(op->der)), NULL, err) != 0)
         return -1;
     return cadb_account(conn, id, &step, err);
@@ -186,7 +187,8 @@ struct reading {
 #define DER_COLUMN 13
 #define WITH_DER                                                                                   \
     "SELECT " CERTIFICATE_COLUMNS ", d.certificate" CERTIFICATE_TABLES                             \
-    " LEFT JOIN ca_certificate_der d ON d.authority = c.authority AND d.serial = c.serial"
+    " LEFT JOIN ca_certificate_der d ON d.authority = c.authority"                                 \
+    " AND d.reserved_ms = c.reserved_ms AND d.serial = c.serial"
 #define WITHOUT_DER "SELECT " CERTIFICATE_COLUMNS CERTIFICATE_TABLES
 
 static void
@@ -241,7 +243,7 @@ query_by_key(struct db_conn *conn, int64_t authority, const struct cadb_key *key
                 DB_PARAMS(DB_INT(authority), DB_TEXT(key->request_id)), ret_rows, err);
     return db_query(conn,
             WITH_DER " WHERE c.authority = $1 AND c.key_hash = $2 AND c.state <> 5"
-                     " ORDER BY c.reserved_ms DESC, c.serial DESC LIMIT 1",
+                     " ORDER BY c.reserved_ms DESC LIMIT 1",
             DB_PARAMS(DB_INT(authority), DB_BLOB(key->key_hash)), ret_rows, err);
 }
 

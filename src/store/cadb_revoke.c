@@ -269,8 +269,9 @@ walk_released(struct db_conn *conn, int64_t authority, const struct walking *wal
     struct db_rows *rows = NULL;
 
     if (db_query(conn,
-                "SELECT h.serial, MAX(h.released_ms), 8, 0 FROM ca_released h"
-                " WHERE h.authority = $1 AND h.change > $2 AND (h.held_change <= $2 OR EXISTS ("
+                "SELECT h.serial, MAX(h.released_ms), CAST(8 AS BIGINT), CAST(0 AS BIGINT)"
+                " FROM ca_released h WHERE h.authority = $1 AND h.change > $2"
+                " AND (h.held_change <= $2 OR EXISTS ("
                 "SELECT 1 FROM ca_crl_change p WHERE p.authority = h.authority"
                 " AND p.change >= h.held_change AND p.change < h.change))"
                 " AND NOT EXISTS (SELECT 1 FROM ca_revoked r WHERE r.authority = h.authority"

@@ -81,16 +81,18 @@ static const struct db_step steps[] = {
             " PRIMARY KEY (authority, serial));"
             "CREATE UNIQUE INDEX ca_certificate_request ON ca_certificate (authority, request_id)"
             " WHERE state <> 5;"
-            "CREATE INDEX ca_certificate_key ON ca_certificate (authority, key_hash);"
+            "CREATE INDEX ca_certificate_key ON ca_certificate (authority, key_hash, reserved_ms);"
             "CREATE INDEX ca_certificate_order ON ca_certificate (authority, reserved_ms, serial);"
             "CREATE INDEX ca_certificate_reserved ON ca_certificate (authority, reserved_ms, serial)"
             " WHERE state = 1;"
 
+            /* In the order of reserved_ms, so that its index grows at its end. */
             "CREATE TABLE ca_certificate_der ("
             " authority BIGINT NOT NULL,"
+            " reserved_ms BIGINT NOT NULL,"
             " serial BYTEA NOT NULL,"
             " certificate BYTEA NOT NULL,"
-            " PRIMARY KEY (authority, serial));"
+            " PRIMARY KEY (authority, reserved_ms, serial));"
 
             /* What a CRL says: the held and the revoked ones alone. */
             "CREATE TABLE ca_revoked ("
