@@ -12,7 +12,8 @@
  *
  * Refused before any handler sees it: methods other than those allowed, more than one Content-Length, any
  * Transfer-Encoding, paths that are not absolute, plain, and without "//", ".", "..", NUL or control bytes; 400, 405,
- * 411, 413, 414, 431, 501.
+ * 411, 413, 414, 431, 501.  Below the opaque prefix a path may be anything that is printable ASCII: it is not decoded, and
+ * its handler must take it for data.
  */
 
 #include <stdbool.h>
@@ -42,7 +43,8 @@ struct http_listener_settings {
     unsigned max_connections;             /* 0: 512 */
     unsigned max_connections_per_address; /* 0: no bound of its own */
     size_t max_body;                      /* bytes; 0: 256 KiB */
-    int64_t deadline_ms; /* from the first byte of a request to its last; 0: 10 s */
+    int64_t deadline_ms;       /* from the first byte of a request to its last; 0: 10 s */
+    const char *opaque_prefix; /* "/ocsp/": below it a path is given as it was sent; NULL: none */
     http_handler_fn handler;
     void *handler_arg;
 };
@@ -58,8 +60,8 @@ uint16_t http_listener_port(const struct http_listener *listener);
 
 /* ---- the request, borrowed until the reply ---- */
 const char *http_exchange_method(const struct http_exchange *exchange);
-const char *http_exchange_path(
-        const struct http_exchange *exchange); /* percent-decoded, without the query */
+const char *http_exchange_path(const struct http_exchange
+                *exchange); /* percent-decoded unless opaque, without the query */
 const char *http_exchange_query(const struct http_exchange *exchange,
         const char *name); /* decoded; NULL: absent */
 const char *http_exchange_header(const struct http_exchange *exchange,
@@ -78,6 +80,11 @@ bool http_exchange_alive(struct http_exchange *exchange);
 void http_exchange_reply(struct http_exchange *exchange, unsigned status,
         const struct http_header *headers, size_t header_count, const char *content_type,
         const void *body, size_t len);
+
+/* The same with len bytes of an open file from its beginning, which are read as the peer takes them.  fd is closed. */
+void http_exchange_reply_file(struct http_exchange *exchange, unsigned status,
+        const struct http_header *headers, size_t header_count, const char *content_type,
+        int take_fd, uint64_t len);
 
 /* Ends the connection without an answer (for servers that simulate a broken network). */
 void http_exchange_drop(struct http_exchange *exchange);

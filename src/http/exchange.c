@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/secret.h"
 
@@ -195,21 +196,39 @@ reply(struct http_exchange *exchange, unsigned status, struct MHD_Response *take
     http_exchange_release(exchange);
 }
 
+static void
+reply_with(struct http_exchange *exchange, unsigned status, const struct http_header *headers,
+        size_t header_count, const char *content_type, struct MHD_Response *take_response)
+{
+    size_t i;
+
+    if (take_response != NULL) {
+        if (content_type != NULL)
+            (void)MHD_add_response_header(take_response, "Content-Type", content_type);
+        for (i = 0; i < header_count; i++)
+            (void)MHD_add_response_header(take_response, headers[i].name, headers[i].value);
+    }
+    reply(exchange, status, take_response);
+}
+
 void
 http_exchange_reply(struct http_exchange *exchange, unsigned status,
         const struct http_header *headers, size_t header_count, const char *content_type,
         const void *body, size_t len)
 {
-    struct MHD_Response *response = response_new(body, len);
-    size_t i;
+    reply_with(exchange, status, headers, header_count, content_type, response_new(body, len));
+}
 
-    if (response != NULL) {
-        if (content_type != NULL)
-            (void)MHD_add_response_header(response, "Content-Type", content_type);
-        for (i = 0; i < header_count; i++)
-            (void)MHD_add_response_header(response, headers[i].name, headers[i].value);
-    }
-    reply(exchange, status, response);
+void
+http_exchange_reply_file(struct http_exchange *exchange, unsigned status,
+        const struct http_header *headers, size_t header_count, const char *content_type,
+        int take_fd, uint64_t len)
+{
+    struct MHD_Response *response = MHD_create_response_from_fd64(len, take_fd);
+
+    if (response == NULL)
+        (void)close(take_fd);
+    reply_with(exchange, status, headers, header_count, content_type, response);
 }
 
 void

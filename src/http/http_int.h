@@ -91,6 +91,7 @@ struct http_listener {
     struct cc_pool *pool;
     int fd;
     char *unix_path;
+    char *opaque_prefix; /* NULL: none */
     unsigned max_connections;
     size_t max_body;
     int64_t deadline_ms;
@@ -100,8 +101,9 @@ struct http_listener {
 
 /* ---- request.c: what a request must look like ---- */
 
-/* Takes a request target apart; 0 or the status that refuses it. */
-unsigned http_target_parse(const char *raw, struct cc_buf *ret_path, struct cc_buf *ret_query);
+/* Takes a request target apart; 0 or the status that refuses it.  opaque_prefix may be NULL. */
+unsigned http_target_parse(const char *raw, const char *opaque_prefix, struct cc_buf *ret_path,
+        struct cc_buf *ret_query);
 
 /* Copies the header and checks it; 0 or the status that refuses it.  target: as it stands in the request line. */
 unsigned http_head_check(struct MHD_Connection *connection, const char *method,

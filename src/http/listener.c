@@ -57,6 +57,7 @@ http_listener_release(struct http_listener *listener)
     pthread_cond_destroy(&listener->answered);
     pthread_mutex_destroy(&listener->lock);
     free(listener->unix_path);
+    free(listener->opaque_prefix);
     free(listener);
 }
 
@@ -240,7 +241,8 @@ on_line(void *arg, const char *target, struct MHD_Connection *connection)
 
     if (exchange == NULL)
         return NULL;
-    exchange->refusal = http_target_parse(target, &exchange->path, &exchange->query);
+    exchange->refusal = http_target_parse(target, exchange->listener->opaque_prefix,
+            &exchange->path, &exchange->query);
     exchange->target = cc_bytes_of_str(target);
     note_peer(exchange, connection);
     return exchange;
@@ -631,6 +633,11 @@ http_listener_open(const struct http_listener_settings *settings,
 
     if (listener == NULL)
         return -1;
+    if (settings->opaque_prefix != NULL &&
+            (listener->opaque_prefix = cc_strdup(settings->opaque_prefix, err)) == NULL) {
+        http_listener_close(listener);
+        return -1;
+    }
     listener->pool = cc_pool_open("http", settings->workers > 0 ? settings->workers : WORKERS,
             settings->queue_max > 0 ? settings->queue_max : QUEUE_MAX, err);
     if (listener->pool == NULL || open_socket(listener, settings, err) != 0 ||

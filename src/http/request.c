@@ -109,8 +109,17 @@ query_parse(const char *text, struct cc_buf *ret)
     return true;
 }
 
+static bool
+path_parse(const char *raw, size_t len, const char *opaque_prefix, struct cc_buf *ret)
+{
+    if (opaque_prefix != NULL && cc_starts_with(raw, opaque_prefix))
+        return cc_buf_add(ret, raw, len, NULL) == 0;
+    return decode(raw, len, false, ret) && path_is_plain(cc_buf_str(ret));
+}
+
 unsigned
-http_target_parse(const char *raw, struct cc_buf *ret_path, struct cc_buf *ret_query)
+http_target_parse(const char *raw, const char *opaque_prefix, struct cc_buf *ret_path,
+        struct cc_buf *ret_query)
 {
     size_t path_len = strcspn(raw, "?");
     const char *c;
@@ -120,7 +129,7 @@ http_target_parse(const char *raw, struct cc_buf *ret_path, struct cc_buf *ret_q
     for (c = raw; *c != '\0'; c++)
         if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f || *c == '#')
             return MHD_HTTP_BAD_REQUEST;
-    if (!decode(raw, path_len, false, ret_path) || !path_is_plain(cc_buf_str(ret_path)))
+    if (!path_parse(raw, path_len, opaque_prefix, ret_path))
         return MHD_HTTP_BAD_REQUEST;
     if (raw[path_len] == '?' && !query_parse(raw + path_len + 1, ret_query))
         return MHD_HTTP_BAD_REQUEST;

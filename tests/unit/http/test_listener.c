@@ -26,6 +26,8 @@ struct seen {
     struct http_exchange *kept[64];
     unsigned kept_count;
     bool gate_shut;
+    int take_file; /* what /file answers with */
+    uint64_t file_len;
     char line[512];
 };
 
@@ -60,6 +62,9 @@ echo(void *arg, struct http_exchange *exchange)
         return;
     if (strcmp(path, "/drop") == 0)
         http_exchange_drop(exchange);
+    else if (strcmp(path, "/file") == 0)
+        http_exchange_reply_file(exchange, 200, headers, 1, "text/plain", seen->take_file,
+                seen->file_len);
     else
         http_exchange_reply(exchange, 200, headers, 1, "text/plain", line, strlen(line));
 }
@@ -897,6 +902,94 @@ ipv6_listens(void **state)
     http_listener_close(listener);
 }
 
+static void
+opaque_paths(void **state)
+{
+    static const struct {
+        const char *target;
+        int want_status;
+        const char *want_line;
+    } table[] = {
+        { "/ocsp/MEow//a+b=", 200, "<GET /ocsp/MEow//a+b= q=-" },
+        { "/ocsp/a%2Fb%2b%3D%00%zz", 200, "<GET /ocsp/a%2Fb%2b%3D%00%zz q=-" },
+        { "/ocsp/..//.\\", 200, "<GET /ocsp/..//.\\ " },
+        { "/ocsp/", 200, "<GET /ocsp/ " },
+        { "/ocsp/a?q=%41", 200, "<GET /ocsp/a q=A" },
+        { "/ocsp", 200, "<GET /ocsp " },
+        { "/OCSP/a%2Fb", 400, NULL },
+        { "//ocsp/a", 400, NULL },
+        { "/x/ocsp/a%2Fb", 400, NULL },
+        { "/ocsp/a#b", 400, NULL },
+        { "/ocsp/a\x01", 400, NULL },
+        { "/ocsp/\xC3\xA9", 400, NULL },
+        { "/ocsp/a?q=%zz", 400, NULL },
+    };
+    struct seen seen;
+    struct http_listener *listener =
+            open_with(&seen, (struct http_listener_settings){ .opaque_prefix = "/ocsp/" });
+    char request[256], answer[1024];
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        int fd = raw_connect(http_listener_port(listener));
+
+        (void)snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\n" HOST CLOSE "\r\n",
+                table[i].target);
+        raw_send(fd, request, strlen(request));
+        assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+        if (raw_status(answer) != table[i].want_status)
+            fail_msg("%s: %s", table[i].target, answer);
+        if (table[i].want_line != NULL && strstr(answer, table[i].want_line) == NULL)
+            fail_msg("%s: %s", table[i].target, answer);
+        (void)close(fd);
+    }
+    http_listener_close(listener);
+}
+
+static void
+answers_from_a_file(void **state)
+{
+    enum { SIZE = 3000000 };
+    char *content = malloc(SIZE), *answer = malloc(SIZE + 1024);
+    int file = memfd_create("answer", MFD_CLOEXEC);
+    struct http_listener *listener;
+    struct seen seen;
+    ssize_t len;
+    int fd;
+
+    (void)state;
+    for (size_t i = 0; i < SIZE; i++)
+        content[i] = (char)('a' + i % 23);
+    assert_int_equal(write(file, content, SIZE), SIZE); /* and its position is its end */
+    listener = open_with(&seen, (struct http_listener_settings){ .workers = 1 });
+    seen.take_file = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    seen.file_len = SIZE;
+    fd = raw_connect(http_listener_port(listener));
+    raw_send(fd, BYTES("GET /file HTTP/1.1\r\n" HOST CLOSE "\r\n"));
+    assert_true((len = raw_read_all(fd, answer, SIZE + 1024)) > SIZE);
+    assert_int_equal(raw_status(answer), 200);
+    assert_non_null(strstr(answer, "Content-Length: 3000000\r\n"));
+    assert_non_null(strstr(answer, "X-Test: yes\r\n"));
+    assert_memory_equal(answer + len - SIZE, content, SIZE);
+    (void)close(fd);
+
+    /* HEAD has the length, and nothing behind the header. */
+    seen.take_file = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    fd = raw_connect(http_listener_port(listener));
+    raw_send(fd, BYTES("HEAD /file HTTP/1.1\r\n" HOST CLOSE "\r\n"));
+    assert_true((len = raw_read_all(fd, answer, SIZE + 1024)) > 0);
+    assert_non_null(strstr(answer, "Content-Length: 3000000\r\n"));
+    assert_string_equal(answer + len - 4, "\r\n\r\n");
+    (void)close(fd);
+    http_listener_close(listener);
+
+    /* The descriptor was taken: closed with its answer. */
+    assert_int_equal(fcntl(seen.take_file, F_GETFD), -1);
+    (void)close(file);
+    free(content);
+    free(answer);
+}
+
 int
 main(void)
 {
@@ -914,6 +1007,8 @@ main(void)
         cmocka_unit_test(unix_socket),
         cmocka_unit_test(bad_settings),
         cmocka_unit_test(ipv6_listens),
+        cmocka_unit_test(opaque_paths),
+        cmocka_unit_test(answers_from_a_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
