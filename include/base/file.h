@@ -21,6 +21,9 @@ CC_MUST int cc_file_replace(const char *path, const void *data, size_t len, mode
 CC_MUST int cc_file_create(const char *path, const void *data, size_t len, mode_t mode,
         struct cc_err *err);
 
+/* A new file in folder that has no name and is gone with its descriptor; -1 with an error. */
+CC_MUST int cc_file_unnamed(const char *folder, struct cc_err *err);
+
 /* Reads all that descriptor fd has until its end. */
 CC_MUST int cc_fd_read_all(int fd, struct cc_buf *ret, struct cc_err *err);
 

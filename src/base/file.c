@@ -178,3 +178,22 @@ out:
     (void)close(fd);
     return rc;
 }
+
+int
+cc_file_unnamed(const char *folder, struct cc_err *err)
+{
+    char name[PATH_MAX];
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int n;
+
+    /* Not every file system can do that (EOPNOTSUPP); what else is wrong comes again. */
+    if (fd >= 0)
+        return fd;
+    n = snprintf(name, sizeof(name), "%s/unnamed.XXXXXX", folder);
+    if (n < 0 || (size_t)n >= sizeof(name))
+        return cc_err_set_errno(err, ENAMETOOLONG, "temporary file in %s", folder);
+    if ((fd = mkostemp(name, O_CLOEXEC)) < 0)
+        return cc_err_set_errno(err, errno, "temporary file in %s", folder);
+    (void)unlink(name);
+    return fd;
+}

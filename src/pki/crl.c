@@ -248,26 +248,6 @@ pki_crl_add(struct pki_crl_writer *writer, struct cc_bytes serial, int64_t revok
 
 /* ---- begin ---- */
 
-/* A file without a name, in folder. */
-static int
-open_unnamed(const char *folder, struct cc_err *err)
-{
-    char name[PATH_MAX];
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    int n;
-
-    /* Not every file system can do that (EOPNOTSUPP); what else is wrong comes again. */
-    if (fd >= 0)
-        return fd;
-    n = snprintf(name, sizeof(name), "%s/crl.XXXXXX", folder);
-    if (n < 0 || (size_t)n >= sizeof(name))
-        return cc_err_set_errno(err, ENAMETOOLONG, "temporary file in %s", folder);
-    if ((fd = mkostemp(name, O_CLOEXEC)) < 0)
-        return cc_err_set_errno(err, errno, "temporary file in %s", folder);
-    (void)unlink(name);
-    return fd;
-}
-
 static int
 check_settings(const struct pki_crl_settings *settings, struct cc_err *err)
 {
@@ -301,7 +281,7 @@ pki_crl_begin(const struct pki_crl_settings *settings, struct pki_crl_writer **r
         cc_err_nomem(err);
         goto fail;
     }
-    if ((writer->entries_fd = open_unnamed(settings->folder, err)) < 0)
+    if ((writer->entries_fd = cc_file_unnamed(settings->folder, err)) < 0)
         goto fail;
     *ret_writer = writer;
     return 0;
@@ -549,7 +529,7 @@ finish(struct finishing *f, int64_t *ret_len, struct cc_err *err)
         return -1;
     if (sign(f, err) != 0)
         return -1;
-    if ((f->out_fd = open_unnamed(settings->folder, err)) < 0)
+    if ((f->out_fd = cc_file_unnamed(settings->folder, err)) < 0)
         return -1;
     return write_all(f, ret_len, err);
 }

@@ -196,6 +196,30 @@ send_all(void *arg)
     return NULL;
 }
 
+static void
+unnamed_leaves_nothing(void **state)
+{
+    struct cc_err err = { 0 };
+    char byte = 0;
+    struct stat st;
+    int fd = cc_file_unnamed(folder, &err);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_nlink, 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(cc_fd_write_all(fd, "x", 1, &err), 0);
+    assert_int_equal(pread(fd, &byte, 1, 0), 1);
+    assert_int_equal(byte, 'x');
+    close(fd);
+
+    assert_int_equal(cc_file_unnamed("/nowhere/at/all", &err), -1);
+    assert_int_equal(err.domain, CC_DOM_SYSTEM);
+    assert_int_equal(err.code, ENOENT);
+}
+
 /* More than a pipe holds, so that writes are short and reads many. */
 static void
 pipe_carries_all(void **state)
@@ -248,6 +272,7 @@ main(void)
         IN_FOLDER(create_does_not_follow_a_link),
         IN_FOLDER(read_stops_at_the_ceiling),
         IN_FOLDER(read_appends_or_leaves),
+        IN_FOLDER(unnamed_leaves_nothing),
         cmocka_unit_test(pipe_carries_all),
         cmocka_unit_test(write_errors_are_told),
     };
