@@ -77,7 +77,8 @@ CC_MUST enum ca_outcome ca_poll(struct ca *ca, const struct ca_request *request,
         const char *pending, X509 **ret_certificate, struct cc_buf *ret_pending,
         struct cc_err *err);
 
-/* What became of a request: the certificate that was issued for its id (CA_DONE), or that none was (CA_NOT_FOUND). */
+/* What became of a request: the certificate that was issued for its id (CA_DONE), or that none was (CA_NOT_FOUND), or
+   that it is not in force any more (CA_REFUSED).  It is as it was found: to be compared with the plan by the caller. */
 CC_MUST enum ca_outcome ca_find(struct ca *ca, const char *request_id, int64_t deadline,
         X509 **ret_certificate, struct cc_err *err);
 

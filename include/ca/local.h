@@ -42,8 +42,11 @@ struct ca_local_settings {
 CC_MUST int ca_local_open(const struct ca_local_settings *settings, struct ca **ret_ca,
         struct cc_err *err);
 
-/* Certificates that a crash may have left signed and lost are revoked (reason cessationOfOperation), those never signed
-   abandoned.  At start, before anything is issued. */
+/*
+ * Serials that a crash left reserved are revoked (reason cessationOfOperation), as certificates may have been signed with
+ * them and lost, and their request ids are free.  Those of the last minute may be another process's at work and are left:
+ * ca_issue() and ca_find() of the same request id see to them.  At start, and now and then.
+ */
 CC_MUST int ca_local_recover(struct ca *ca, struct cc_err *err);
 
 /* ---- making one ---- */
@@ -90,7 +93,7 @@ CC_MUST int ca_local_get_crl(struct ca *ca, enum cadb_crl_kind kind, bool *ret_f
 /* The CA's own certificate; yours to free.  -1 while there is none. */
 CC_MUST int ca_local_get1_certificate(struct ca *ca, X509 **ret, struct cc_err *err);
 
-/* What is known of a serial; and the number that tells whether anything has changed, for caches. */
+/* What is known of a serial. */
 struct ca_local_status {
     bool known;
     enum cadb_state state;
@@ -99,7 +102,11 @@ struct ca_local_status {
 };
 CC_MUST int ca_local_status(struct ca *ca, struct cc_bytes serial, struct ca_local_status *ret,
         struct cc_err *err);
-CC_MUST int ca_local_generation(struct ca *ca, int64_t *ret, struct cc_err *err);
+
+/* For caches, cheap: *ret_change moves when a status of a known certificate does, *ret_generation also when another
+   certificate becomes known. */
+CC_MUST int ca_local_numbers(struct ca *ca, int64_t *ret_change, int64_t *ret_generation,
+        struct cc_err *err);
 
 /*
  * The delegated signer: certificate (yours to free) and key (borrowed) of the OCSP role.  A certificate is issued when

@@ -250,11 +250,10 @@ ca_local_status(struct ca *ca, struct cc_bytes serial, struct ca_local_status *r
 }
 
 int
-ca_local_generation(struct ca *ca, int64_t *ret, struct cc_err *err)
+ca_local_numbers(struct ca *ca, int64_t *ret_change, int64_t *ret_generation, struct cc_err *err)
 {
-    int64_t change;
-
-    return cadb_authority_numbers(ca_local_of(ca)->store, ca->name, &change, ret, err);
+    return cadb_authority_numbers(ca_local_of(ca)->store, ca->name, ret_change, ret_generation,
+            err);
 }
 
 static enum ca_outcome
