@@ -32,10 +32,11 @@ struct ca_local_settings {
     struct hsm_key *ocsp_key; /* role HSM_ROLE_OCSP; NULL: no OCSP answers */
     const char *digest;       /* "sha256", "sha384", "sha512"; NULL: by the key */
     int64_t crl_validity_ms, crl_interval_ms;
-    int64_t delta_interval_ms;       /* 0: no delta CRLs */
-    struct pki_texts delta_crl_urls; /* for freshestCRL */
-    int64_t ocsp_validity_ms;        /* of an answer */
-    const char *folder;              /* for temporary files */
+    int64_t delta_interval_ms; /* 0: no delta CRLs */
+    /* For certificates whose profile has none; the second also for freshestCRL of full CRLs. */
+    struct pki_texts crl_urls, delta_crl_urls, issuer_urls, ocsp_urls;
+    int64_t ocsp_validity_ms; /* of an answer */
+    const char *folder;       /* for temporary files */
 };
 
 /* Needs the authority to be in the store (ca_local_init()); the token need not be there yet. */

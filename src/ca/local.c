@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "local_int.h"
 #include "pki/cert.h"
+#include "pki/profile.h"
 
 #define REREAD_MS                                                                                  \
     10000 /* how long the CA's certificate is believed: another process may renew it */
@@ -324,9 +325,10 @@ local_close(struct ca *ca)
     X509_free(local->certificate);
     X509_free(local->ocsp_signer);
     sk_X509_pop_free(local->chain, X509_free);
-    for (size_t i = 0; local->delta_urls != NULL && i < local->delta_url_count; i++)
-        free(local->delta_urls[i]);
-    free(local->delta_urls);
+    pki_texts_free(&local->crl_urls);
+    pki_texts_free(&local->delta_crl_urls);
+    pki_texts_free(&local->issuer_urls);
+    pki_texts_free(&local->ocsp_urls);
     free(local->folder);
     free(ca->name);
     pthread_mutex_destroy(&local->lock);
@@ -352,17 +354,13 @@ static const struct ca_driver driver = {
 /* ---- opening ---- */
 
 static int
-copy_urls(struct ca_local *local, const struct pki_texts *urls, struct cc_err *err)
+copy_urls(struct ca_local *local, const struct ca_local_settings *settings, struct cc_err *err)
 {
-    if (urls->count == 0)
-        return 0;
-    if ((local->delta_urls = calloc(urls->count, sizeof(*local->delta_urls))) == NULL)
-        return cc_err_nomem(err);
-    local->delta_url_count = urls->count;
-    for (size_t i = 0; i < urls->count; i++)
-        if ((local->delta_urls[i] = cc_strdup(urls->text[i], err)) == NULL)
-            return -1;
-    return 0;
+    if (pki_texts_copy(&settings->crl_urls, &local->crl_urls, err) != 0 ||
+            pki_texts_copy(&settings->delta_crl_urls, &local->delta_crl_urls, err) != 0 ||
+            pki_texts_copy(&settings->issuer_urls, &local->issuer_urls, err) != 0)
+        return -1;
+    return pki_texts_copy(&settings->ocsp_urls, &local->ocsp_urls, err);
 }
 
 int
@@ -386,7 +384,7 @@ ca_local_open(const struct ca_local_settings *settings, struct ca **ret_ca, stru
     (void)pthread_mutex_init(&local->ocsp_lock, NULL);
     if ((local->base.name = cc_strdup(settings->name, err)) == NULL ||
             (local->folder = cc_strdup(settings->folder, err)) == NULL ||
-            copy_urls(local, &settings->delta_crl_urls, err) != 0 ||
+            copy_urls(local, settings, err) != 0 ||
             ca_local_digest(settings->digest, &local->md, err) != 0 ||
             read_certificate(local, err) != 0) {
         local_close(&local->base);

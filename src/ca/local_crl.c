@@ -71,15 +71,13 @@ write_crl(struct ca_local *local, const struct pki_issuer *issuer, const struct 
         struct cadb_crl *crl, int *ret_fd, struct cc_err *err)
 {
     const bool delta = crl->kind == CADB_CRL_DELTA;
-    const struct pki_texts freshest = { (const char *const *)local->delta_urls,
-        local->delta_url_count };
     const struct pki_crl_settings settings = {
         .issuer = issuer,
         .this_update_ms = crl->this_update_ms,
         .next_update_ms = crl->next_update_ms,
         .number = crl->number,
         .base_number = delta ? crl->base_number : -1,
-        .freshest_urls = delta || local->delta_interval_ms == 0 ? NULL : &freshest,
+        .freshest_urls = delta || local->delta_interval_ms == 0 ? NULL : &local->delta_crl_urls,
         .folder = local->folder,
     };
     struct pki_crl_writer *writer = NULL;

@@ -29,8 +29,7 @@ struct ca_local {
     const EVP_MD *md;         /* NULL: by the key */
     int64_t crl_validity_ms, crl_interval_ms, delta_interval_ms, ocsp_validity_ms;
     char *folder;
-    char **delta_urls;
-    size_t delta_url_count;
+    struct pki_texts crl_urls, delta_crl_urls, issuer_urls, ocsp_urls;
 
     pthread_mutex_t lock;  /* guards what follows */
     X509 *certificate;     /* NULL: not read yet, or there is none */

@@ -187,15 +187,38 @@ reserve(struct issuing *issuing, struct cc_err *err)
     return 0;
 }
 
+/* The profile's places, or the CA's where it has none. */
+static struct pki_profile
+with_places(const struct ca_local *local, const struct pki_profile *profile)
+{
+    struct pki_profile ret = *profile;
+
+    if (ret.crl_urls.count == 0)
+        ret.crl_urls = local->crl_urls;
+    if (ret.delta_crl_urls.count == 0 && local->delta_interval_ms > 0)
+        ret.delta_crl_urls = local->delta_crl_urls;
+    if (ret.issuer_urls.count == 0)
+        ret.issuer_urls = local->issuer_urls;
+    if (ret.ocsp_urls.count == 0)
+        ret.ocsp_urls = local->ocsp_urls;
+    return ret;
+}
+
 static int
 sign(struct issuing *issuing, X509 **ret_certificate, struct cc_err *err)
 {
+    struct pki_plan plan = *issuing->plan;
+    struct pki_profile profile;
     struct pki_issuer issuer;
     int rc;
 
+    if (plan.profile != NULL) {
+        profile = with_places(issuing->local, plan.profile);
+        plan.profile = &profile;
+    }
     if (ca_local_issuer(issuing->local, &issuer, err) != 0)
         return -1;
-    rc = pki_cert_issue(issuing->plan, (struct cc_bytes){ issuing->serial, PKI_SERIAL_LEN },
+    rc = pki_cert_issue(&plan, (struct cc_bytes){ issuing->serial, PKI_SERIAL_LEN },
             issuing->public_key, &issuer, ret_certificate, err);
     X509_free(issuer.certificate);
     return rc;

@@ -9,7 +9,8 @@
  * of the rooms that report a change of state) only look, with the lock held where it says so.
  *
  * What can change with the configuration while everything else goes on, the parts, are started and stopped together:
- * the token, the service, the workloads, the health messages.
+ * the token, the service, the authorities, the workloads, the health messages.  What they were started with, the
+ * configuration of their beginning, is kept until they are stopped, as they go on using its texts.
  */
 
 #include <json-c/json.h>
@@ -27,6 +28,8 @@
 #include "http/listener.h"
 #include "intune/service.h"
 #include "pfximport/pfximport.h"
+#include "pkcs/pkcs.h"
+#include "revocation/revocation.h"
 #include "store/store.h"
 
 #define DAEMON_DRAIN_MS 20000  /* for work under way, when we stop */
@@ -36,7 +39,7 @@
     (INT64_C(30) * 24 * 3600 * 1000) /* closed requests are kept, to recognise repeats */
 
 /* Features that this version has. */
-#define DAEMON_FEATURES CONFIG_PFX_IMPORT
+#define DAEMON_FEATURES (CONFIG_PKCS | CONFIG_PFX_IMPORT | CONFIG_REVOCATION)
 
 struct options {
     const char *config_path;
@@ -45,13 +48,17 @@ struct options {
     bool check_only;
 };
 
+struct authorities;
 struct health;
 struct keys;
 
 struct parts {
     struct hsm *hsm;
     struct intune *intune;
-    struct pfximport *pfximport; /* NULL: the feature is off */
+    struct authorities *authorities;
+    struct revocation *revocation; /* NULL: the feature is off; so here */
+    struct pkcs *pkcs;
+    struct pfximport *pfximport;
     struct health *health;
     struct keys *keys;
 };
@@ -66,7 +73,9 @@ struct daemon {
 
     pthread_mutex_t lock;
     struct config *config; /* guarded by lock; the main thread reads it freely */
-    struct parts parts;    /* guarded by lock; the main thread reads them freely */
+    struct config
+            *begun_with; /* what the parts were started with; may be the same; the main thread's */
+    struct parts parts;  /* guarded by lock; the main thread reads them freely */
 
     /* What was said last of the token and the service, so that an event tells a recovery from a first contact. */
     atomic_bool token_was_lost;
@@ -97,6 +106,32 @@ CC_MUST int parts_reconfigure(struct daemon *d, const struct config *new_config,
         struct cc_err *err);
 
 struct eventlog_settings parts_log_settings(const struct config *config);
+
+/* ---- workloads.c ---- */
+
+CC_MUST int workloads_start(struct daemon *d, struct parts *parts, struct cc_err *err);
+CC_MUST int workloads_reconfigure(struct daemon *d, const struct config *new_config,
+        struct cc_err *err);
+
+/* Drains their work, all in the same time. */
+void workloads_stop(const struct parts *parts);
+
+/* What a workload is doing, whichever it is. */
+struct workload_status {
+    bool running;
+    unsigned in_work;
+    uint64_t succeeded, failed;
+    int64_t last_download_ms;
+    int64_t ready_keys; /* of pkcs */
+};
+
+enum workload { WORKLOAD_PKCS, WORKLOAD_PFX_IMPORT, WORKLOAD_REVOCATION, WORKLOADS };
+
+/* Its name as a feature and in the journal. */
+const char *workload_name(enum workload workload);
+unsigned workload_feature(enum workload workload); /* CONFIG_… */
+void workload_get_status(const struct parts *parts, enum workload workload,
+        struct workload_status *ret);
 
 /* ---- reload.c ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "authorities.h"
 #include "base/log.h"
 
 /*
@@ -155,102 +156,7 @@ service_settings(struct daemon *d, const struct config *config)
     };
 }
 
-static enum hsm_reencrypt_mode
-reencrypt_mode(enum config_reencrypt mode)
-{
-    switch (mode) {
-    case CONFIG_REENCRYPT_TOKEN:
-        return HSM_REENCRYPT_TOKEN;
-    case CONFIG_REENCRYPT_HOST:
-        return HSM_REENCRYPT_HOST;
-    case CONFIG_REENCRYPT_AUTO:
-        break;
-    }
-    return HSM_REENCRYPT_AUTO;
-}
-
-/* [keys] pfx-import and [key-alias]; *ret_keys is yours to free, its names are borrowed from the configuration. */
-static int
-import_keys(struct hsm *hsm, const struct config *config, struct pfximport_key **ret_keys,
-        size_t *ret_count, struct cc_err *err)
-{
-    const char *uri = config_key(config, hsm_role_name(HSM_ROLE_PFX_IMPORT));
-    struct pfximport_key *keys = calloc(config->key_alias_count + 1, sizeof(*keys));
-    size_t count = 0;
-    int rc = 0;
-
-    if (keys == NULL)
-        return cc_err_nomem(err);
-    if (uri != NULL)
-        rc = hsm_key_get0(hsm, HSM_ROLE_PFX_IMPORT, uri, &keys[count++].key, err);
-    for (size_t i = 0; i < config->key_alias_count && rc == 0; i++) {
-        const struct config_pair *alias = &config->key_aliases[i];
-
-        keys[count].name = alias->name;
-        rc = hsm_key_get0(hsm, HSM_ROLE_PFX_IMPORT, alias->value, &keys[count++].key, err);
-    }
-    if (rc == 0 && count == 0)
-        rc = cc_err_set(err, CC_DOM_CONFIG, 0,
-                "[keys] pfx-import: the feature pfx-import needs a key");
-    if (rc != 0) {
-        free(keys);
-        return -1;
-    }
-    *ret_keys = keys;
-    *ret_count = count;
-    return 0;
-}
-
-/* One more worker than the token has sessions, so that each session has its next operation waiting. */
-static unsigned
-workers(const struct config *config, struct hsm *hsm)
-{
-    struct hsm_status token;
-
-    if (config->connector.workers > 0)
-        return config->connector.workers;
-    hsm_get_status(hsm, &token);
-    return token.sessions + 1;
-}
-
-static struct pfximport_settings
-pfximport_settings_of(struct daemon *d, const struct config *config, const struct parts *parts,
-        const struct pfximport_key *keys, size_t key_count)
-{
-    return (struct pfximport_settings){
-        .hsm = parts->hsm,
-        .intune = parts->intune,
-        .store = d->store,
-        .log = d->log,
-        .connector_id = d->connector_id,
-        .keys = keys,
-        .key_count = key_count,
-        .reencrypt = reencrypt_mode(config->pfx_import.reencrypt),
-        .check_pfx = config->pfx_import.check_pfx,
-        .workers = workers(config, parts->hsm),
-        .batch = config->pfx_import.batch,
-        .poll_wait_ms = config->service.poll_wait_ms,
-        .max_attempts = config->service.max_attempts,
-    };
-}
-
 /* ---- begin, change, end ---- */
-
-static int
-start_pfximport(struct daemon *d, struct parts *parts, struct cc_err *err)
-{
-    struct pfximport_settings settings;
-    struct pfximport_key *keys = NULL;
-    size_t count = 0;
-    int rc;
-
-    if (import_keys(parts->hsm, d->config, &keys, &count, err) != 0)
-        return -1;
-    settings = pfximport_settings_of(d, d->config, parts, keys, count);
-    rc = pfximport_start(&settings, &parts->pfximport, err);
-    free(keys);
-    return rc;
-}
 
 static void
 set_parts(struct daemon *d, const struct parts *parts)
@@ -267,14 +173,31 @@ close_parts(struct daemon *d, const struct parts *parts)
     struct parts seen = *parts;
 
     seen.pfximport = NULL;
+    seen.pkcs = NULL;
+    seen.revocation = NULL;
+    seen.authorities = NULL;
     seen.keys = NULL;
     set_parts(d, &seen);
-    pfximport_stop(parts->pfximport, DAEMON_DRAIN_MS);
+    workloads_stop(parts);
     keys_stop(parts->keys);
     health_stop(parts->health);
     set_parts(d, &(struct parts){ .hsm = NULL });
+    authorities_close(parts->authorities);
     intune_close(parts->intune);
     hsm_close(parts->hsm);
+}
+
+static int
+open_authorities(struct daemon *d, struct parts *parts, struct cc_err *err)
+{
+    const struct authorities_settings settings = {
+        .config = d->config,
+        .hsm = parts->hsm,
+        .store = d->store,
+        .log = d->log,
+    };
+
+    return authorities_open(&settings, &parts->authorities, err);
 }
 
 int
@@ -285,15 +208,16 @@ parts_start(struct daemon *d, struct cc_err *err)
     struct parts parts = { .hsm = NULL };
     int rc = -1;
 
+    d->begun_with = d->config;
     if ((d->config->connector.features & ~(unsigned)DAEMON_FEATURES) != 0)
-        cc_log(CC_LOG_WARNING, "daemon",
-                "this version has the feature pfx-import only; others are off");
+        cc_log(CC_LOG_WARNING, "daemon", "this version has no feature scep; it is off");
     if (hsm_open(&token, &parts.hsm, err) != 0)
         goto out;
     if (intune_open(&service, &parts.intune, err) != 0)
         goto out;
-    if ((d->config->connector.features & CONFIG_PFX_IMPORT) != 0 &&
-            start_pfximport(d, &parts, err) != 0)
+    if (open_authorities(d, &parts, err) != 0)
+        goto out;
+    if (workloads_start(d, &parts, err) != 0)
         goto out;
     if (keys_start(d, parts.hsm, d->config->service.heartbeat_ms, &parts.keys, err) != 0)
         goto out;
@@ -314,25 +238,18 @@ parts_stop(struct daemon *d)
     const struct parts parts = d->parts;
 
     close_parts(d, &parts);
+    if (d->begun_with != d->config)
+        config_free(d->begun_with);
+    d->begun_with = NULL;
 }
 
 int
 parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_err *err)
 {
     const struct intune_settings service = service_settings(d, new_config);
-    struct pfximport_settings settings;
-    struct pfximport_key *keys = NULL;
-    size_t count = 0;
-    int rc = 0;
 
-    if (d->parts.pfximport != NULL) {
-        if (import_keys(d->parts.hsm, new_config, &keys, &count, err) != 0)
-            return -1;
-        settings = pfximport_settings_of(d, new_config, &d->parts, keys, count);
-        rc = pfximport_reconfigure(d->parts.pfximport, &settings, err);
-        free(keys);
-    }
-    if (rc != 0 || intune_reconfigure(d->parts.intune, &service, err) != 0)
+    if (workloads_reconfigure(d, new_config, err) != 0 ||
+            intune_reconfigure(d->parts.intune, &service, err) != 0)
         return -1;
     health_set_interval(d->parts.health, new_config->service.heartbeat_ms);
     keys_set_interval(d->parts.keys, new_config->service.heartbeat_ms);

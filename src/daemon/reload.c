@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 
 /* What it takes to put a changed setting in force. */
 enum effect {
@@ -33,7 +34,15 @@ effect_of(const char *section, const char *key)
         { "connector", NULL, EFFECT_START },
         { "token", NULL, EFFECT_PARTS },
         { "log", "directory", EFFECT_START },
+        { "keys", "pfx-import", EFFECT_LIVE },
+        { "keys", NULL, EFFECT_PARTS },
+        { "pkcs", "ca", EFFECT_PARTS },
+        { "pkcs", "profile", EFFECT_PARTS },
+        { "publish", NULL, EFFECT_PARTS },
     };
+
+    if (cc_starts_with(section, "ca ") || cc_starts_with(section, "profile "))
+        return EFFECT_PARTS;
 
     for (size_t i = 0; i < CC_COUNT(table); i++) {
         if (strcmp(table[i].section, section) == 0 &&
@@ -141,6 +150,9 @@ change_live(struct daemon *d, struct config **take_config)
 
     if (parts_reconfigure(d, *take_config, &err) == 0) {
         *take_config = swap_config(d, *take_config);
+        /* The parts go on using the texts of the one that they began with. */
+        if (*take_config == d->begun_with)
+            *take_config = NULL;
         return;
     }
     log_rejected(d, &err);

@@ -17,7 +17,7 @@ struct snapshot {
     unsigned features; /* that run */
     struct hsm_status token;
     struct intune_status service;
-    struct pfximport_status pfximport;
+    struct workload_status workloads[WORKLOADS];
 };
 
 static void
@@ -31,9 +31,10 @@ snapshot_take(struct daemon *d, struct snapshot *ret)
         hsm_get_status(d->parts.hsm, &s.token);
     if (d->parts.intune != NULL)
         intune_get_status(d->parts.intune, &s.service);
-    if (d->parts.pfximport != NULL) {
-        pfximport_get_status(d->parts.pfximport, &s.pfximport);
-        s.features |= CONFIG_PFX_IMPORT;
+    for (int i = 0; i < WORKLOADS; i++) {
+        workload_get_status(&d->parts, (enum workload)i, &s.workloads[i]);
+        if (s.workloads[i].running)
+            s.features |= workload_feature((enum workload)i);
     }
     pthread_mutex_unlock(&d->lock);
     *ret = s;
@@ -86,8 +87,9 @@ put_features(json_object *obj, unsigned features, bool *ok)
 {
     json_object *list = json_object_new_array();
 
-    if (list != NULL && (features & CONFIG_PFX_IMPORT) != 0)
-        json_object_array_add(list, json_object_new_string("pfx-import"));
+    for (int i = 0; list != NULL && i < WORKLOADS; i++)
+        if ((features & workload_feature((enum workload)i)) != 0)
+            json_object_array_add(list, json_object_new_string(workload_name((enum workload)i)));
     *ok = *ok && list != NULL && cc_json_add(obj, "features", list, NULL) == 0;
 }
 
@@ -167,13 +169,13 @@ put_journal(json_object *obj, const struct journal_counts *journal, bool *ok)
 
 /* counts: NULL while the journal cannot be read. */
 static void
-put_pfximport(json_object *obj, const struct snapshot *s, const struct journal_counts *counts,
-        bool *ok)
+put_workload(json_object *obj, const struct workload_status *workload,
+        const struct journal_counts *counts, bool *ok)
 {
-    put_int(obj, "inWork", s->pfximport.in_work, ok);
-    put_count(obj, "succeeded", s->pfximport.succeeded, ok);
-    put_count(obj, "failed", s->pfximport.failed, ok);
-    put_time(obj, "lastDownloadDateTime", s->pfximport.last_download_ms, ok);
+    put_int(obj, "inWork", workload->in_work, ok);
+    put_count(obj, "succeeded", workload->succeeded, ok);
+    put_count(obj, "failed", workload->failed, ok);
+    put_time(obj, "lastDownloadDateTime", workload->last_download_ms, ok);
     if (counts == NULL)
         return;
     put_count(obj, "totalSucceeded", counts->succeeded, ok);
@@ -221,14 +223,32 @@ put_keys(json_object *status, struct daemon *d, bool *ok)
     free(states);
 }
 
+/* Those that run; imported PFX always, whose numbers monitoring has looked for since the first version. */
+static void
+put_workloads(json_object *obj, struct daemon *d, const struct snapshot *s, bool *ok)
+{
+    for (int i = 0; i < WORKLOADS; i++) {
+        const char *name = workload_name((enum workload)i);
+        struct journal_counts counts;
+        json_object *one;
+        bool counted;
+
+        if (!s->workloads[i].running && i != WORKLOAD_PFX_IMPORT)
+            continue;
+        counted = journal_count(d->store, name, &counts, NULL) == 0;
+        one = put_object(obj, name, ok);
+        put_workload(one, &s->workloads[i], counted ? &counts : NULL, ok);
+        if (i == WORKLOAD_PKCS)
+            put_int(one, "readyKeys", s->workloads[i].ready_keys, ok);
+    }
+}
+
 json_object *
 status_build(struct daemon *d)
 {
-    json_object *status = json_object_new_object(), *workloads;
+    json_object *status = json_object_new_object();
     bool ok = status != NULL;
-    struct journal_counts counts;
     struct snapshot s;
-    bool counted = journal_count(d->store, "pfx-import", &counts, NULL) == 0;
 
     snapshot_take(d, &s);
     put_str(status, "version", CC_VERSION, &ok);
@@ -240,8 +260,7 @@ status_build(struct daemon *d)
     put_token(put_object(status, "token", &ok), &s.token, &ok);
     put_keys(status, d, &ok);
     put_service(put_object(status, "service", &ok), &s.service, &ok);
-    workloads = put_object(status, "workloads", &ok);
-    put_pfximport(put_object(workloads, "pfx-import", &ok), &s, counted ? &counts : NULL, &ok);
+    put_workloads(put_object(status, "workloads", &ok), d, &s, &ok);
     return finish(status, ok);
 }
 
@@ -250,12 +269,18 @@ status_line(struct daemon *d, char *ret_text, size_t size)
 {
     struct snapshot s;
 
+    struct workload_status all = { .in_work = 0 };
+
     snapshot_take(d, &s);
+    for (int i = 0; i < WORKLOADS; i++) {
+        all.in_work += s.workloads[i].in_work;
+        all.succeeded += s.workloads[i].succeeded;
+        all.failed += s.workloads[i].failed;
+    }
     (void)snprintf(ret_text, size,
             "token %s, service %s, %u requests in work, %llu done, %llu failed",
-            hsm_state_name(s.token.state), status_contact_name(s.service.contact),
-            s.pfximport.in_work, (unsigned long long)s.pfximport.succeeded,
-            (unsigned long long)s.pfximport.failed);
+            hsm_state_name(s.token.state), status_contact_name(s.service.contact), all.in_work,
+            (unsigned long long)all.succeeded, (unsigned long long)all.failed);
 }
 
 /* ---- heartbeat ---- */
@@ -307,6 +332,22 @@ put_heartbeat_token(json_object *obj, const struct hsm_status *token, bool *ok)
     put_str(obj, "model", token->model, ok);
 }
 
+static void
+put_heartbeat_workloads(json_object *beat, const struct snapshot *s, bool *ok)
+{
+    json_object *queues = put_object(beat, "queues", ok), *metrics = put_list(beat, "metrics", ok);
+
+    for (int i = 0; i < WORKLOADS; i++) {
+        const struct workload_status *workload = &s->workloads[i];
+        const char *name = workload_name((enum workload)i);
+
+        if (!workload->running)
+            continue;
+        put_int(queues, name, workload->in_work, ok);
+        put_metric(metrics, name, workload->succeeded, workload->failed, ok);
+    }
+}
+
 json_object *
 status_build_heartbeat(struct daemon *d)
 {
@@ -322,9 +363,7 @@ status_build_heartbeat(struct daemon *d)
     put_time(beat, "startedDateTime", d->started_ms, &ok);
     put_time(beat, "sentDateTime", cc_clock_now_ms(), &ok);
     put_heartbeat_token(put_object(beat, "token", &ok), &s.token, &ok);
-    put_int(put_object(beat, "queues", &ok), "pfx-import", s.pfximport.in_work, &ok);
-    put_metric(put_list(beat, "metrics", &ok), "pfx-import", s.pfximport.succeeded,
-            s.pfximport.failed, &ok);
+    put_heartbeat_workloads(beat, &s, &ok);
     json_object *issues = put_list(beat, "issues", &ok);
     if (s.token.state == HSM_STATE_LOST)
         put_issue(issues, "TokenLost", "error", s.token.last_error, &ok);
