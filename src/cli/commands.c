@@ -3,6 +3,7 @@
 
 #include "cli_int.h"
 
+extern const struct cli_command cli_ca;
 extern const struct cli_command cli_check_config;
 extern const struct cli_command cli_events;
 extern const struct cli_command cli_key;
@@ -15,6 +16,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_check_config,
     &cli_token,
     &cli_key,
+    &cli_ca,
     &cli_pfx,
     &cli_status,
     &cli_events,
