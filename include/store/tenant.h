@@ -180,9 +180,15 @@ enum tenant_state {
 const char *tenant_state_name(enum tenant_state state);
 int tenant_state_parse(const char *name); /* -1: no such state */
 
-/* A new request of the queue of imported PFX.  A context's random part is made here. */
+/*
+ * A new request: of the queue of imported PFX it has pfx_id and what follows it; of any other queue, document.  A
+ * context's random part is made here.
+ */
 struct tenant_new_request {
     char request_id[TENANT_UUID_LEN]; /* lower-case UUID, made by the caller */
+    const char *
+            document; /* JSON object with the members that are handed out, NULL: of an imported PFX */
+    const char *user; /* of a document's: whom it is for, or NULL */
     const char *pfx_id;
     const char *device_id;           /* NULL: none, as below */
     struct cc_bytes recipient;       /* DER, or what is to be taken for it */
@@ -203,6 +209,7 @@ struct tenant_work {
     const char *context;
     int attempt; /* from 1 */
     int64_t lease_until_ms;
+    const char *document; /* NULL: of an imported PFX; else what follows is empty */
     const char *device_id, *password_encryption, *content_cipher, *overrides; /* NULL: none */
     struct cc_bytes recipient;
     struct tenant_pfx pfx;
@@ -228,15 +235,15 @@ CC_MUST int tenant_queue_lease(struct tenant_store *store, const struct tenant_l
 CC_MUST int tenant_queue_next_due(struct tenant_store *store, const char *feature, int64_t *ret_ms,
         struct cc_err *err);
 
-/* held[i]: the lease of contexts[i] is still this connector's and was prolonged. */
-CC_MUST int tenant_queue_renew(struct tenant_store *store, const char *connector_id,
-        const char *const *contexts, size_t count, int64_t now_ms, int64_t lease_until_ms,
-        bool *ret_held, struct cc_err *err);
+/* In these three a context of another queue than feature's is unknown.  held[i]: the lease of contexts[i] is still this connector's and was prolonged. */
+CC_MUST int tenant_queue_renew(struct tenant_store *store, const char *feature,
+        const char *connector_id, const char *const *contexts, size_t count, int64_t now_ms,
+        int64_t lease_until_ms, bool *ret_held, struct cc_err *err);
 
 /* Gives leases back that are this connector's; *ret_count: how many were. */
-CC_MUST int tenant_queue_release(struct tenant_store *store, const char *connector_id,
-        const char *const *contexts, size_t count, int64_t now_ms, size_t *ret_count,
-        struct cc_err *err);
+CC_MUST int tenant_queue_release(struct tenant_store *store, const char *feature,
+        const char *connector_id, const char *const *contexts, size_t count, int64_t now_ms,
+        size_t *ret_count, struct cc_err *err);
 
 enum tenant_verdict {
     TENANT_ACCEPTED = 1,
@@ -263,9 +270,10 @@ struct tenant_retry_rule {
  * Takes results, all in one step.  A success is accepted as long as nobody completed the request and it was not
  * cancelled, whoever holds a lease; a failure is not, while another connector holds one.
  */
-CC_MUST int tenant_queue_upload(struct tenant_store *store, const char *connector_id,
-        const struct tenant_result *results, size_t count, const struct tenant_retry_rule *rule,
-        int64_t now_ms, enum tenant_verdict *ret_verdicts, struct cc_err *err);
+CC_MUST int tenant_queue_upload(struct tenant_store *store, const char *feature,
+        const char *connector_id, const struct tenant_result *results, size_t count,
+        const struct tenant_retry_rule *rule, int64_t now_ms, enum tenant_verdict *ret_verdicts,
+        struct cc_err *err);
 
 /* Cancels a request that is not completed. */
 CC_MUST int tenant_queue_cancel(struct tenant_store *store, const char *request_id, int64_t now_ms,

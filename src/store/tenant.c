@@ -98,6 +98,32 @@ static const struct db_step steps[] = {
                    " hash BYTEA,"
                    " result TEXT,"
                    " PRIMARY KEY (request, n));" },
+    { .number = 2,
+            .what = "requests that are a document, certificates to be revoked",
+            .sql = "CREATE TABLE tenant_request_document ("
+                   " seq BIGINT PRIMARY KEY,"
+                   " upn TEXT,"
+                   " device_id TEXT,"
+                   " document TEXT NOT NULL);"
+                   "CREATE TABLE tenant_revocation ("
+                   " seq BIGINT PRIMARY KEY,"
+                   " context TEXT NOT NULL UNIQUE,"
+                   " serial_number TEXT NOT NULL,"
+                   " issuer_name TEXT,"
+                   " ca_configuration TEXT,"
+                   " state BIGINT NOT NULL,"
+                   " downloads BIGINT NOT NULL,"
+                   " created_ms BIGINT NOT NULL,"
+                   " updated_ms BIGINT NOT NULL,"
+                   " error_code BIGINT,"
+                   " result TEXT);"
+                   "CREATE INDEX tenant_revocation_state ON tenant_revocation (state, seq);"
+                   "CREATE TABLE tenant_revocation_answer ("
+                   " seq BIGINT NOT NULL,"
+                   " n BIGINT NOT NULL,"
+                   " time_ms BIGINT NOT NULL,"
+                   " result TEXT NOT NULL,"
+                   " PRIMARY KEY (seq, n));" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

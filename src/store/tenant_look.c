@@ -44,9 +44,11 @@ struct request_op {
 };
 
 #define SELECT_REQUEST                                                                             \
-    "SELECT r.seq, r.id, r.feature, b.upn, b.thumbprint, b.device_id, r.state, r.attempt,"         \
+    "SELECT r.seq, r.id, r.feature, COALESCE(b.upn, d.upn), b.thumbprint,"                         \
+    " COALESCE(b.device_id, d.device_id), r.state, r.attempt,"                                     \
     " r.failures, r.connector_id, r.created_ms, r.updated_ms, r.due_ms"                            \
-    " FROM tenant_request r JOIN tenant_request_body b ON b.seq = r.seq"
+    " FROM tenant_request r LEFT JOIN tenant_request_body b ON b.seq = r.seq"                      \
+    " LEFT JOIN tenant_request_document d ON d.seq = r.seq"
 
 static int
 query_requests(struct db_conn *conn, const struct request_op *op, struct db_rows **ret_rows,

@@ -61,9 +61,10 @@ context_read(const char *text, struct context *ret)
 
 /* ---- one row ---- */
 
-/* 1 with the row that a context names, 0 when there is none such. */
+/* 1 with the row that a context names, 0 when there is none such in this queue. */
 static int
-row_of_context(struct db_conn *conn, const char *text, struct row *ret, struct cc_err *err)
+row_of_context(struct db_conn *conn, const char *feature, const char *text, struct row *ret,
+        struct cc_err *err)
 {
     struct context context;
     struct db_rows *rows;
@@ -74,8 +75,8 @@ row_of_context(struct db_conn *conn, const char *text, struct row *ret, struct c
         return 0;
     got = tenant_one(conn,
             "SELECT nonce, state, attempt, failures, due_ms, events, connector_id"
-            " FROM tenant_request WHERE seq = $1",
-            DB_PARAMS(DB_INT(context.seq)), &rows, err);
+            " FROM tenant_request WHERE seq = $1 AND feature = $2",
+            DB_PARAMS(DB_INT(context.seq), DB_TEXT(feature)), &rows, err);
     if (got != 1)
         return got;
 
@@ -202,15 +203,49 @@ next_seq(struct db_conn *conn, int64_t *ret, struct cc_err *err)
 }
 
 static int
+add_document(struct db_conn *conn, const struct tenant_new_request *r, int64_t seq,
+        struct cc_err *err)
+{
+    return db_exec(conn,
+            "INSERT INTO tenant_request_document (seq, upn, device_id, document)"
+            " VALUES ($1, $2, $3, $4)",
+            DB_PARAMS(DB_INT(seq), DB_TEXT(r->user), DB_TEXT(r->device_id), DB_TEXT(r->document)),
+            NULL, err);
+}
+
+static int
+add_body(struct db_conn *conn, const struct tenant_new_request *r, int64_t seq,
+        const struct add_pfx *pfx, struct cc_err *err)
+{
+    return db_exec(conn,
+            "INSERT INTO tenant_request_body (seq, pfx_id, upn, thumbprint, device_id,"
+            " password_encryption, content_cipher, overrides, recipient)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            DB_PARAMS(DB_INT(seq), DB_TEXT(r->pfx_id), DB_TEXT(pfx->user), DB_TEXT(pfx->thumbprint),
+                    DB_TEXT(r->device_id), DB_TEXT(r->password_encryption),
+                    DB_TEXT(r->content_cipher), DB_TEXT(r->overrides), DB_BLOB(r->recipient)),
+            NULL, err);
+}
+
+/* About what the JSON will take: base64, and the names and small members. */
+static int64_t
+bytes_of(const struct tenant_new_request *r, const struct add_pfx *pfx)
+{
+    size_t texts = r->overrides != NULL ? strlen(r->overrides) : 0;
+
+    if (r->document != NULL)
+        return (int64_t)strlen(r->document) + 300;
+    return pfx->bytes * 4 / 3 + (int64_t)r->recipient.len * 4 / 3 + (int64_t)texts + 1500;
+}
+
+static int
 add_one(struct db_conn *conn, const struct add_op *op, size_t i, int64_t seq,
         const struct add_pfx *pfx, struct cc_err *err)
 {
     const struct tenant_new_request *r = &op->requests[i];
     struct tenant_event queued = { .time_ms = op->now_ms, .what = "queued" };
-    size_t overrides = r->overrides != NULL ? strlen(r->overrides) : 0;
-    /* About what the JSON will take: base64, and the names and small members. */
-    int64_t bytes =
-            pfx->bytes * 4 / 3 + (int64_t)r->recipient.len * 4 / 3 + (int64_t)overrides + 1500;
+    int64_t bytes = bytes_of(r, pfx);
+    int rc;
 
     if (db_exec(conn,
                 "INSERT INTO tenant_request (seq, id, nonce, feature, bytes, created_ms, state,"
@@ -221,15 +256,8 @@ add_one(struct db_conn *conn, const struct add_op *op, size_t i, int64_t seq,
                         DB_INT(TENANT_QUEUED), DB_INT(op->now_ms), DB_INT(op->now_ms)),
                 NULL, err) != 0)
         return -1;
-    if (db_exec(conn,
-                "INSERT INTO tenant_request_body (seq, pfx_id, upn, thumbprint, device_id,"
-                " password_encryption, content_cipher, overrides, recipient)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                DB_PARAMS(DB_INT(seq), DB_TEXT(r->pfx_id), DB_TEXT(pfx->user),
-                        DB_TEXT(pfx->thumbprint), DB_TEXT(r->device_id),
-                        DB_TEXT(r->password_encryption), DB_TEXT(r->content_cipher),
-                        DB_TEXT(r->overrides), DB_BLOB(r->recipient)),
-                NULL, err) != 0)
+    rc = r->document != NULL ? add_document(conn, r, seq, err) : add_body(conn, r, seq, pfx, err);
+    if (rc != 0)
         return -1;
     return tenant_event_add(conn, seq, 1, &queued, no_hash, err);
 }
@@ -244,7 +272,8 @@ add_all(struct db_conn *conn, void *arg, struct cc_err *err)
     if (next_seq(conn, &seq, err) != 0)
         return -1;
     for (size_t i = 0; i < op->count; i++) {
-        if (add_read_pfx(conn, op->requests[i].pfx_id, &pfx, err) != 0)
+        if (op->requests[i].document == NULL &&
+                add_read_pfx(conn, op->requests[i].pfx_id, &pfx, err) != 0)
             return -1;
         if (add_one(conn, op, i, seq + (int64_t)i, &pfx, err) != 0)
             return -1;
@@ -364,9 +393,11 @@ lease_hand_out(struct db_conn *conn, struct lease_op *op, const struct row *row,
     got = tenant_one(conn,
             "SELECT r.id, b.device_id, b.password_encryption, b.content_cipher, b.overrides,"
             " b.recipient, p.upn, p.thumbprint, p.intended_purpose, p.provider_name, p.key_name,"
-            " p.padding_scheme, p.pfx, p.encrypted_password"
-            " FROM tenant_request r JOIN tenant_request_body b ON b.seq = r.seq"
-            " JOIN tenant_pfx p ON p.id = b.pfx_id WHERE r.seq = $1",
+            " p.padding_scheme, p.pfx, p.encrypted_password, d.document"
+            " FROM tenant_request r LEFT JOIN tenant_request_document d ON d.seq = r.seq"
+            " LEFT JOIN tenant_request_body b ON b.seq = r.seq"
+            " LEFT JOIN tenant_pfx p ON p.id = b.pfx_id"
+            " WHERE r.seq = $1 AND (d.seq IS NOT NULL OR p.id IS NOT NULL)",
             DB_PARAMS(DB_INT(row->seq)), &rows, err);
     if (got != 1)
         return got;
@@ -387,7 +418,8 @@ lease_hand_out(struct db_conn *conn, struct lease_op *op, const struct row *row,
                 .key_name = db_text(rows, 10),
                 .padding_scheme = db_text(rows, 11),
                 .blob = db_blob(rows, 12),
-                .encrypted_password = db_blob(rows, 13) } };
+                .encrypted_password = db_blob(rows, 13) },
+        .document = db_text(rows, 14) };
     op->stopped = op->fn(op->arg, &work) != 0;
     db_rows_free(rows);
     return 0;
@@ -472,6 +504,7 @@ tenant_queue_next_due(struct tenant_store *store, const char *feature, int64_t *
 /* ---- renewing and giving back ---- */
 
 struct contexts_op {
+    const char *feature;
     const char *connector_id;
     const char *const *contexts;
     size_t count;
@@ -487,7 +520,7 @@ renew_all(struct db_conn *conn, void *arg, struct cc_err *err)
 
     for (size_t i = 0; i < op->count; i++) {
         struct row row = { 0 };
-        int got = row_of_context(conn, op->contexts[i], &row, err);
+        int got = row_of_context(conn, op->feature, op->contexts[i], &row, err);
 
         if (got < 0)
             return -1;
@@ -503,11 +536,12 @@ renew_all(struct db_conn *conn, void *arg, struct cc_err *err)
 }
 
 int
-tenant_queue_renew(struct tenant_store *store, const char *connector_id,
+tenant_queue_renew(struct tenant_store *store, const char *feature, const char *connector_id,
         const char *const *contexts, size_t count, int64_t now_ms, int64_t lease_until_ms,
         bool *ret_held, struct cc_err *err)
 {
-    struct contexts_op op = { .connector_id = connector_id,
+    struct contexts_op op = { .feature = feature,
+        .connector_id = connector_id,
         .contexts = contexts,
         .count = count,
         .now_ms = now_ms,
@@ -528,7 +562,7 @@ release_all(struct db_conn *conn, void *arg, struct cc_err *err)
         struct tenant_event released = { .time_ms = op->now_ms,
             .what = "released",
             .connector_id = op->connector_id };
-        int got = row_of_context(conn, op->contexts[i], &row, err);
+        int got = row_of_context(conn, op->feature, op->contexts[i], &row, err);
 
         if (got < 0)
             return -1;
@@ -546,11 +580,12 @@ release_all(struct db_conn *conn, void *arg, struct cc_err *err)
 }
 
 int
-tenant_queue_release(struct tenant_store *store, const char *connector_id,
+tenant_queue_release(struct tenant_store *store, const char *feature, const char *connector_id,
         const char *const *contexts, size_t count, int64_t now_ms, size_t *ret_count,
         struct cc_err *err)
 {
-    struct contexts_op op = { .connector_id = connector_id,
+    struct contexts_op op = { .feature = feature,
+        .connector_id = connector_id,
         .contexts = contexts,
         .count = count,
         .now_ms = now_ms };
@@ -564,6 +599,7 @@ tenant_queue_release(struct tenant_store *store, const char *connector_id,
 /* ---- results ---- */
 
 struct upload_op {
+    const char *feature;
     const char *connector_id;
     const struct tenant_result *results;
     size_t count;
@@ -637,7 +673,7 @@ upload_one(struct db_conn *conn, const struct upload_op *op, const struct tenant
     int got, seen;
 
     *ret_requeued = false;
-    if ((got = row_of_context(conn, result->context, &row, err)) < 0)
+    if ((got = row_of_context(conn, op->feature, result->context, &row, err)) < 0)
         return -1;
     if (got == 0) {
         *ret_verdict = TENANT_UNKNOWN;
@@ -692,11 +728,12 @@ upload_all(struct db_conn *conn, void *arg, struct cc_err *err)
 }
 
 int
-tenant_queue_upload(struct tenant_store *store, const char *connector_id,
+tenant_queue_upload(struct tenant_store *store, const char *feature, const char *connector_id,
         const struct tenant_result *results, size_t count, const struct tenant_retry_rule *rule,
         int64_t now_ms, enum tenant_verdict *ret_verdicts, struct cc_err *err)
 {
-    struct upload_op op = { .connector_id = connector_id,
+    struct upload_op op = { .feature = feature,
+        .connector_id = connector_id,
         .results = results,
         .count = count,
         .rule = rule,

@@ -12,15 +12,6 @@
 #define ACTIVE_MS                                                                                  \
     ((int64_t)10 * 60 * 1000) /* without a heartbeat, until an instance shows as inactive */
 
-static int
-add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err)
-{
-    char text[CC_TIME_LEN];
-
-    cc_time_format(time_ms, text);
-    return cc_json_add_str(obj, name, text, err);
-}
-
 /* A text that is JSON, as JSON; nothing where it is NULL. */
 static int
 add_json(json_object *obj, const char *name, const char *text, struct cc_err *err)
@@ -50,10 +41,10 @@ fill_request(json_object *obj, const struct tenant_request *r, struct cc_err *er
             cc_json_add_int(obj, "attempt", r->attempt, err) != 0 ||
             cc_json_add_int(obj, "failures", r->failures, err) != 0 ||
             cc_json_add_str(obj, "connectorId", r->connector_id, err) != 0 ||
-            add_time(obj, "createdDateTime", r->created_ms, err) != 0 ||
-            add_time(obj, "lastModifiedDateTime", r->updated_ms, err) != 0)
+            tenant_add_time(obj, "createdDateTime", r->created_ms, err) != 0 ||
+            tenant_add_time(obj, "lastModifiedDateTime", r->updated_ms, err) != 0)
         return -1;
-    return open ? add_time(obj, "dueDateTime", r->due_ms, err) : 0;
+    return open ? tenant_add_time(obj, "dueDateTime", r->due_ms, err) : 0;
 }
 
 struct request_list {
@@ -201,7 +192,7 @@ view_event(void *arg, const struct tenant_event *e)
     struct request_view *v = arg;
     json_object *obj = json_object_new_object();
 
-    if (add_time(obj, "dateTime", e->time_ms, &v->err) != 0 ||
+    if (tenant_add_time(obj, "dateTime", e->time_ms, &v->err) != 0 ||
             cc_json_add_str(obj, "event", e->what, &v->err) != 0 ||
             cc_json_add_str(obj, "connectorId", e->connector_id, &v->err) != 0 ||
             cc_json_add_int(obj, "attempt", e->attempt, &v->err) != 0 ||
@@ -209,7 +200,7 @@ view_event(void *arg, const struct tenant_event *e)
             add_json(obj, "result", e->result, &v->err) != 0)
         goto fail;
     if (e->lease_until_ms != 0 &&
-            add_time(obj, "leaseExpirationDateTime", e->lease_until_ms, &v->err) != 0)
+            tenant_add_time(obj, "leaseExpirationDateTime", e->lease_until_ms, &v->err) != 0)
         goto fail;
     if (e->requeued && cc_json_add_bool(obj, "requeued", true, &v->err) != 0)
         goto fail;
@@ -224,7 +215,7 @@ fail:
 }
 
 static int
-read_view(struct call *call, struct request_view *v, struct cc_err *err)
+read_view(struct call *call, const char *request_id, struct request_view *v, struct cc_err *err)
 {
     struct tenant_store *store = call->tenant->store;
 
@@ -232,7 +223,7 @@ read_view(struct call *call, struct request_view *v, struct cc_err *err)
     v->history = json_object_new_array();
     if (v->obj == NULL || v->history == NULL)
         return cc_err_nomem(err);
-    if (tenant_request_find(store, call->capture[0], view_request, v, err) != 0)
+    if (tenant_request_find(store, request_id, view_request, v, err) != 0)
         return -1;
     if (v->seq == 0)
         return cc_err_set(err, CC_DOM_INPUT, 404, "there is no such request");
@@ -245,13 +236,30 @@ read_view(struct call *call, struct request_view *v, struct cc_err *err)
     return cc_json_add(v->obj, "history", json_object_get(v->history), err);
 }
 
+json_object *
+admin_result_of(struct call *call, const char *request_id, struct cc_err *err)
+{
+    struct request_view v = { .obj = NULL };
+    json_object *result = NULL;
+
+    if (read_view(call, request_id, &v, err) == 0) {
+        if (json_object_object_get_ex(v.obj, "result", &result))
+            (void)json_object_get(result);
+        else
+            cc_err_set(err, CC_DOM_INPUT, 0, "the request has no result yet");
+    }
+    json_object_put(v.obj);
+    json_object_put(v.history);
+    return result;
+}
+
 void
 admin_get_request(struct call *call)
 {
     struct request_view v = { .obj = NULL };
     struct cc_err err = { 0 };
 
-    if (read_view(call, &v, &err) != 0)
+    if (read_view(call, call->capture[0], &v, &err) != 0)
         call_reply_failed(call, &err);
     else
         call_reply_json(call, 200, json_object_get(v.obj));
@@ -298,8 +306,8 @@ view_connector(void *arg, const struct tenant_connector *c)
                     &v->err) != 0 ||
             cc_json_add_str(obj, "version", c->version, &v->err) != 0 ||
             add_json(obj, "features", c->features, &v->err) != 0 ||
-            add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
-            add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||
+            tenant_add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
+            tenant_add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||
             add_json(obj, "heartbeat", c->heartbeat, &v->err) != 0 ||
             json_object_array_add(v->value, obj) != 0) {
         json_object_put(obj);
@@ -382,8 +390,10 @@ admin_counts(struct call *call)
     struct tenant_counts counts;
     struct cc_err err = { 0 };
     json_object *body = json_object_new_object();
-    int64_t parked = (int64_t)parking_count(call->tenant->parking);
+    int64_t parked = 0;
 
+    for (size_t i = 0; i < QUEUES; i++)
+        parked += (int64_t)parking_count(call->tenant->queues[i].parking);
     if (tenant_count(call->tenant->store, &counts, &err) != 0 ||
             add_states(body, &counts, &err) != 0 || add_uploads(body, &counts, &err) != 0 ||
             cc_json_add_int(body, "leases", counts.leases, &err) != 0 ||

@@ -8,7 +8,6 @@
 #include "base/json.h"
 #include "pki/cert.h"
 
-#define REQUESTS_MAX 20000 /* in one call, all together */
 #define OVERRIDES_MAX 262144
 
 /* One element of what was asked for: count requests of the same kind. */
@@ -128,7 +127,7 @@ read_order(struct call *call, json_object *obj, struct order *order, struct cc_e
     cc_buf_init(&order->recipient, PKI_CERT_MAX);
     if (!json_object_is_type(obj, json_type_object))
         return cc_err_set(err, CC_DOM_INPUT, 0, "not a JSON object");
-    if (cc_json_get_int(obj, "count", 1, REQUESTS_MAX, 1, &order->count, err) != 0 ||
+    if (cc_json_get_int(obj, "count", 1, QUEUE_ADD_MAX, 1, &order->count, err) != 0 ||
             cc_json_get_str(obj, "deviceId", TENANT_ID_MAX, &order->request.device_id, err) != 0)
         return -1;
     if (read_forms(obj, &order->request, err) != 0 || read_recipient(obj, order, err) != 0 ||
@@ -145,8 +144,8 @@ read_orders(struct call *call, json_object *body, struct orders *o, struct cc_er
     bool many = json_object_is_type(body, json_type_array);
     size_t count = many ? json_object_array_length(body) : 1;
 
-    if (count == 0 || count > REQUESTS_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "no request, or more than %d", REQUESTS_MAX);
+    if (count == 0 || count > QUEUE_ADD_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "no request, or more than %d", QUEUE_ADD_MAX);
     if ((o->items = calloc(count, sizeof(*o->items))) == NULL)
         return cc_err_nomem(err);
     o->count = count;
@@ -157,8 +156,8 @@ read_orders(struct call *call, json_object *body, struct orders *o, struct cc_er
             return many ? cc_err_in(err, "element %zu", i) : -1;
         o->request_count += (size_t)o->items[i].count;
     }
-    if (o->request_count > REQUESTS_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "more than %d requests", REQUESTS_MAX);
+    if (o->request_count > QUEUE_ADD_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "more than %d requests", QUEUE_ADD_MAX);
     return 0;
 }
 
@@ -181,19 +180,19 @@ make_requests(struct orders *o, struct cc_err *err)
 
 /* {"requestId"} for one, {"requestIds"} for a batch. */
 static json_object *
-write_ids(const struct orders *o, bool one, struct cc_err *err)
+write_ids(const struct tenant_new_request *requests, size_t count, bool one, struct cc_err *err)
 {
     json_object *body = json_object_new_object();
     json_object *ids;
     int rc;
 
     if (one) {
-        rc = cc_json_add_str(body, "requestId", o->requests[0].request_id, err);
+        rc = cc_json_add_str(body, "requestId", requests[0].request_id, err);
     } else if ((ids = json_object_new_array()) == NULL) {
         rc = cc_err_nomem(err);
     } else {
-        for (size_t i = 0; i < o->request_count; i++)
-            (void)json_object_array_add(ids, json_object_new_string(o->requests[i].request_id));
+        for (size_t i = 0; i < count; i++)
+            (void)json_object_array_add(ids, json_object_new_string(requests[i].request_id));
         rc = cc_json_add(body, "requestIds", ids, err);
     }
     if (rc != 0) {
@@ -204,13 +203,29 @@ write_ids(const struct orders *o, bool one, struct cc_err *err)
 }
 
 void
+admin_enqueue(struct call *call, struct queue *queue, const struct tenant_new_request *requests,
+        size_t count, bool one)
+{
+    struct cc_err err = { 0 };
+    json_object *answer = NULL;
+
+    if (tenant_queue_add(call->tenant->store, queue->feature, requests, count, cc_clock_now_ms(),
+                &err) == 0) {
+        parking_wake(queue->parking);
+        answer = write_ids(requests, count, one, &err);
+    }
+    if (answer == NULL)
+        call_reply_failed(call, &err);
+    else
+        call_reply_json(call, 201, answer);
+}
+
+void
 admin_add_pfx_requests(struct call *call)
 {
-    struct tenant *tenant = call->tenant;
     json_object *body = call_json(call, json_type_null);
     struct orders orders = { .count = 0 };
     struct cc_err err = { 0 };
-    json_object *answer = NULL;
     bool one;
 
     if (body == NULL)
@@ -218,17 +233,10 @@ admin_add_pfx_requests(struct call *call)
     one = json_object_is_type(body, json_type_object) &&
           !json_object_object_get_ex(body, "count", NULL);
     if (read_orders(call, body, &orders, &err) != 0 || make_requests(&orders, &err) != 0)
-        goto out;
-    if (tenant_queue_add(tenant->store, TENANT_FEATURE_PFX_IMPORT, orders.requests,
-                orders.request_count, cc_clock_now_ms(), &err) != 0)
-        goto out;
-    parking_wake(tenant->parking);
-    answer = write_ids(&orders, one, &err);
-out:
-    if (answer == NULL)
         call_reply_failed(call, &err);
     else
-        call_reply_json(call, 201, answer);
+        admin_enqueue(call, &call->tenant->queues[QUEUE_PFX_IMPORT], orders.requests,
+                orders.request_count, one);
     orders_free(&orders);
     json_object_put(body);
 }

@@ -364,7 +364,7 @@ connectors_call(struct call *call)
     void (*fn)(struct call * call, json_object * body) = NULL;
     json_object *body;
 
-    if (!discovery_check_account(call))
+    if (!discovery_check_account(call, TENANT_API_VERSION))
         return;
     if (strcmp(call->capture[1], "heartbeat") == 0)
         fn = heartbeat;

@@ -99,7 +99,7 @@ account_number(const char *name)
 }
 
 bool
-discovery_check_account(struct call *call)
+discovery_check_account(struct call *call, const char *api_version)
 {
     const char *version = http_exchange_header(call->exchange, "api-version");
     const char *id = http_exchange_header(call->exchange, "client-request-id");
@@ -114,9 +114,9 @@ discovery_check_account(struct call *call)
         call_reply_error(call, 410, "AccountMoved", "the account has moved: discover it anew");
         return false;
     }
-    if (version == NULL || strcmp(version, TENANT_API_VERSION) != 0) {
+    if (version == NULL || strcmp(version, api_version) != 0) {
         call_reply_error(call, 400, "UnsupportedApiVersion", "the api-version here is %s",
-                TENANT_API_VERSION);
+                api_version);
         return false;
     }
     if (id != NULL && !cc_is_uuid(id)) {

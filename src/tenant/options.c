@@ -9,7 +9,8 @@
 const char options_help[] =
         "usage: certconnector-tenant --state sqlite:PATH [option]...\n"
         "\n"
-        "The stand-in service: sign-in, discovery, imported PFX, queues of work for connectors.\n"
+        "The stand-in service: sign-in, discovery, imported PFX, queues of work for connectors,\n"
+        "certificates to be revoked.\n"
         "\n"
         "  --listen ADDRESS:PORT      where to listen (127.0.0.1:8443; port 0: any free one)\n"
         "  --state URI                where to keep what is durable: sqlite:PATH\n"
@@ -26,6 +27,8 @@ const char options_help[] =
         "  --lease-seconds N          how long a request is leased (300)\n"
         "  --retry-delay-ms N         until a failed request is offered again (30000)\n"
         "  --max-attempts N           failures after which a request has failed for good (5)\n"
+        "  --revocation-cool-down N   seconds after a download of certificates to be revoked in which\n"
+        "                             there are no more (3600)\n"
         "  --strict-users             unknown users are an error; else they are made when first named\n"
         "  --help, --version\n";
 
@@ -43,6 +46,7 @@ enum {
     OPT_LEASE_SECONDS,
     OPT_RETRY_DELAY_MS,
     OPT_MAX_ATTEMPTS,
+    OPT_REVOCATION_COOL_DOWN,
     OPT_STRICT_USERS,
     OPT_HELP,
     OPT_VERSION
@@ -62,6 +66,7 @@ static const struct option known[] = {
     { "lease-seconds", required_argument, NULL, OPT_LEASE_SECONDS },
     { "retry-delay-ms", required_argument, NULL, OPT_RETRY_DELAY_MS },
     { "max-attempts", required_argument, NULL, OPT_MAX_ATTEMPTS },
+    { "revocation-cool-down", required_argument, NULL, OPT_REVOCATION_COOL_DOWN },
     { "strict-users", no_argument, NULL, OPT_STRICT_USERS },
     { "help", no_argument, NULL, OPT_HELP },
     { "version", no_argument, NULL, OPT_VERSION },
@@ -122,6 +127,11 @@ take_option(struct options *o, int option, struct cc_err *err)
             return -1;
         o->settings.max_attempts = (int)number;
         return 0;
+    case OPT_REVOCATION_COOL_DOWN:
+        if (take_number("--revocation-cool-down", optarg, 0, 86400, &number, err) != 0)
+            return -1;
+        o->settings.revocation_cool_down_ms = number * 1000;
+        return 0;
     case OPT_STRICT_USERS:
         o->settings.strict_users = true;
         return 0;
@@ -171,6 +181,7 @@ options_parse(int argc, char **argv, struct options *ret, struct cc_err *err)
         .settings = { .name = "contoso.example",
                 .lease_ms = 300000,
                 .retry_delay_ms = 30000,
+                .revocation_cool_down_ms = 3600000,
                 .max_attempts = 5 } };
     int option;
 

@@ -4,17 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/x509.h>
+
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "pki/cert.h"
 
 #define DOWNLOAD_MAX 100
 #define WAIT_MAX_S 30
 #define CONTEXTS_MAX 1000
+#define PFX_MAX 1048576
 #define ANSWER_BYTES ((size_t)4 << 20) /* of requests in one download, about */
 
-static int
-add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err)
+int
+tenant_add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err)
 {
     char text[CC_TIME_LEN];
 
@@ -22,9 +26,8 @@ add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err
     return cc_json_add_str(obj, name, text, err);
 }
 
-/* Replies {"value":[…]}; takes value over. */
-static void
-reply_value(struct call *call, json_object *take_value)
+void
+call_reply_value(struct call *call, json_object *take_value)
 {
     json_object *body = json_object_new_object();
     struct cc_err err = { 0 };
@@ -39,28 +42,49 @@ reply_value(struct call *call, json_object *take_value)
 
 /* ---- download ---- */
 
-/* Members that a test wants otherwise than they would be: null leaves one out. */
-static int
-apply_overrides(json_object *obj, const char *text, struct cc_err *err)
+int
+queue_apply_overrides(json_object *obj, json_object *overrides, struct cc_err *err)
 {
-    json_object *overrides = cc_json_parse(text, strlen(text), err);
-    int rc = 0;
-
-    if (overrides == NULL)
-        return -1;
     json_object_object_foreach(overrides, name, value)
     {
         if (value == NULL)
             json_object_object_del(obj, name);
-        else if (rc == 0)
-            rc = cc_json_add(obj, name, json_object_get(value), err);
+        else if (cc_json_add(obj, name, json_object_get(value), err) != 0)
+            return -1;
     }
+    return 0;
+}
+
+static int
+apply_overrides(json_object *obj, const char *text, struct cc_err *err)
+{
+    json_object *overrides = cc_json_parse(text, strlen(text), err);
+    int rc = overrides != NULL ? queue_apply_overrides(obj, overrides, err) : -1;
+
     json_object_put(overrides);
     return rc;
 }
 
+/* The members that the administrator gave, and those of the lease. */
 static json_object *
-write_work(const struct tenant_work *w, struct cc_err *err)
+write_document(const struct tenant_work *w, struct cc_err *err)
+{
+    json_object *obj = cc_json_parse(w->document, strlen(w->document), err);
+
+    if (obj == NULL)
+        return NULL;
+    if (cc_json_add_str(obj, "requestContext", w->context, err) != 0 ||
+            cc_json_add_str(obj, "requestId", w->request_id, err) != 0 ||
+            cc_json_add_int(obj, "attempt", w->attempt, err) != 0 ||
+            tenant_add_time(obj, "leaseExpirationDateTime", w->lease_until_ms, err) != 0) {
+        json_object_put(obj);
+        return NULL;
+    }
+    return obj;
+}
+
+static json_object *
+write_pfx(const struct tenant_work *w, struct cc_err *err)
 {
     json_object *obj = json_object_new_object();
     const struct {
@@ -84,7 +108,7 @@ write_work(const struct tenant_work *w, struct cc_err *err)
         if (cc_json_add_str(obj, texts[i].name, texts[i].text, err) != 0)
             goto fail;
     if (cc_json_add_int(obj, "attempt", w->attempt, err) != 0 ||
-            add_time(obj, "leaseExpirationDateTime", w->lease_until_ms, err) != 0)
+            tenant_add_time(obj, "leaseExpirationDateTime", w->lease_until_ms, err) != 0)
         goto fail;
     for (size_t i = 0; i < CC_COUNT(binaries); i++)
         if (cc_json_add_base64(obj, binaries[i].name, binaries[i].bytes.data, binaries[i].bytes.len,
@@ -107,7 +131,8 @@ static int
 hand_out(void *arg, const struct tenant_work *work)
 {
     struct handing_out *h = arg;
-    json_object *obj = write_work(work, &h->err);
+    json_object *obj =
+            work->document != NULL ? write_document(work, &h->err) : write_pfx(work, &h->err);
 
     if (obj != NULL && json_object_array_add(h->value, obj) == 0)
         return 0;
@@ -121,7 +146,7 @@ lease(struct call *call, const struct parked_ask *ask, struct handing_out *h, si
         struct cc_err *err)
 {
     int64_t now_ms = cc_clock_now_ms();
-    struct tenant_lease_ask lease_ask = { .feature = TENANT_FEATURE_PFX_IMPORT,
+    struct tenant_lease_ask lease_ask = { .feature = call->queue->feature,
         .connector_id = ask->connector_id,
         .max_requests = ask->max_requests,
         .max_bytes = ANSWER_BYTES,
@@ -155,7 +180,7 @@ queue_try_download(struct call *call, const struct parked_ask *ask, bool last)
         json_object_put(h.value);
         return false;
     }
-    reply_value(call, h.value);
+    call_reply_value(call, h.value);
     return true;
 }
 
@@ -193,10 +218,10 @@ download(struct call *call, json_object *body)
         call_reply_failed(call, &err);
         return;
     }
-    if (!connectors_admit(call, ask.connector_id, TENANT_FEATURE_PFX_IMPORT))
+    if (!connectors_admit(call, ask.connector_id, call->queue->feature))
         return;
     if (!queue_try_download(call, &ask, wait_s == 0))
-        parking_add(call->tenant->parking, call, &ask);
+        parking_add(call->queue->parking, call, &ask);
 }
 
 /* ---- contexts: renewLeases and release ---- */
@@ -243,7 +268,7 @@ write_renewed(const struct contexts *c, const bool *held, int64_t until_ms, stru
         item = json_object_new_object();
         if (cc_json_add_str(item, "requestContext", c->texts[i], err) != 0)
             goto fail;
-        if (held[i] && add_time(item, "leaseExpirationDateTime", until_ms, err) != 0)
+        if (held[i] && tenant_add_time(item, "leaseExpirationDateTime", until_ms, err) != 0)
             goto fail;
         if (!held[i] && json_object_object_add(item, "leaseExpirationDateTime", NULL) != 0)
             goto fail;
@@ -272,17 +297,17 @@ renew(struct call *call, json_object *body)
 
     if (read_contexts(body, &c, &err) != 0)
         goto fail;
-    if (!connectors_admit(call, c.connector_id, TENANT_FEATURE_PFX_IMPORT))
+    if (!connectors_admit(call, c.connector_id, call->queue->feature))
         goto out;
     if ((held = calloc(c.count + 1, sizeof(*held))) == NULL) {
         cc_err_nomem(&err);
         goto fail;
     }
-    if (tenant_queue_renew(tenant->store, c.connector_id, c.texts, c.count, now_ms, until_ms, held,
-                &err) != 0 ||
+    if (tenant_queue_renew(tenant->store, call->queue->feature, c.connector_id, c.texts, c.count,
+                now_ms, until_ms, held, &err) != 0 ||
             (value = write_renewed(&c, held, until_ms, &err)) == NULL)
         goto fail;
-    reply_value(call, value);
+    call_reply_value(call, value);
     goto out;
 fail:
     call_reply_failed(call, &err);
@@ -302,16 +327,16 @@ release(struct call *call, json_object *body)
 
     if (read_contexts(body, &c, &err) != 0) {
         call_reply_failed(call, &err);
-    } else if (connectors_admit(call, c.connector_id, TENANT_FEATURE_PFX_IMPORT)) {
-        if (tenant_queue_release(tenant->store, c.connector_id, c.texts, c.count, cc_clock_now_ms(),
-                    &count, &err) != 0)
+    } else if (connectors_admit(call, c.connector_id, call->queue->feature)) {
+        if (tenant_queue_release(tenant->store, call->queue->feature, c.connector_id, c.texts,
+                    c.count, cc_clock_now_ms(), &count, &err) != 0)
             call_reply_failed(call, &err);
         else
-            reply_value(call, json_object_new_array());
+            call_reply_value(call, json_object_new_array());
     }
     free(c.texts);
     if (count > 0)
-        parking_wake(tenant->parking);
+        parking_wake(call->queue->parking);
 }
 
 /* ---- upload ---- */
@@ -331,25 +356,83 @@ is_no_error(const char *code)
 }
 
 static int
-check_success(json_object *item, struct cc_err *err)
+need_binary(json_object *item, const char *name, size_t max, struct cc_buf *ret, struct cc_err *err)
 {
-    struct cc_buf password = CC_BUF_INIT(65536);
-    const char *form;
-    int rc = -1;
+    cc_buf_init(ret, max);
+    if (cc_json_get_base64(item, name, ret, err) != 0)
+        return -1;
+    if (ret->len == 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "a success without %s", name);
+    return 0;
+}
 
-    if (cc_json_need_str(item, "passwordEncryption", 64, &form, err) == 0 &&
-            cc_json_get_base64(item, "encryptedPfxPassword", &password, err) == 0) {
-        rc = 0;
-        if (password.len == 0)
-            rc = cc_err_set(err, CC_DOM_INPUT, 0, "a success without encryptedPfxPassword");
-    }
+static int
+check_password(json_object *item, struct cc_err *err)
+{
+    struct cc_buf password;
+    const char *form;
+    int rc = need_binary(item, "encryptedPfxPassword", 65536, &password, err);
+
+    if (rc == 0)
+        rc = cc_json_need_str(item, "passwordEncryption", 64, &form, err);
     cc_buf_free(&password);
     return rc;
 }
 
+/* What is said of the certificate is what stands in it. */
+static int
+check_certificate(json_object *item, struct cc_err *err)
+{
+    struct cc_buf der;
+    X509 *certificate = NULL;
+    char thumbprint[PKI_THUMBPRINT_LEN];
+    const char *said, *serial, *expires, *issuer;
+    int rc = -1;
+
+    if (need_binary(item, "certificate", PKI_CERT_MAX, &der, err) != 0 ||
+            cc_json_need_str(item, "certificateThumbprint", 128, &said, err) != 0 ||
+            cc_json_need_str(item, "certificateSerialNumber", 128, &serial, err) != 0 ||
+            cc_json_need_str(item, "certificateExpirationDateTime", 64, &expires, err) != 0 ||
+            cc_json_need_str(item, "issuingCertificateAuthority", 1024, &issuer, err) != 0)
+        goto out;
+    if (pki_cert_parse(cc_buf_bytes(&der), &certificate, err) != 0)
+        goto out;
+    if (pki_cert_thumbprint(certificate, thumbprint, err) != 0)
+        goto out;
+    rc = 0;
+    if (!cc_equal_nocase(said, thumbprint))
+        rc = cc_err_set(err, CC_DOM_INPUT, 0, "certificateThumbprint is another certificate's");
+out:
+    X509_free(certificate);
+    cc_buf_free(&der);
+    return rc;
+}
+
+/* A recrypted PFX comes without a certificate. */
+static int
+check_pkcs(json_object *item, struct cc_err *err)
+{
+    struct cc_buf pfx;
+    int rc = need_binary(item, "encryptedPfxBlob", PFX_MAX, &pfx, err);
+
+    cc_buf_free(&pfx);
+    if (rc == 0 && json_object_object_get_ex(item, "certificate", NULL))
+        rc = check_certificate(item, err);
+    return rc;
+}
+
+static int
+check_success(const struct call *call, json_object *item, struct cc_err *err)
+{
+    if (call->queue == &call->tenant->queues[QUEUE_PKCS] && check_pkcs(item, err) != 0)
+        return -1;
+    return check_password(item, err);
+}
+
 /* succeeded and errorCode must say the same. */
 static int
-read_result(json_object *item, struct tenant_result *ret, struct cc_err *err)
+read_result(const struct call *call, json_object *item, struct tenant_result *ret,
+        struct cc_err *err)
 {
     json_object *succeeded;
 
@@ -364,11 +447,11 @@ read_result(json_object *item, struct tenant_result *ret, struct cc_err *err)
         return -1;
     if (ret->succeeded != is_no_error(ret->error_code))
         return cc_err_set(err, CC_DOM_INPUT, 0, "succeeded and errorCode contradict each other");
-    return ret->succeeded ? check_success(item, err) : 0;
+    return ret->succeeded ? check_success(call, item, err) : 0;
 }
 
 static int
-read_uploads(json_object *body, struct uploads *ret, struct cc_err *err)
+read_uploads(const struct call *call, json_object *body, struct uploads *ret, struct cc_err *err)
 {
     json_object *array;
 
@@ -389,7 +472,7 @@ read_uploads(json_object *body, struct uploads *ret, struct cc_err *err)
     for (size_t i = 0; i < ret->count; i++) {
         json_object *item = json_object_array_get_idx(array, i);
 
-        if (read_result(item, &ret->results[i], err) != 0)
+        if (read_result(call, item, &ret->results[i], err) != 0)
             return cc_err_in(err, "results[%zu]", i);
         ret->texts[i] = cc_strdup(json_object_to_json_string_ext(item,
                                           JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE),
@@ -459,17 +542,17 @@ upload(struct call *call, json_object *body)
     struct cc_err err = { 0 };
     json_object *value;
 
-    if (read_uploads(body, &u, &err) != 0)
+    if (read_uploads(call, body, &u, &err) != 0)
         goto fail;
-    if (!connectors_admit(call, u.connector_id, TENANT_FEATURE_PFX_IMPORT))
+    if (!connectors_admit(call, u.connector_id, call->queue->feature))
         goto out;
-    if (tenant_queue_upload(tenant->store, u.connector_id, u.results, u.count, &rule,
-                cc_clock_now_ms(), u.verdicts, &err) != 0 ||
+    if (tenant_queue_upload(tenant->store, call->queue->feature, u.connector_id, u.results, u.count,
+                &rule, cc_clock_now_ms(), u.verdicts, &err) != 0 ||
             (value = write_verdicts(&u, &err)) == NULL)
         goto fail;
-    reply_value(call, value);
+    call_reply_value(call, value);
     /* A failure may have put a request back: whoever waits must know when it is due. */
-    parking_wake(tenant->parking);
+    parking_wake(call->queue->parking);
     goto out;
 fail:
     call_reply_failed(call, &err);
@@ -479,8 +562,8 @@ out:
 
 /* ---- capture 1 names what is asked for ---- */
 
-void
-queue_call(struct call *call)
+static void
+queue_call(struct call *call, enum queue_number number)
 {
     static const struct {
         const char *name;
@@ -489,8 +572,9 @@ queue_call(struct call *call)
         { "release", release } };
     json_object *body;
 
-    if (!discovery_check_account(call))
+    if (!discovery_check_account(call, TENANT_API_VERSION))
         return;
+    call->queue = &call->tenant->queues[number];
     for (size_t i = 0; i < CC_COUNT(actions); i++) {
         if (strcmp(call->capture[1], actions[i].name) != 0)
             continue;
@@ -501,4 +585,16 @@ queue_call(struct call *call)
         return;
     }
     call_reply_error(call, 404, "ResourceNotFound", "the queue has no such action");
+}
+
+void
+queue_pfx_call(struct call *call)
+{
+    queue_call(call, QUEUE_PFX_IMPORT);
+}
+
+void
+queue_pkcs_call(struct call *call)
+{
+    queue_call(call, QUEUE_PKCS);
 }

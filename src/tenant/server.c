@@ -31,12 +31,21 @@ static const struct route {
     { "DELETE", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_delete },
 
     { "POST", "/RACerts/*/StatelessPkiConnectorService/PfxImportRequests/*", AUTH_RESOURCE,
-            queue_call },
+            queue_pfx_call },
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/PkcsRequests/*", AUTH_RESOURCE,
+            queue_pkcs_call },
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/CertificateAuthorityRequests/*",
+            AUTH_RESOURCE, revocations_call },
     { "POST", "/RACerts/*/StatelessPkiConnectorService/Connectors/*", AUTH_RESOURCE,
             connectors_call },
 
     { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user },
     { "POST", "/admin/api/pfxImportRequests", AUTH_ADMIN, admin_add_pfx_requests },
+    { "POST", "/admin/api/pkcsRequests", AUTH_ADMIN, admin_add_pkcs_requests },
+    { "POST", "/admin/api/revocationRequests", AUTH_ADMIN, admin_add_revocations },
+    { "GET", "/admin/api/revocationRequests", AUTH_ADMIN, admin_list_revocations },
+    { "GET", "/admin/api/revocationRequests/*", AUTH_ADMIN, admin_get_revocation },
+    { "PUT", "/admin/api/revocationSettings", AUTH_ADMIN, admin_set_revocations },
     { "GET", "/admin/api/requests", AUTH_ADMIN, admin_list_requests },
     { "GET", "/admin/api/requests/*", AUTH_ADMIN, admin_get_request },
     { "DELETE", "/admin/api/requests/*", AUTH_ADMIN, admin_cancel_request },
@@ -242,10 +251,15 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
     if (load_id(tenant, err) != 0 || load_account(tenant, err) != 0)
         goto fail;
     if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
-            faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
-            parking_open(tenant->store, TENANT_FEATURE_PFX_IMPORT, queue_try_download,
-                    &tenant->parking, err) != 0)
+            revocations_open(settings, &tenant->revocations, err) != 0 ||
+            faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0)
         goto fail;
+    tenant->queues[QUEUE_PFX_IMPORT].feature = TENANT_FEATURE_PFX_IMPORT;
+    tenant->queues[QUEUE_PKCS].feature = TENANT_FEATURE_PKCS;
+    for (size_t i = 0; i < QUEUES; i++)
+        if (parking_open(tenant->store, tenant->queues[i].feature, queue_try_download,
+                    &tenant->queues[i].parking, err) != 0)
+            goto fail;
     *ret_tenant = tenant;
     return 0;
 fail:
@@ -257,7 +271,8 @@ void
 tenant_stop(struct tenant *tenant)
 {
     later_stop(tenant->later);
-    parking_stop(tenant->parking);
+    for (size_t i = 0; i < QUEUES; i++)
+        parking_stop(tenant->queues[i].parking);
 }
 
 void
@@ -265,9 +280,11 @@ tenant_close(struct tenant *tenant)
 {
     if (tenant == NULL)
         return;
-    parking_close(tenant->parking);
+    for (size_t i = 0; i < QUEUES; i++)
+        parking_close(tenant->queues[i].parking);
     later_close(tenant->later);
     faults_close(tenant->faults);
+    revocations_close(tenant->revocations);
     connectors_close(tenant->connectors);
     tenant_store_close(tenant->store);
     free(tenant);

@@ -342,7 +342,7 @@ upload(struct tenant_store *store, const char *connector, const char *context, b
         .text = text };
     enum tenant_verdict verdict;
 
-    OK(tenant_queue_upload(store, connector, &result, 1, &rule, now_ms, &verdict, &err));
+    OK(tenant_queue_upload(store, FEATURE, connector, &result, 1, &rule, now_ms, &verdict, &err));
     return verdict;
 }
 
@@ -419,21 +419,21 @@ renew_and_release(void **state)
     l = lease(*state, "a", 2, 100);
     const char *contexts[] = { l.contexts[0], l.contexts[1], "1.1.0000000000000000" };
 
-    OK(tenant_queue_renew(*state, "a", contexts, 3, 900, 900 + LEASE, held, &err));
+    OK(tenant_queue_renew(*state, FEATURE, "a", contexts, 3, 900, 900 + LEASE, held, &err));
     assert_true(held[0] && held[1] && !held[2]);
-    OK(tenant_queue_renew(*state, "b", contexts, 3, 900, 900 + LEASE, held, &err));
+    OK(tenant_queue_renew(*state, FEATURE, "b", contexts, 3, 900, 900 + LEASE, held, &err));
     assert_false(held[0] || held[1] || held[2]);
     assert_int_equal(lease(*state, "b", 2, 100 + LEASE).count, 0);
 
-    OK(tenant_queue_release(*state, "b", contexts, 3, 950, &released, &err));
+    OK(tenant_queue_release(*state, FEATURE, "b", contexts, 3, 950, &released, &err));
     assert_int_equal(released, 0);
-    OK(tenant_queue_release(*state, "a", contexts, 1, 950, &released, &err));
+    OK(tenant_queue_release(*state, FEATURE, "a", contexts, 1, 950, &released, &err));
     assert_int_equal(released, 1);
     l = lease(*state, "b", 2, 950);
     assert_int_equal(l.count, 1);
     assert_int_equal(l.attempts[0], 2);
     /* The other instance has it now, by the same request number. */
-    OK(tenant_queue_renew(*state, "a", contexts, 1, 960, 960 + LEASE, held, &err));
+    OK(tenant_queue_renew(*state, FEATURE, "a", contexts, 1, 960, 960 + LEASE, held, &err));
     assert_false(held[0]);
 }
 
