@@ -43,12 +43,15 @@ read_present(struct db_conn *conn, int64_t authority, struct cc_bytes serial, st
     return got < 0 ? -1 : 0;
 }
 
+/* One that was only reserved answers no request: its id is free for another. */
 static int
 set_state(struct db_conn *conn, int64_t authority, struct cc_bytes serial, enum cadb_state state,
         struct cc_err *err)
 {
     return db_exec(conn,
-            "UPDATE ca_certificate SET state = $1 WHERE authority = $2 AND serial = $3",
+            "UPDATE ca_certificate SET state = $1,"
+            " request_id = CASE WHEN state = 1 THEN NULL ELSE request_id END"
+            " WHERE authority = $2 AND serial = $3",
             DB_PARAMS(DB_INT(state), DB_INT(authority), DB_BLOB(serial)), NULL, err);
 }
 
