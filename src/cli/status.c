@@ -245,6 +245,10 @@ show_workload(const char *name, json_object *workload)
     show("  in all", line);
     show("  last asked", ago(text(workload, "lastDownloadDateTime"), since, sizeof(since)));
     show("  oldest", ago(text(workload, "oldestRequestDateTime"), since, sizeof(since)));
+    if (!json_object_object_get_ex(workload, "readyKeys", NULL))
+        return;
+    (void)snprintf(line, sizeof(line), "%" PRId64, number(workload, "readyKeys"));
+    show("  ready keys", line);
 }
 
 static void
@@ -256,7 +260,12 @@ show_status(json_object *status)
     show_token(inner(status, "token"));
     show_keys(status);
     show_service(inner(status, "service"));
-    show_workload("pfx-import", inner(workloads, "pfx-import"));
+    if (workloads == NULL)
+        return;
+    json_object_object_foreach(workloads, name, workload)
+    {
+        show_workload(name, workload);
+    }
 }
 
 static int

@@ -58,6 +58,7 @@ write_success(struct pkcs *work, const struct flow_request *request, const struc
 {
     const struct intune_pkcs_result result = {
         .request_context = request->request_context,
+        .pfx = cc_buf_bytes(&task->wire.pfx),
         .encrypted_password = cc_buf_bytes(&task->password),
         .password_encryption = pki_password_form_name(task->delivery.form),
     };

@@ -36,6 +36,16 @@ pki_key_usage_parse(const char *name)
     return cc_equal_nocase(name, "contentCommitment") ? KU_NON_REPUDIATION : 0;
 }
 
+/* Of the first one. */
+static const char *
+key_usage_name(unsigned usages)
+{
+    for (size_t i = 0; i < CC_COUNT(key_usages); i++)
+        if ((usages & key_usages[i].flag) != 0)
+            return key_usages[i].name;
+    return "none";
+}
+
 ASN1_BIT_STRING *
 pki_key_usage_bits(unsigned usages)
 {
@@ -70,6 +80,16 @@ static const struct {
     { "smartcardLogon", "1.3.6.1.4.1.311.20.2.2" },
     { "anyExtendedKeyUsage", "2.5.29.37.0" },
 };
+
+/* The OID itself where it has no name here; it is digits and dots. */
+static const char *
+extended_name(const char *oid)
+{
+    for (size_t i = 0; i < CC_COUNT(extended_key_usages); i++)
+        if (strcmp(extended_key_usages[i].oid, oid) == 0)
+            return extended_key_usages[i].name;
+    return oid;
+}
 
 int
 pki_extended_key_usage_parse(const char *name, char *ret_oid, size_t size, struct cc_err *err)
@@ -334,15 +354,15 @@ plan_usages(struct pki_plan *plan, const struct pki_profile *profile, const stru
 
     plan->key_usages = ask->key_usages != 0 ? ask->key_usages : profile->key_usages;
     if ((plan->key_usages & ~profile->key_usages) != 0)
-        return cc_err_set(err, CC_DOM_INPUT, 0,
-                "keyUsages: the profile \"%s\" does not allow all of them", profile->name);
+        return cc_err_set(err, CC_DOM_INPUT, 0, "keyUsages: the profile \"%s\" does not allow %s",
+                profile->name, key_usage_name(plan->key_usages & ~profile->key_usages));
     if (!own)
         extended = &profile->extended_key_usages;
     for (size_t i = 0; i < extended->count; i++) {
         if (own && !has_text(&profile->extended_key_usages, extended->text[i]))
             return cc_err_set(err, CC_DOM_INPUT, 0,
-                    "extendedKeyUsages: the profile \"%s\" does not allow number %zu of them",
-                    profile->name, i + 1);
+                    "extendedKeyUsages: the profile \"%s\" does not allow %s", profile->name,
+                    extended_name(extended->text[i]));
         if (pki_plan_add_extended_key_usage(plan, extended->text[i], err) != 0)
             return -1;
     }

@@ -321,6 +321,7 @@ static void
 release(struct call *call, json_object *body)
 {
     struct tenant *tenant = call->tenant;
+    struct queue *queue = call->queue; /* lives on when the call has ended */
     struct contexts c = { .count = 0 };
     struct cc_err err = { 0 };
     size_t count = 0;
@@ -328,15 +329,15 @@ release(struct call *call, json_object *body)
     if (read_contexts(body, &c, &err) != 0) {
         call_reply_failed(call, &err);
     } else if (connectors_admit(call, c.connector_id, call->queue->feature)) {
-        if (tenant_queue_release(tenant->store, call->queue->feature, c.connector_id, c.texts,
-                    c.count, cc_clock_now_ms(), &count, &err) != 0)
+        if (tenant_queue_release(tenant->store, queue->feature, c.connector_id, c.texts, c.count,
+                    cc_clock_now_ms(), &count, &err) != 0)
             call_reply_failed(call, &err);
         else
             call_reply_value(call, json_object_new_array());
     }
     free(c.texts);
     if (count > 0)
-        parking_wake(call->queue->parking);
+        parking_wake(queue->parking);
 }
 
 /* ---- upload ---- */
@@ -536,6 +537,7 @@ static void
 upload(struct call *call, json_object *body)
 {
     struct tenant *tenant = call->tenant;
+    struct queue *queue = call->queue; /* lives on when the call has ended */
     struct tenant_retry_rule rule = { .delay_ms = tenant->settings->retry_delay_ms,
         .max_attempts = tenant->settings->max_attempts };
     struct uploads u = { .count = 0 };
@@ -546,13 +548,13 @@ upload(struct call *call, json_object *body)
         goto fail;
     if (!connectors_admit(call, u.connector_id, call->queue->feature))
         goto out;
-    if (tenant_queue_upload(tenant->store, call->queue->feature, u.connector_id, u.results, u.count,
+    if (tenant_queue_upload(tenant->store, queue->feature, u.connector_id, u.results, u.count,
                 &rule, cc_clock_now_ms(), u.verdicts, &err) != 0 ||
             (value = write_verdicts(&u, &err)) == NULL)
         goto fail;
     call_reply_value(call, value);
     /* A failure may have put a request back: whoever waits must know when it is due. */
-    parking_wake(call->queue->parking);
+    parking_wake(queue->parking);
     goto out;
 fail:
     call_reply_failed(call, &err);

@@ -364,8 +364,8 @@ class Connector:
 
     def journal_open(self):
         """Rows of the journal that are not closed."""
-        journal = self.status()["workloads"]["pfx-import"]["journal"]
-        return sum(count for state, count in journal.items() if state != "closed")
+        return sum(count for workload in self.status()["workloads"].values()
+                   for state, count in workload["journal"].items() if state != "closed")
 
     def cli(self, command, *argv, check=True):
         return run(*as_service_user([self.rig.programs / "certconnector", command, *argv, "--config", self.config]),
