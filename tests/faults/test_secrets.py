@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""After real work, PFX passwords and the PIN are where they belong and nowhere else."""
+"""After real work, PFX passwords, keys of devices and the PIN are where they belong and nowhere else."""
 
+import base64
 import pathlib
 import re
 import sys
@@ -8,6 +9,9 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+from pki_rig import KINDS, TOKEN_KEYS, connector_with_ca, open_result, order  # noqa: E402
+from recrypt import envelope  # noqa: E402
 from rig import Pfx, Recipient, Rig, wait_until  # noqa: E402
 
 
@@ -94,3 +98,59 @@ def test_secrets_leave_no_trace(rig):
     for folder in (connector.state, connector.log, connector.run, service.folder):
         assert not find_in_files(folder, secrets)
     assert not find_in_arguments(secrets)
+
+
+def parts_of_key(key):
+    """What of a private key is secret, as it lies in memory: big-endian as in DER, and little-endian as in OpenSSL's
+    numbers; and the beginning of its base64."""
+    numbers = key.private_numbers()
+    values = [numbers.private_value] if isinstance(key, ec.EllipticCurvePrivateKey) else [numbers.d, numbers.p, numbers.q]
+    found = []
+    for value in values:
+        data = value.to_bytes((value.bit_length() + 7) // 8, "big")
+        found += [data[:24], data[::-1][:24]]
+    return found
+
+
+def find_bytes_in_memory(pid, needles):
+    return [f"needle {number} in {where}" for where, data in readable_memory(pid)
+            for number, needle in enumerate(needles) if needle in data]
+
+
+def find_bytes_in_files(folder, needles):
+    return [f"needle {number} in {path}" for path in folder.rglob("*") if path.is_file()
+            for number, needle in enumerate(needles) if needle in path.read_bytes()]
+
+
+@pytest.mark.parametrize("generation", ["host", "token"])
+def test_device_keys_leave_no_trace(rig, generation):
+    token, service, recipient = rig.token(kinds=TOKEN_KEYS), rig.service(), Recipient()
+    connector, _ = connector_with_ca(rig, service, token, features="pkcs", overrides={"pkcs.key-generation": generation})
+    ids = [service.admin("POST", "pkcsRequests", order(recipient, keyAlgorithm=kind, pfxEncryption=encryption))["requestId"]
+           for kind in sorted(KINDS) for encryption in ("aes256", "compat")]
+    # One payload that is re-encrypted, and one that cannot be.
+    import_key, pfx = connector.public_key(), Pfx("user1@contoso.example")
+    members = dict(kind="recrypt", subjectName=None, encryptedPfxBlob=base64.b64encode(pfx.blob).decode())
+    recrypts = [service.admin("POST", "pkcsRequests", order(recipient, encryptedPfxPassword=base64.b64encode(
+        envelope(import_key, password)).decode(), **members))["requestId"] for password in (pfx.password, b"not this password")]
+    while service.open_requests():
+        pass
+    needles, passwords = [], [pfx.password, b"not this password"]
+    for request_id in ids:
+        key, _, _, password = open_result(service.wait_done(request_id)["result"], recipient)
+        needles += parts_of_key(key)
+        passwords.append(password)
+    assert [service.wait_done(i)["state"] for i in recrypts] == ["completed", "failed"]
+    wait_until(lambda: connector.journal_open() == 0, "the journal is closed")
+
+    # A search that cannot find anything proves nothing: what must be there is found the same way.
+    assert find_bytes_in_memory(connector.process.pid, [str(connector.state).encode()])
+    for pid in (connector.process.pid, connector.token_pid()):
+        assert not find_bytes_in_memory(pid, needles)
+        assert not find_in_memory(pid, passwords)
+    before = token.object_bytes()
+    connector.process.stop()
+    for folder in (connector.state, connector.log, connector.run, service.folder):
+        assert not find_bytes_in_files(folder, needles)
+        assert not find_in_files(folder, passwords)
+    assert token.object_bytes() == before

@@ -304,6 +304,7 @@ class Connector:
 
     def __init__(self, rig, service, token, name="connector-1", extra="", overrides=None, start=True):
         self.rig, self.service, self.token, self.name = rig, service, token, name
+        self.env = {}  # of the daemon alone, besides the token's
         self.folder = rig.folder / name
         self.state, self.log, self.run = self.folder / "state", self.folder / "log", self.folder / "run"
         self.folder.mkdir()
@@ -342,7 +343,7 @@ class Connector:
 
     def start(self, wait=True):
         self.process = Process(self.name, [self.rig.programs / "certconnectord", "--config", self.config], self.rig.folder,
-                               env=self.token.env)
+                               env={**self.token.env, **self.env})
         if wait:
             self.wait_ready()
 

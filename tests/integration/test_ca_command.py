@@ -149,7 +149,7 @@ def test_deltas_combine():
     """A base, then changes that only the delta has; openssl combines both by itself."""
     rig = Rig()
     try:
-        connector, authority = connector_with_ca(rig, rig.service(), rig.token(kinds=TOKEN_KEYS), authority="delta-interval = 12h")
+        connector, authority = connector_with_ca(rig, rig.service(), rig.token(kinds=TOKEN_KEYS), authority="delta-interval = 12h\ndelta-crl-urls = http://pki.contoso.example/corp-delta.crl")
         first, second, released, good = (issue(connector, "--profile", "server") for _ in range(4))
         connector.cli("ca", "revoke", "--serial", serial(first), "--reason", "superseded")
         connector.cli("ca", "revoke", "--serial", serial(released), "--reason", "certificateHold")
