@@ -201,4 +201,11 @@ CC_MUST int intune_download_read(const void *text, size_t len, unsigned max, int
         struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed,
         struct cc_err *err);
 
+/* ---- revocation.c ---- */
+
+/* The same of the revocation API. */
+CC_MUST int intune_revocation_download_read(const void *text, size_t len, unsigned max,
+        struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed,
+        struct cc_err *err);
+
 #endif

@@ -51,11 +51,13 @@ intune_pkcs_request_free(struct intune_pkcs_request *request)
 static int
 read_texts(json_object *body, struct intune_pkcs_request *ret, struct cc_err *err)
 {
+    const char *kind; /* read by intune_pkcs_kind_of(); here it has to be a text */
     const struct {
         const char *name;
         size_t max;
         const char **ret;
     } texts[] = {
+        { "kind", TEXT_MAX, &kind },
         { "userPrincipalName", TEXT_MAX, &ret->user },
         { "userId", TEXT_MAX, &ret->user_id },
         { "deviceId", TEXT_MAX, &ret->device },
@@ -82,12 +84,15 @@ static int
 read_array(json_object *body, const char *name, size_t max, json_object **ret, size_t *ret_count,
         struct cc_err *err)
 {
+    size_t count;
+
     if (cc_json_get_array(body, name, ret, err) != 0)
         return -1;
-    *ret_count = *ret != NULL ? json_object_array_length(*ret) : 0;
-    if (*ret_count > max)
+    count = *ret != NULL ? json_object_array_length(*ret) : 0;
+    if (count > max)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"%s\" has more than %zu elements", name,
                 max);
+    *ret_count = count;
     return 0;
 }
 

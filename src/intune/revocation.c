@@ -104,6 +104,17 @@ download_read(json_object *json, unsigned max, struct intune_work **ret_work, si
 }
 
 int
+intune_revocation_download_read(const void *text, size_t len, unsigned max,
+        struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed, struct cc_err *err)
+{
+    json_object *json = cc_json_parse(text, len, err);
+    int rc = json == NULL ? -1 : download_read(json, max, ret_work, ret_count, ret_malformed, err);
+
+    json_object_put(json);
+    return rc;
+}
+
+int
 intune_revocation_download(struct intune *intune, unsigned max, const char *issuer_name,
         struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed, struct cc_err *err)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What the service answers: a token, the endpoints, an imported-PFX request.  The first byte chooses the reader.
+ * What the service answers: a token, the endpoints, requests of each kind and the lists they come in.  The first byte
+ * chooses the reader.
  * Whatever is read well must be within its bounds, and a token must be gone from the text it stood in.
  */
 
@@ -10,7 +11,9 @@
 
 #include "base/json.h"
 #include "intune/intune_int.h"
+#include "intune/pkcs.h"
 #include "intune/queue.h"
+#include "intune/revocation.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -104,11 +107,80 @@ download(const uint8_t *data, size_t size)
     intune_work_free(work, count);
 }
 
+static void
+pkcs_request(const uint8_t *data, size_t size)
+{
+    json_object *json = cc_json_parse(data, size, NULL);
+    struct intune_pkcs_request read;
+    bool good;
+
+    if (json == NULL)
+        return;
+    good = intune_pkcs_request_read(json, &read, NULL) == 0;
+    require(read.san_count <= INTUNE_PKCS_SANS_MAX);
+    require(read.key_usage_count <= INTUNE_PKCS_USAGES_MAX);
+    require(read.extended_key_usage_count <= INTUNE_PKCS_USAGES_MAX);
+    require(read.pfx.len <= (size_t)256 << 10);
+    require(read.encrypted_password.len <= (size_t)64 << 10);
+    require(read.recipient_certificate.len <= (size_t)64 << 10);
+    if (good) {
+        require(read.kind == intune_pkcs_kind_of(json));
+        require(read.subject == NULL || strlen(read.subject) <= 4096);
+        require(read.validity_days >= 0 && read.validity_days <= 36500);
+        for (size_t i = 0; i < read.san_count; i++)
+            require(read.sans[i].type[0] != '\0' && strlen(read.sans[i].type) <= 1024 &&
+                    strlen(read.sans[i].value) <= 1024);
+        for (size_t i = 0; i < read.key_usage_count; i++)
+            require(strlen(read.key_usages[i]) <= 1024);
+        for (size_t i = 0; i < read.extended_key_usage_count; i++)
+            require(strlen(read.extended_key_usages[i]) <= 1024);
+    }
+    intune_pkcs_request_free(&read);
+    json_object_put(json);
+}
+
+static void
+revocation_request(const uint8_t *data, size_t size)
+{
+    json_object *json = cc_json_parse(data, size, NULL);
+    struct intune_revocation_request read;
+
+    if (json == NULL)
+        return;
+    if (intune_revocation_request_read(json, &read, NULL) == 0) {
+        require(read.serial_number[0] != '\0' && strlen(read.serial_number) <= 1024);
+        require(read.issuer_name == NULL || strlen(read.issuer_name) <= 1024);
+        require(read.ca_configuration == NULL || strlen(read.ca_configuration) <= 1024);
+    }
+    json_object_put(json);
+}
+
+static void
+revocation_download(const uint8_t *data, size_t size)
+{
+    struct intune_work *work = NULL;
+    size_t count = 0, malformed = 0;
+
+    if (intune_revocation_download_read(data, size, 5, &work, &count, &malformed, NULL) != 0)
+        return;
+    require(count + malformed <= 5);
+    for (size_t i = 0; i < count; i++) {
+        const char *id = work[i].request_id;
+
+        require(work[i].request_context[0] != '\0' && id[0] != '\0' && strlen(id) <= 128);
+        for (size_t j = 0; id[j] != '\0'; j++)
+            require(id[j] > 0x20 && id[j] < 0x7f);
+        require(work[i].attempt == 0 && work[i].lease_until_ms == 0);
+        require(json_object_is_type(work[i].body, json_type_object));
+    }
+    intune_work_free(work, count);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const readers[])(const uint8_t *, size_t) = { token, endpoints, request,
-        download };
+    static void (*const readers[])(const uint8_t *, size_t) = { token, endpoints, request, download,
+        pkcs_request, revocation_request, revocation_download };
 
     if (size == 0)
         return 0;
