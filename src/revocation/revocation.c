@@ -13,7 +13,9 @@
 #include "intune/revocation.h"
 #include "pki/name.h"
 
-#define SERIAL_MAX 64 /* bytes; RFC 5280 has 20, some CAs more */
+#define CAS_MAX 64
+#define ISSUER_NAME_MAX 1024 /* bytes: what a request may say, too */
+#define SERIAL_MAX 64        /* bytes; RFC 5280 has 20, some CAs more */
 #define CA_DEADLINE_MS 30000
 #define RETRY_MAX_MS 60000
 
@@ -31,9 +33,9 @@ struct revocation {
 
 /* The settings as one request sees them. */
 struct view {
-    struct ca *cas[64];
+    struct ca *cas[CAS_MAX];
     size_t ca_count;
-    char issuer_name[257];
+    char issuer_name[ISSUER_NAME_MAX + 1];
     enum pki_reason reason;
     bool refuse_foreign, numeric_codes;
 };
@@ -44,7 +46,7 @@ view_of(struct revocation *work)
     struct view view = { .ca_count = 0 };
 
     pthread_mutex_lock(&work->lock);
-    for (size_t i = 0; i < work->ca_count && i < CC_COUNT(view.cas); i++)
+    for (size_t i = 0; i < work->ca_count; i++)
         view.cas[view.ca_count++] = work->cas[i];
     if (work->issuer_name != NULL)
         (void)cc_strcpy(view.issuer_name, sizeof(view.issuer_name), work->issuer_name);
@@ -62,7 +64,9 @@ struct task {
     struct intune_revocation_request wire;
     struct cc_buf serial;
     char serial_text[2 * SERIAL_MAX + 1]; /* upper-case hexadecimal, no zero octets in front */
-    struct ca *ca;
+    struct ca *meant[CAS_MAX];            /* those that the request may be for */
+    size_t meant_count;
+    struct ca *ca; /* the one that it is for */
     bool already;
 };
 
@@ -72,28 +76,44 @@ refuse(struct cc_err *err, enum intune_error_code code, const char *what)
     return cc_err_set(err, CC_DOM_SERVICE, code, "%s", what);
 }
 
-/* Hexadecimal as it was reported, any case; colons and zeros in front pass. */
+static int
+refuse_serial(struct cc_err *err)
+{
+    return refuse(err, INTUNE_PARAMETER_DATA_INVALID_ERROR,
+            "serialNumber is not hexadecimal, as it was reported");
+}
+
+/*
+ * Hexadecimal as it was reported, any case, zeros in front or not.  Colons only between whole octets: a digit more or
+ * less would be another certificate's number.
+ */
 static int
 read_serial(struct task *task, struct cc_err *err)
 {
-    char hex[2 * SERIAL_MAX + 2];
+    char hex[1 + 2 * SERIAL_MAX + 1] = "0"; /* in front of an odd number of digits */
     const char *text = task->wire.serial_number;
+    const bool octets = strchr(text, ':') != NULL;
     size_t len = 0;
 
-    for (; *text == '0' && text[1] != '\0'; text++)
-        ;
-    for (; *text != '\0'; text++) {
-        if (*text == ':' || *text == ' ')
+    if (octets && strlen(text) % 3 != 2)
+        return refuse_serial(err);
+    for (size_t i = 0; text[i] != '\0'; i++) {
+        if (octets && i % 3 == 2) {
+            if (text[i] != ':')
+                return refuse_serial(err);
             continue;
-        if (len + 2 >= sizeof(hex))
+        }
+        if (len == 0 && text[i] == '0')
+            continue;
+        if (len == 2 * SERIAL_MAX)
             return refuse(err, INTUNE_PARAMETER_DATA_INVALID_ERROR, "serialNumber is too long");
-        hex[1 + len++] = *text;
+        hex[1 + len++] = text[i];
     }
-    hex[0] = '0';
+    if (len == 0)
+        hex[1 + len++] = '0';
     hex[1 + len] = '\0';
-    if (len == 0 || cc_unhex(hex + 1 - len % 2, &task->serial, NULL) != 0)
-        return refuse(err, INTUNE_PARAMETER_DATA_INVALID_ERROR,
-                "serialNumber is not hexadecimal, as it was reported");
+    if (cc_unhex(hex + 1 - len % 2, &task->serial, NULL) != 0)
+        return refuse_serial(err);
     cc_hex(task->serial.data, task->serial.len, true, task->serial_text);
     return 0;
 }
@@ -120,20 +140,6 @@ is_named(const char *text)
     return text != NULL && text[0] != '\0';
 }
 
-/* Whether the request names this CA: by our name for it, or by its subject. */
-static bool
-names_ca(const struct task *task, struct ca *ca)
-{
-    struct cc_buf issuer = CC_BUF_INIT(2 * PKI_NAME_TEXT_MAX);
-    bool named = is_named(task->wire.ca_configuration) &&
-                 cc_equal_nocase(task->wire.ca_configuration, ca_name(ca));
-
-    if (!named && is_named(task->wire.issuer_name) && ca_issuer_name(ca, &issuer, NULL) == 0)
-        named = is_same_name(task->wire.issuer_name, cc_buf_str(&issuer));
-    cc_buf_free(&issuer);
-    return named;
-}
-
 /* What the filter of the settings lets through, as the service's own is said to work in two ways. */
 static bool
 passes_filter(const struct task *task)
@@ -147,40 +153,100 @@ passes_filter(const struct task *task)
                    cc_equal_nocase(filter, task->wire.ca_configuration));
 }
 
-/* A request that names no CA is that of the one that knows the serial.  CA_NOT_FOUND: of none. */
+/* ---- which CA ---- */
+
+/* By our name for it, of which there is one each. */
+static void
+find_by_configuration(struct task *task)
+{
+    for (size_t i = 0; i < task->view.ca_count; i++) {
+        if (cc_equal_nocase(task->wire.ca_configuration, ca_name(task->view.cas[i])))
+            task->meant[task->meant_count++] = task->view.cas[i];
+    }
+}
+
+/* By its subject, which several may have.  While one cannot tell its own, nobody knows that it is not the one. */
+static enum ca_outcome
+find_by_issuer(struct task *task, struct cc_err *err)
+{
+    enum ca_outcome outcome = CA_NOT_FOUND;
+
+    for (size_t i = 0; i < task->view.ca_count; i++) {
+        struct cc_buf issuer = CC_BUF_INIT(2 * PKI_NAME_TEXT_MAX);
+
+        if (ca_issuer_name(task->view.cas[i], &issuer, err) != 0)
+            outcome = CA_RETRYABLE;
+        else if (is_same_name(task->wire.issuer_name, cc_buf_str(&issuer)))
+            task->meant[task->meant_count++] = task->view.cas[i];
+        cc_buf_free(&issuer);
+    }
+    return task->meant_count > 0 ? CA_DONE : outcome;
+}
+
+static bool
+names_a_ca(const struct task *task)
+{
+    return is_named(task->wire.ca_configuration) || is_named(task->wire.issuer_name);
+}
+
+/* CA_DONE: task->meant, all of them when none is named.  CA_NOT_FOUND: the one named is not ours. */
+static enum ca_outcome
+find_meant(struct task *task, struct cc_err *err)
+{
+    if (!names_a_ca(task)) {
+        task->meant_count = task->view.ca_count;
+        memcpy(task->meant, task->view.cas, sizeof(task->meant));
+        return CA_DONE;
+    }
+    if (is_named(task->wire.ca_configuration))
+        find_by_configuration(task);
+    if (task->meant_count > 0)
+        return CA_DONE;
+    return is_named(task->wire.issuer_name) ? find_by_issuer(task, err) : CA_NOT_FOUND;
+}
+
+/*
+ * Of those meant, the one that knows the serial.  One that cannot be asked now counts only when no other knows it; one
+ * that will never say does not.
+ */
 static enum ca_outcome
 find_by_serial(struct task *task, struct cc_err *err)
 {
-    for (size_t i = 0; i < task->view.ca_count; i++) {
-        struct ca *ca = task->view.cas[i];
-        enum ca_outcome outcome;
+    enum ca_outcome found = CA_NOT_FOUND;
+
+    for (size_t i = 0; i < task->meant_count; i++) {
+        struct ca *ca = task->meant[i];
         enum ca_status status;
+        enum ca_outcome outcome;
 
         if ((ca_capabilities(ca) & CA_CAN_STATUS) == 0)
             continue;
         outcome = ca_get_status(ca, cc_buf_bytes(&task->serial), cc_deadline_in(CA_DEADLINE_MS),
                 &status, err);
-        if (outcome == CA_DONE)
+        if (outcome == CA_DONE) {
             task->ca = ca;
-        if (outcome != CA_NOT_FOUND)
-            return outcome;
-    }
-    return CA_NOT_FOUND;
-}
-
-/* CA_DONE: task->ca. */
-static enum ca_outcome
-find_ca(struct task *task, struct cc_err *err)
-{
-    for (size_t i = 0; i < task->view.ca_count; i++) {
-        if (names_ca(task, task->view.cas[i])) {
-            task->ca = task->view.cas[i];
             return CA_DONE;
         }
+        if (outcome != CA_NOT_FOUND && outcome != CA_REFUSED)
+            found = outcome;
     }
-    if (is_named(task->wire.ca_configuration) || is_named(task->wire.issuer_name))
-        return CA_NOT_FOUND;
-    return find_by_serial(task, err);
+    return found;
+}
+
+/* CA_DONE: task->ca.  A CA that is named answers itself for serials that it does not know. */
+static enum ca_outcome
+choose(struct task *task, struct cc_err *err)
+{
+    const bool named = names_a_ca(task);
+    enum ca_outcome outcome = CA_NOT_FOUND;
+
+    if (!named || task->meant_count > 1)
+        outcome = find_by_serial(task, err);
+    if (named && outcome == CA_NOT_FOUND) {
+        task->ca = task->meant[0];
+        outcome = CA_DONE;
+    }
+    return outcome;
 }
 
 static enum ca_outcome
@@ -207,6 +273,19 @@ later(const struct cc_err *cause, struct cc_err *err)
     return FLOW_LATER;
 }
 
+/* Of one that was revoked before, the first reason stays. */
+static void
+fill_success(const struct task *task, struct flow_result *ret)
+{
+    if (task->already)
+        (void)snprintf(ret->detail, sizeof(ret->detail),
+                "certificate %s of CA \"%s\" was revoked before", task->serial_text,
+                ca_name(task->ca));
+    else
+        (void)snprintf(ret->detail, sizeof(ret->detail), "certificate %s of CA \"%s\" revoked (%s)",
+                task->serial_text, ca_name(task->ca), pki_reason_name(task->view.reason));
+}
+
 static enum flow_outcome
 finish(struct task *task, const struct flow_request *request, struct flow_result *ret,
         struct cc_err *err)
@@ -226,20 +305,31 @@ finish(struct task *task, const struct flow_request *request, struct flow_result
         (void)snprintf(ret->detail, sizeof(ret->detail), "%s: %s",
                 intune_error_code_name(result.error_code), cc_err_text(err));
     } else {
-        (void)snprintf(ret->detail, sizeof(ret->detail), "certificate %s %s by CA \"%s\" (%s)",
-                task->serial_text, task->already ? "was revoked before" : "revoked",
-                ca_name(task->ca), pki_reason_name(task->view.reason));
+        fill_success(task, ret);
     }
-    (void)cc_strcpy(ret->serial_number, sizeof(ret->serial_number), task->serial_text);
-    (void)cc_strcpy(ret->ca, sizeof(ret->ca), task->ca != NULL ? ca_name(task->ca) : "");
     cc_buf_reset(&ret->json);
     return intune_revocation_result_write(&result, &ret->json, err) == 0 ? FLOW_FINISHED
                                                                          : FLOW_LATER;
 }
 
+/* A CA will not because it never does such a thing, because of the certificate's state, or for reasons of its own. */
+static enum intune_error_code
+refusal_code(const struct task *task, const struct cc_err *cause)
+{
+    unsigned needed = CA_CAN_REVOKE;
+
+    if (task->view.reason == PKI_REASON_CERTIFICATE_HOLD)
+        needed |= CA_CAN_HOLD;
+    if ((ca_capabilities(task->ca) & needed) != needed)
+        return INTUNE_NOT_SUPPORTED_ERROR;
+    return cause->domain == CC_DOM_INPUT ? INTUNE_CONFLICT_ERROR
+                                         : INTUNE_NON_RETRYABLE_SERVICE_EXCEPTION;
+}
+
 /* What the CA said as what is to be done about it; FLOW_FINISHED with err set: a failure for good. */
 static enum flow_outcome
-judge(enum ca_outcome outcome, const struct cc_err *cause, struct cc_err *err)
+judge(const struct task *task, enum ca_outcome outcome, const struct cc_err *cause,
+        struct cc_err *err)
 {
     switch (outcome) {
     case CA_DONE:
@@ -249,7 +339,7 @@ judge(enum ca_outcome outcome, const struct cc_err *cause, struct cc_err *err)
                 "the CA does not know a certificate of this serialNumber");
         return FLOW_FINISHED;
     case CA_REFUSED:
-        (void)cc_err_set(err, CC_DOM_SERVICE, INTUNE_CONFLICT_ERROR, "the CA refuses: %s",
+        (void)cc_err_set(err, CC_DOM_SERVICE, refusal_code(task, cause), "the CA refuses: %s",
                 cc_err_text(cause));
         return FLOW_FINISHED;
     case CA_RETRYABLE:
@@ -264,15 +354,11 @@ judge(enum ca_outcome outcome, const struct cc_err *cause, struct cc_err *err)
 static enum flow_outcome
 leave(const struct task *task, struct cc_err *err)
 {
-    if (task->view.refuse_foreign) {
-        (void)refuse(err, INTUNE_NOT_SUPPORTED_ERROR, "the issuer is no CA of this connector");
-        return FLOW_FINISHED;
-    }
-    cc_err_set(err, CC_DOM_SERVICE, INTUNE_NOT_SUPPORTED_ERROR,
-            "the issuer is no CA of this connector");
-    return FLOW_NOT_OURS;
+    (void)refuse(err, INTUNE_NOT_SUPPORTED_ERROR, "the issuer is no CA of this connector");
+    return task->view.refuse_foreign ? FLOW_FINISHED : FLOW_NOT_OURS;
 }
 
+/* The serial is judged once the request is known to be for us: how others write theirs is theirs to say. */
 static enum flow_outcome
 task_do(struct task *task, json_object *body, struct cc_err *err)
 {
@@ -280,20 +366,25 @@ task_do(struct task *task, json_object *body, struct cc_err *err)
     enum ca_outcome outcome;
 
     if (intune_revocation_request_read(body, &task->wire, &cause) != 0) {
-        (void)cc_err_set(err, CC_DOM_SERVICE, INTUNE_DATA_SERIALIZATION_ERROR, "%s",
-                cc_err_text(&cause));
+        (void)refuse(err, INTUNE_DATA_SERIALIZATION_ERROR, cc_err_text(&cause));
         return FLOW_FINISHED;
     }
-    if (!passes_filter(task))
-        return leave(task, err);
-    if (read_serial(task, err) != 0)
+    if (!passes_filter(task)) {
+        (void)refuse(err, INTUNE_NOT_SUPPORTED_ERROR, "the issuer is not that of the filter");
+        return FLOW_NOT_OURS;
+    }
+    outcome = find_meant(task, &cause);
+    if (outcome == CA_DONE && read_serial(task, err) != 0)
         return FLOW_FINISHED;
-    outcome = find_ca(task, &cause);
+    if (outcome == CA_DONE)
+        outcome = choose(task, &cause);
     if (outcome == CA_NOT_FOUND)
         return leave(task, err);
-    if (outcome == CA_DONE)
+    if (outcome == CA_DONE) {
+        cc_err_clear(&cause);
         outcome = revoke(task, &cause);
-    return judge(outcome, &cause, err);
+    }
+    return judge(task, outcome, &cause, err);
 }
 
 /* ---- what the flow calls ---- */
@@ -320,6 +411,8 @@ kind_work(void *arg, const struct flow_request *request, struct flow_result *ret
     struct task task = { .view = view_of(arg), .serial = CC_BUF_INIT(SERIAL_MAX) };
     enum flow_outcome outcome = task_do(&task, request->body, err);
 
+    (void)cc_strcpy(ret->serial_number, sizeof(ret->serial_number), task.serial_text);
+    (void)cc_strcpy(ret->ca, sizeof(ret->ca), task.ca != NULL ? ca_name(task.ca) : "");
     if (outcome == FLOW_FINISHED)
         outcome = finish(&task, request, ret, err);
     cc_buf_free(&task.serial);
@@ -384,10 +477,15 @@ static int
 use_settings(struct revocation *work, const struct revocation_settings *settings,
         struct cc_err *err)
 {
-    struct ca **cas = calloc(settings->ca_count + 1, sizeof(struct ca *));
+    struct ca **cas;
     char *issuer_name = NULL;
 
-    if (cas == NULL)
+    if (settings->ca_count > CAS_MAX)
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "more than %d CAs", CAS_MAX);
+    if (settings->issuer_name != NULL && strlen(settings->issuer_name) > ISSUER_NAME_MAX)
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "the issuer's name is longer than %d bytes",
+                ISSUER_NAME_MAX);
+    if ((cas = calloc(settings->ca_count + 1, sizeof(struct ca *))) == NULL)
         return cc_err_nomem(err);
     if (settings->issuer_name != NULL &&
             (issuer_name = cc_strdup(settings->issuer_name, err)) == NULL) {
