@@ -82,6 +82,18 @@ build(const struct pki_pfx_parts *parts, X509 *cert, STACK_OF(X509) *chain, cons
     return rc;
 }
 
+/* A NUL would cut it short unnoticed, and of other letters readers disagree which bytes they are. */
+static int
+check_password(struct cc_bytes password, struct cc_err *err)
+{
+    if (password.len == 0 || password.len > PASSWORD_MAX)
+        return cc_err_set(err, CC_DOM_INTERNAL, 0, "a PFX password of %zu bytes", password.len);
+    for (size_t i = 0; i < password.len; i++)
+        if (password.data[i] < 0x20 || password.data[i] > 0x7e)
+            return cc_err_set(err, CC_DOM_INTERNAL, 0, "a PFX password that is not ASCII");
+    return 0;
+}
+
 int
 pki_pfx_build(const struct pki_pfx_parts *parts, struct cc_bytes password, struct cc_buf *ret,
         struct cc_err *err)
@@ -93,10 +105,8 @@ pki_pfx_build(const struct pki_pfx_parts *parts, struct cc_bytes password, struc
 
     if (chain == NULL)
         return cc_err_nomem(err);
-    if (password.len == 0 || password.len > PASSWORD_MAX) {
-        cc_err_set(err, CC_DOM_INTERNAL, 0, "a PFX password of %zu bytes", password.len);
+    if (check_password(password, err) != 0)
         goto out;
-    }
     memcpy(text, password.data, password.len);
     text[password.len] = '\0';
     if (pki_cert_parse(parts->certificate, &cert, err) == 0 &&
