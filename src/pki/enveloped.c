@@ -228,6 +228,17 @@ digest_of(const X509_ALGOR *algorithm)
     return algorithm == NULL ? NID_sha1 : OBJ_obj2nid(algorithm->algorithm);
 }
 
+/* The empty label, which is also the default, may be written out (RFC 4055 section 4.1). */
+static bool
+is_empty_label(const X509_ALGOR *source)
+{
+    const ASN1_TYPE *parameter = source->parameter;
+
+    return OBJ_obj2nid(source->algorithm) == NID_pSpecified && parameter != NULL &&
+           parameter->type == V_ASN1_OCTET_STRING &&
+           ASN1_STRING_length(parameter->value.octet_string) == 0;
+}
+
 /* RFC 8017 appendix A.2.1; a label is nothing that anybody uses here. */
 static int
 read_oaep(const X509_ALGOR *algorithm, struct pki_enveloped *ret, struct cc_err *err)
@@ -249,7 +260,7 @@ read_oaep(const X509_ALGOR *algorithm, struct pki_enveloped *ret, struct cc_err 
         else
             ret->mgf_nid = digest_of(mgf);
     }
-    if (rc == 0 && params->pSourceFunc != NULL)
+    if (rc == 0 && params->pSourceFunc != NULL && !is_empty_label(params->pSourceFunc))
         rc = malformed(err, "RSAES-OAEP with a label");
     X509_ALGOR_free(mgf);
     RSA_OAEP_PARAMS_free(params);
