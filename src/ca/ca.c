@@ -131,6 +131,12 @@ accept(struct ca *ca, const struct ca_checked *checked, enum ca_outcome outcome,
     return CA_DONE;
 }
 
+/* What failed decides the outcome, so that drivers need it even where the caller does not. */
+#define NEED_ERR(err)                                                                              \
+    struct cc_err need_err = { 0 };                                                                \
+    if ((err) == NULL)                                                                             \
+    (err) = &need_err
+
 enum ca_outcome
 ca_issue(struct ca *ca, const struct ca_request *request, X509 **ret_certificate,
         struct cc_buf *ret_pending, struct cc_err *err)
@@ -138,6 +144,7 @@ ca_issue(struct ca *ca, const struct ca_request *request, X509 **ret_certificate
     struct ca_checked checked;
     enum ca_outcome outcome = CA_REFUSED;
     X509 *certificate = NULL;
+    NEED_ERR(err);
 
     if (check_request(request, &checked, err) == 0) {
         outcome = ca->driver->issue(ca, &checked, &certificate, ret_pending, err);
@@ -154,6 +161,7 @@ ca_poll(struct ca *ca, const struct ca_request *request, const char *pending,
     struct ca_checked checked;
     enum ca_outcome outcome = CA_REFUSED;
     X509 *certificate = NULL;
+    NEED_ERR(err);
 
     if (!can(ca, CA_CAN_PEND, "be asked for what it left pending", err))
         return CA_REFUSED;
@@ -169,6 +177,8 @@ enum ca_outcome
 ca_find(struct ca *ca, const char *request_id, int64_t deadline, X509 **ret_certificate,
         struct cc_err *err)
 {
+    NEED_ERR(err);
+
     if (!can(ca, CA_CAN_FIND, "find a request", err))
         return CA_REFUSED;
     return ca->driver->find(ca, request_id, deadline, ret_certificate, err);
@@ -183,6 +193,7 @@ ca_revoke(struct ca *ca, const struct ca_revocation *revocation, bool *ret_alrea
     struct ca_revocation asked = *revocation;
     bool already = false;
     enum ca_outcome outcome;
+    NEED_ERR(err);
 
     if (!can(ca, CA_CAN_REVOKE, "revoke", err))
         return CA_REFUSED;
@@ -203,6 +214,8 @@ ca_revoke(struct ca *ca, const struct ca_revocation *revocation, bool *ret_alrea
 enum ca_outcome
 ca_release(struct ca *ca, struct cc_bytes serial, int64_t deadline, struct cc_err *err)
 {
+    NEED_ERR(err);
+
     if (!can(ca, CA_CAN_HOLD, "release", err))
         return CA_REFUSED;
     return ca->driver->release(ca, serial, deadline, err);
@@ -212,6 +225,8 @@ enum ca_outcome
 ca_get_status(struct ca *ca, struct cc_bytes serial, int64_t deadline, enum ca_status *ret_status,
         struct cc_err *err)
 {
+    NEED_ERR(err);
+
     if (!can(ca, CA_CAN_STATUS, "tell the status of a certificate", err))
         return CA_REFUSED;
     return ca->driver->status(ca, serial, deadline, ret_status, err);
@@ -222,6 +237,8 @@ ca_get_status(struct ca *ca, struct cc_bytes serial, int64_t deadline, enum ca_s
 enum ca_outcome
 ca_chain(struct ca *ca, int64_t deadline, STACK_OF(X509) **ret_chain, struct cc_err *err)
 {
+    NEED_ERR(err);
+
     return ca->driver->chain(ca, deadline, ret_chain, err);
 }
 
@@ -241,5 +258,7 @@ ca_issuer_name(struct ca *ca, struct cc_buf *ret, struct cc_err *err)
 enum ca_outcome
 ca_check(struct ca *ca, int64_t deadline, struct cc_err *err)
 {
+    NEED_ERR(err);
+
     return ca->driver->check(ca, deadline, err);
 }

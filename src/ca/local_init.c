@@ -231,6 +231,39 @@ order_chain(X509 *certificate, STACK_OF(X509) *chain, struct cc_buf *ret_der, st
     return refuse(err, "the certificates above it go round in a circle");
 }
 
+struct keeping {
+    const X509 *cert;
+    bool same;
+};
+
+static int
+compare_name(void *arg, const struct cadb_authority *authority)
+{
+    struct keeping *keeping = arg;
+    X509 *present = NULL;
+
+    if (authority->certificate.len > 0 &&
+            pki_cert_parse(authority->certificate, &present, NULL) == 0)
+        keeping->same = X509_NAME_cmp(X509_get_subject_name(present),
+                                X509_get_subject_name(keeping->cert)) == 0;
+    X509_free(present);
+    return 0;
+}
+
+/* What was issued names its issuer: a renewed certificate keeps the name. */
+static int
+check_name_kept(const struct ca_local_settings *settings, const X509 *cert, struct cc_err *err)
+{
+    struct keeping keeping = { cert, true };
+
+    if (cadb_authority_find(settings->store, settings->name, compare_name, &keeping, err) != 0)
+        return -1;
+    if (!keeping.same)
+        return cc_err_set(err, CC_DOM_INPUT, 0,
+                "the certificate has another subject than the one that it is to replace");
+    return 0;
+}
+
 int
 ca_local_set_certificate(const struct ca_local_settings *settings, struct cc_bytes certificate,
         const struct cc_bytes *chain, size_t chain_count, struct cc_err *err)
@@ -245,7 +278,7 @@ ca_local_set_certificate(const struct ca_local_settings *settings, struct cc_byt
         return cc_err_nomem(err);
     if (pki_cert_parse(certificate, &cert, err) != 0 ||
             hsm_key_get0_evp(settings->key, &key, err) != 0 ||
-            check_certificate(cert, key, err) != 0 ||
+            check_certificate(cert, key, err) != 0 || check_name_kept(settings, cert, err) != 0 ||
             read_chain(chain, chain_count, above, err) != 0 ||
             verify_chain(cert, above, err) != 0 || order_chain(cert, above, &chain_der, err) != 0)
         goto out;
