@@ -3,8 +3,8 @@
 #define STORE_TENANT_H
 
 /*
- * The stand-in service's durable state: its clients and access tokens, users, imported PFX, connectors, and the queues
- * with their leases and history.
+ * The stand-in service's durable state: its clients and access tokens, users, imported PFX, connectors, the queues with
+ * their leases and history, and the certificates to be revoked.
  *
  * Any thread, like all of the store.  What writes is durable when it returns.  Strings in arguments are borrowed;
  * strings in callbacks live during the callback, and a callback must not call the store.  Nothing here is a secret in
@@ -180,15 +180,17 @@ enum tenant_state {
 const char *tenant_state_name(enum tenant_state state);
 int tenant_state_parse(const char *name); /* -1: no such state */
 
+#define TENANT_KIND_MAX 64 /* bytes of a kind */
+
 /*
- * A new request: of the queue of imported PFX it has pfx_id and what follows it; of any other queue, document.  A
- * context's random part is made here.
+ * A new request: one of an imported PFX has pfx_id and what belongs to it, any other has a document.  A context's
+ * random part is made here.
  */
 struct tenant_new_request {
     char request_id[TENANT_UUID_LEN]; /* lower-case UUID, made by the caller */
-    const char *
-            document; /* JSON object with the members that are handed out, NULL: of an imported PFX */
-    const char *user; /* of a document's: whom it is for, or NULL */
+    const char *document; /* JSON object, handed out word for word; NULL: of an imported PFX */
+    const char *user,
+            *kind; /* of a document's: whom it is for and what of, for those who look; or NULL */
     const char *pfx_id;
     const char *device_id;           /* NULL: none, as below */
     struct cc_bytes recipient;       /* DER, or what is to be taken for it */
@@ -209,8 +211,9 @@ struct tenant_work {
     const char *context;
     int attempt; /* from 1 */
     int64_t lease_until_ms;
-    const char *document; /* NULL: of an imported PFX; else what follows is empty */
-    const char *device_id, *password_encryption, *content_cipher, *overrides; /* NULL: none */
+    const char *overrides; /* NULL: none, as below */
+    const char *document;  /* NULL: of an imported PFX; else what follows is empty */
+    const char *device_id, *password_encryption, *content_cipher;
     struct cc_bytes recipient;
     struct tenant_pfx pfx;
 };
@@ -235,7 +238,11 @@ CC_MUST int tenant_queue_lease(struct tenant_store *store, const struct tenant_l
 CC_MUST int tenant_queue_next_due(struct tenant_store *store, const char *feature, int64_t *ret_ms,
         struct cc_err *err);
 
-/* In these three a context of another queue than feature's is unknown.  held[i]: the lease of contexts[i] is still this connector's and was prolonged. */
+/*
+ * From here on a context of another feature's queue is one that does not exist.
+ *
+ * held[i]: the lease of contexts[i] is still this connector's and was prolonged.
+ */
 CC_MUST int tenant_queue_renew(struct tenant_store *store, const char *feature,
         const char *connector_id, const char *const *contexts, size_t count, int64_t now_ms,
         int64_t lease_until_ms, bool *ret_held, struct cc_err *err);
@@ -244,6 +251,11 @@ CC_MUST int tenant_queue_renew(struct tenant_store *store, const char *feature,
 CC_MUST int tenant_queue_release(struct tenant_store *store, const char *feature,
         const char *connector_id, const char *const *contexts, size_t count, int64_t now_ms,
         size_t *ret_count, struct cc_err *err);
+
+/* ret_kinds[i]: of the request that contexts[i] names; "" where there is none, or it has no kind. */
+CC_MUST int tenant_queue_kinds(struct tenant_store *store, const char *feature,
+        const char *const *contexts, size_t count, char (*ret_kinds)[TENANT_KIND_MAX + 1],
+        struct cc_err *err);
 
 enum tenant_verdict {
     TENANT_ACCEPTED = 1,
@@ -283,7 +295,8 @@ CC_MUST int tenant_queue_cancel(struct tenant_store *store, const char *request_
 
 struct tenant_request {
     int64_t seq;
-    const char *request_id, *feature, *user, *thumbprint, *device_id;
+    const char *request_id, *feature;
+    const char *kind, *user, *thumbprint, *device_id; /* NULL: none */
     enum tenant_state state;
     int attempt, failures;
     const char *connector_id; /* who holds the lease, or completed it; NULL: nobody */
@@ -291,10 +304,17 @@ struct tenant_request {
     int64_t due_ms; /* end of the lease or of the delay, while it is open */
 };
 
-/* state 0: any; those with seq above after_seq, in order of seq. */
+struct tenant_request_query {
+    enum tenant_state state; /* 0: any */
+    const char *feature;     /* NULL: any */
+    int64_t after_seq;       /* those behind it, in order of seq */
+    unsigned limit;
+};
+
 typedef int (*tenant_request_fn)(void *arg, const struct tenant_request *request);
-CC_MUST int tenant_request_list(struct tenant_store *store, enum tenant_state state,
-        int64_t after_seq, unsigned limit, tenant_request_fn fn, void *arg, struct cc_err *err);
+CC_MUST int tenant_request_list(struct tenant_store *store,
+        const struct tenant_request_query *query, tenant_request_fn fn, void *arg,
+        struct cc_err *err);
 
 /* fn is called once or not at all. */
 CC_MUST int tenant_request_find(struct tenant_store *store, const char *request_id,
@@ -321,5 +341,132 @@ struct tenant_counts {
     int64_t requeued, leases, released;
 };
 CC_MUST int tenant_count(struct tenant_store *store, struct tenant_counts *ret, struct cc_err *err);
+
+/* The requests of one feature. */
+CC_MUST int tenant_count_feature(struct tenant_store *store, const char *feature,
+        int64_t ret_by_state[TENANT_STATES], struct cc_err *err);
+
+/* ---- certificates to be revoked ---- */
+
+/*
+ * No queue with leases: a download hands out what is open, also what was handed out before and not answered, and then
+ * nothing more until the cool-down is over.  The cool-down is the tenant's, whoever asks.
+ *
+ *   queued -> delivered -> completed
+ *     ^           |    \-> failed
+ *     \-----------/   (a failure that may be retried)
+ *
+ * A requestContext stays the same from one delivery to the next.
+ */
+enum tenant_revocation_state {
+    TENANT_REVOCATION_QUEUED = 1,
+    TENANT_REVOCATION_DELIVERED,
+    TENANT_REVOCATION_COMPLETED,
+    TENANT_REVOCATION_FAILED
+};
+#define TENANT_REVOCATION_STATES (TENANT_REVOCATION_FAILED + 1)
+const char *tenant_revocation_state_name(enum tenant_revocation_state state);
+int tenant_revocation_state_parse(const char *name); /* -1: no such state */
+
+struct tenant_new_revocation {
+    char request_id[TENANT_UUID_LEN];           /* lower-case UUID, made by the caller */
+    const char *serial_number;                  /* as it was reported */
+    const char *issuer_name, *ca_configuration; /* NULL: none */
+};
+
+/* Adds all of them in one step.  The contexts are made here. */
+CC_MUST int tenant_revocation_add(struct tenant_store *store,
+        const struct tenant_new_revocation *revocations, size_t count, int64_t now_ms,
+        struct cc_err *err);
+
+struct tenant_revocation {
+    int64_t seq; /* from 1 */
+    const char *request_id, *context;
+    const char *serial_number, *issuer_name, *ca_configuration;
+    enum tenant_revocation_state state;
+    int deliveries;
+    int64_t created_ms, updated_ms;
+};
+typedef int (*tenant_revocation_fn)(void *arg, const struct tenant_revocation *revocation);
+
+/* What a filter by issuer is held against. */
+enum tenant_revocation_filter {
+    TENANT_FILTER_DOCUMENTED, /* the issuer */
+    TENANT_FILTER_REAL        /* the CA configuration, after the cut to max_requests */
+};
+
+struct tenant_revocation_ask {
+    const char *issuer_name; /* NULL: all */
+    enum tenant_revocation_filter filter;
+    unsigned max_requests;
+    int64_t now_ms, cool_down_ms;
+};
+
+/* Hands out those that were handed out least, in one step, then calls fn for each.  Begins the cool-down, unless it is on. */
+CC_MUST int tenant_revocation_deliver(struct tenant_store *store,
+        const struct tenant_revocation_ask *ask, tenant_revocation_fn fn, void *arg,
+        struct cc_err *err);
+
+/* When the cool-down began; 0: it is not on. */
+CC_MUST int tenant_revocation_clock(struct tenant_store *store, int64_t *ret_ms,
+        struct cc_err *err);
+
+/* As if so much more time had gone by since; and as if it had never begun. */
+CC_MUST int tenant_revocation_clock_advance(struct tenant_store *store, int64_t by_ms,
+        struct cc_err *err);
+CC_MUST int tenant_revocation_clock_reset(struct tenant_store *store, struct cc_err *err);
+
+enum tenant_revocation_verdict {
+    TENANT_REVOCATION_ACCEPTED = 1,
+    TENANT_REVOCATION_REPEATED, /* there was a result, and it stands */
+    TENANT_REVOCATION_UNKNOWN   /* no such context */
+};
+#define TENANT_REVOCATION_VERDICTS (TENANT_REVOCATION_UNKNOWN + 1)
+
+struct tenant_revocation_result {
+    const char *context;
+    bool succeeded, retryable;
+    const char *text; /* the result as JSON */
+};
+
+/* Takes results, all in one step. */
+CC_MUST int tenant_revocation_upload(struct tenant_store *store,
+        const struct tenant_revocation_result *results, size_t count, int64_t now_ms,
+        struct cc_err *err);
+
+struct tenant_revocation_query {
+    enum tenant_revocation_state state; /* 0: any */
+    int64_t after_seq;                  /* those behind it, in order of seq */
+    unsigned limit;
+};
+CC_MUST int tenant_revocation_list(struct tenant_store *store,
+        const struct tenant_revocation_query *query, tenant_revocation_fn fn, void *arg,
+        struct cc_err *err);
+
+/* fn is called once or not at all. */
+CC_MUST int tenant_revocation_find(struct tenant_store *store, const char *request_id,
+        tenant_revocation_fn fn, void *arg, struct cc_err *err);
+
+struct tenant_revocation_event {
+    int64_t time_ms;
+    const char *what;                       /* "queued", "delivered", "uploaded" */
+    enum tenant_revocation_verdict verdict; /* uploaded, as below */
+    bool requeued;                          /* a failure that will be offered again */
+    const char *result;                     /* JSON */
+};
+typedef int (*tenant_revocation_event_fn)(void *arg, const struct tenant_revocation_event *event);
+
+/* What happened, in order; seq 0: the last results for contexts that there are not. */
+#define TENANT_REVOCATION_UNKNOWN_MAX 1000
+CC_MUST int tenant_revocation_history(struct tenant_store *store, int64_t seq,
+        tenant_revocation_event_fn fn, void *arg, struct cc_err *err);
+
+struct tenant_revocation_counts {
+    int64_t by_state[TENANT_REVOCATION_STATES];
+    int64_t by_verdict[TENANT_REVOCATION_VERDICTS]; /* since the store was made */
+    int64_t requeued, deliveries;
+};
+CC_MUST int tenant_revocation_count(struct tenant_store *store,
+        struct tenant_revocation_counts *ret, struct cc_err *err);
 
 #endif

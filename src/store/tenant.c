@@ -99,31 +99,45 @@ static const struct db_step steps[] = {
                    " result TEXT,"
                    " PRIMARY KEY (request, n));" },
     { .number = 2,
-            .what = "requests that are a document, certificates to be revoked",
+            .what = "requests that are a document, for queues other than that of imported PFX;"
+                    " certificates to be revoked",
             .sql = "CREATE TABLE tenant_request_document ("
                    " seq BIGINT PRIMARY KEY,"
                    " upn TEXT,"
                    " device_id TEXT,"
+                   " kind TEXT,"
+                   " overrides TEXT,"
                    " document TEXT NOT NULL);"
+                   "CREATE INDEX tenant_request_feature ON tenant_request (feature, state);"
                    "CREATE TABLE tenant_revocation ("
                    " seq BIGINT PRIMARY KEY,"
+                   " id TEXT NOT NULL UNIQUE,"
                    " context TEXT NOT NULL UNIQUE,"
                    " serial_number TEXT NOT NULL,"
                    " issuer_name TEXT,"
                    " ca_configuration TEXT,"
                    " state BIGINT NOT NULL,"
-                   " downloads BIGINT NOT NULL,"
+                   " open BIGINT NOT NULL,"
+                   " deliveries BIGINT NOT NULL,"
+                   " events BIGINT NOT NULL,"
                    " created_ms BIGINT NOT NULL,"
-                   " updated_ms BIGINT NOT NULL,"
-                   " error_code BIGINT,"
-                   " result TEXT);"
+                   " updated_ms BIGINT NOT NULL);"
+                   "CREATE INDEX tenant_revocation_open ON tenant_revocation (deliveries, seq)"
+                   " WHERE open = 1;"
                    "CREATE INDEX tenant_revocation_state ON tenant_revocation (state, seq);"
-                   "CREATE TABLE tenant_revocation_answer ("
-                   " seq BIGINT NOT NULL,"
+                   /* Request 0: results for contexts that there are not. */
+                   "CREATE TABLE tenant_revocation_event ("
+                   " request BIGINT NOT NULL,"
                    " n BIGINT NOT NULL,"
                    " time_ms BIGINT NOT NULL,"
-                   " result TEXT NOT NULL,"
-                   " PRIMARY KEY (seq, n));" },
+                   " what TEXT NOT NULL,"
+                   " verdict BIGINT NOT NULL,"
+                   " requeued BIGINT NOT NULL,"
+                   " result TEXT,"
+                   " PRIMARY KEY (request, n));"
+                   "CREATE TABLE tenant_clock ("
+                   " name TEXT PRIMARY KEY,"
+                   " time_ms BIGINT NOT NULL);" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

@@ -35,18 +35,16 @@ tenant_state_parse(const char *name)
 /* ---- requests ---- */
 
 struct request_op {
-    enum tenant_state state;
-    int64_t after_seq;
-    unsigned limit;
+    const struct tenant_request_query *query;
     const char *id;
     tenant_request_fn fn;
     void *arg;
 };
 
 #define SELECT_REQUEST                                                                             \
-    "SELECT r.seq, r.id, r.feature, COALESCE(b.upn, d.upn), b.thumbprint,"                         \
-    " COALESCE(b.device_id, d.device_id), r.state, r.attempt,"                                     \
-    " r.failures, r.connector_id, r.created_ms, r.updated_ms, r.due_ms"                            \
+    "SELECT r.seq, r.id, r.feature, d.kind, COALESCE(b.upn, d.upn), b.thumbprint,"                 \
+    " COALESCE(b.device_id, d.device_id), r.state, r.attempt, r.failures, r.connector_id,"         \
+    " r.created_ms, r.updated_ms, r.due_ms"                                                        \
     " FROM tenant_request r LEFT JOIN tenant_request_body b ON b.seq = r.seq"                      \
     " LEFT JOIN tenant_request_document d ON d.seq = r.seq"
 
@@ -54,15 +52,22 @@ static int
 query_requests(struct db_conn *conn, const struct request_op *op, struct db_rows **ret_rows,
         struct cc_err *err)
 {
+    const struct tenant_request_query *q = op->query;
+
     if (op->id != NULL)
         return db_query(conn, SELECT_REQUEST " WHERE r.id = $1", DB_PARAMS(DB_TEXT(op->id)),
                 ret_rows, err);
-    if (op->state == 0)
-        return db_query(conn, SELECT_REQUEST " WHERE r.seq > $1 ORDER BY r.seq LIMIT $2",
-                DB_PARAMS(DB_INT(op->after_seq), DB_INT(op->limit)), ret_rows, err);
+    if (q->state == 0)
+        return db_query(conn,
+                SELECT_REQUEST " WHERE r.feature = COALESCE($1, r.feature) AND r.seq > $2"
+                               " ORDER BY r.seq LIMIT $3",
+                DB_PARAMS(DB_TEXT(q->feature), DB_INT(q->after_seq), DB_INT(q->limit)), ret_rows,
+                err);
     return db_query(conn,
-            SELECT_REQUEST " WHERE r.state = $1 AND r.seq > $2 ORDER BY r.seq LIMIT $3",
-            DB_PARAMS(DB_INT((int64_t)op->state), DB_INT(op->after_seq), DB_INT(op->limit)),
+            SELECT_REQUEST " WHERE r.state = $1 AND r.feature = COALESCE($2, r.feature)"
+                           " AND r.seq > $3 ORDER BY r.seq LIMIT $4",
+            DB_PARAMS(DB_INT((int64_t)q->state), DB_TEXT(q->feature), DB_INT(q->after_seq),
+                    DB_INT(q->limit)),
             ret_rows, err);
 }
 
@@ -79,16 +84,17 @@ read_requests(struct db_conn *conn, void *arg, struct cc_err *err)
         struct tenant_request r = { .seq = db_int(rows, 0),
             .request_id = db_text(rows, 1),
             .feature = db_text(rows, 2),
-            .user = db_text(rows, 3),
-            .thumbprint = db_text(rows, 4),
-            .device_id = db_text(rows, 5),
-            .state = (enum tenant_state)db_int(rows, 6),
-            .attempt = (int)db_int(rows, 7),
-            .failures = (int)db_int(rows, 8),
-            .connector_id = db_text(rows, 9),
-            .created_ms = db_int(rows, 10),
-            .updated_ms = db_int(rows, 11),
-            .due_ms = db_int(rows, 12) };
+            .kind = db_text(rows, 3),
+            .user = db_text(rows, 4),
+            .thumbprint = db_text(rows, 5),
+            .device_id = db_text(rows, 6),
+            .state = (enum tenant_state)db_int(rows, 7),
+            .attempt = (int)db_int(rows, 8),
+            .failures = (int)db_int(rows, 9),
+            .connector_id = db_text(rows, 10),
+            .created_ms = db_int(rows, 11),
+            .updated_ms = db_int(rows, 12),
+            .due_ms = db_int(rows, 13) };
 
         if (op->fn(op->arg, &r) != 0)
             break;
@@ -98,14 +104,10 @@ read_requests(struct db_conn *conn, void *arg, struct cc_err *err)
 }
 
 int
-tenant_request_list(struct tenant_store *store, enum tenant_state state, int64_t after_seq,
-        unsigned limit, tenant_request_fn fn, void *arg, struct cc_err *err)
+tenant_request_list(struct tenant_store *store, const struct tenant_request_query *query,
+        tenant_request_fn fn, void *arg, struct cc_err *err)
 {
-    struct request_op op = { .state = state,
-        .after_seq = after_seq,
-        .limit = limit,
-        .fn = fn,
-        .arg = arg };
+    struct request_op op = { .query = query, .fn = fn, .arg = arg };
 
     return db_read(store->db, read_requests, &op, err);
 }
@@ -167,23 +169,48 @@ tenant_request_history(struct tenant_store *store, int64_t seq, tenant_event_fn 
 
 /* ---- counts ---- */
 
+struct states_op {
+    const char *feature; /* NULL: all */
+    int64_t by_state[TENANT_STATES];
+};
+
 static int
-read_states(struct db_conn *conn, struct tenant_counts *ret, struct cc_err *err)
+read_states(struct db_conn *conn, void *arg, struct cc_err *err)
 {
+    struct states_op *op = arg;
     struct db_rows *rows = NULL;
     int got;
 
-    if (db_query(conn, "SELECT state, COUNT(*) FROM tenant_request GROUP BY state", DB_NO_PARAMS,
-                &rows, err) != 0)
+    memset(op->by_state, 0, sizeof(op->by_state));
+    if (op->feature == NULL)
+        got = db_query(conn, "SELECT state, COUNT(*) FROM tenant_request GROUP BY state",
+                DB_NO_PARAMS, &rows, err);
+    else
+        got = db_query(conn,
+                "SELECT state, COUNT(*) FROM tenant_request WHERE feature = $1 GROUP BY state",
+                DB_PARAMS(DB_TEXT(op->feature)), &rows, err);
+    if (got != 0)
         return -1;
     while ((got = db_next(rows, err)) == 1) {
         int64_t state = db_int(rows, 0);
 
         if (state > 0 && state < TENANT_STATES)
-            ret->by_state[state] = db_int(rows, 1);
+            op->by_state[state] = db_int(rows, 1);
     }
     db_rows_free(rows);
     return got;
+}
+
+int
+tenant_count_feature(struct tenant_store *store, const char *feature,
+        int64_t ret_by_state[TENANT_STATES], struct cc_err *err)
+{
+    struct states_op op = { .feature = feature };
+
+    if (db_read(store->db, read_states, &op, err) != 0)
+        return -1;
+    memcpy(ret_by_state, op.by_state, sizeof(op.by_state));
+    return 0;
 }
 
 static void
@@ -206,12 +233,14 @@ static int
 read_counts(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     struct tenant_counts *ret = arg;
+    struct states_op states = { .feature = NULL };
     struct db_rows *rows = NULL;
     int got;
 
     memset(ret, 0, sizeof(*ret));
-    if (read_states(conn, ret, err) != 0)
+    if (read_states(conn, &states, err) != 0)
         return -1;
+    memcpy(ret->by_state, states.by_state, sizeof(states.by_state));
     if (db_query(conn, "SELECT name, n FROM tenant_counter", DB_NO_PARAMS, &rows, err) != 0)
         return -1;
     while ((got = db_next(rows, err)) == 1)

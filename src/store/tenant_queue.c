@@ -13,13 +13,10 @@
 #include "base/text.h"
 #include "tenant_int.h"
 
-#define NONCE_BYTES 8
-#define NONCE_LEN (2 * NONCE_BYTES + 1)
-
 /* What of a request changes, as a step of the queue reads and writes it. */
 struct row {
     int64_t seq;
-    char nonce[NONCE_LEN];
+    char nonce[TENANT_NONCE_LEN];
     int state;
     int attempt, failures;
     int64_t due_ms;
@@ -146,170 +143,7 @@ row_step(struct db_conn *conn, struct row *row, const struct tenant_event *event
     return row_write(conn, row, event->time_ms, err);
 }
 
-static const struct cc_bytes no_hash = { NULL, 0 };
-
-/* ---- adding ---- */
-
-struct add_op {
-    const char *feature;
-    const struct tenant_new_request *requests;
-    char (*nonces)[NONCE_LEN];
-    size_t count;
-    int64_t now_ms;
-};
-
-/* What of the PFX belongs to a request; kept from one to the next, as many requests may want the same. */
-struct add_pfx {
-    const char *id;
-    char user[TENANT_UPN_MAX + 1];
-    char thumbprint[129];
-    int64_t bytes;
-};
-
-static int
-add_read_pfx(struct db_conn *conn, const char *id, struct add_pfx *ret, struct cc_err *err)
-{
-    struct db_rows *rows;
-    int got;
-
-    if (ret->id != NULL && strcmp(ret->id, id) == 0)
-        return 0;
-    got = tenant_one(conn, "SELECT upn, thumbprint, LENGTH(pfx) FROM tenant_pfx WHERE id = $1",
-            DB_PARAMS(DB_TEXT(id)), &rows, err);
-    if (got < 0)
-        return -1;
-    if (got == 0)
-        return cc_err_set(err, CC_DOM_INPUT, 404, "there is no imported PFX %s", id);
-    ret->id = id;
-    (void)cc_strcpy(ret->user, sizeof(ret->user), db_text(rows, 0));
-    (void)cc_strcpy(ret->thumbprint, sizeof(ret->thumbprint), db_text(rows, 1));
-    ret->bytes = db_int(rows, 2);
-    db_rows_free(rows);
-    return 0;
-}
-
-static int
-next_seq(struct db_conn *conn, int64_t *ret, struct cc_err *err)
-{
-    struct db_rows *rows;
-    int got = tenant_one(conn, "SELECT COALESCE(MAX(seq), 0) FROM tenant_request", DB_NO_PARAMS,
-            &rows, err);
-
-    if (got != 1)
-        return -1;
-    *ret = db_int(rows, 0) + 1;
-    db_rows_free(rows);
-    return 0;
-}
-
-static int
-add_document(struct db_conn *conn, const struct tenant_new_request *r, int64_t seq,
-        struct cc_err *err)
-{
-    return db_exec(conn,
-            "INSERT INTO tenant_request_document (seq, upn, device_id, document)"
-            " VALUES ($1, $2, $3, $4)",
-            DB_PARAMS(DB_INT(seq), DB_TEXT(r->user), DB_TEXT(r->device_id), DB_TEXT(r->document)),
-            NULL, err);
-}
-
-static int
-add_body(struct db_conn *conn, const struct tenant_new_request *r, int64_t seq,
-        const struct add_pfx *pfx, struct cc_err *err)
-{
-    return db_exec(conn,
-            "INSERT INTO tenant_request_body (seq, pfx_id, upn, thumbprint, device_id,"
-            " password_encryption, content_cipher, overrides, recipient)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            DB_PARAMS(DB_INT(seq), DB_TEXT(r->pfx_id), DB_TEXT(pfx->user), DB_TEXT(pfx->thumbprint),
-                    DB_TEXT(r->device_id), DB_TEXT(r->password_encryption),
-                    DB_TEXT(r->content_cipher), DB_TEXT(r->overrides), DB_BLOB(r->recipient)),
-            NULL, err);
-}
-
-/* About what the JSON will take: base64, and the names and small members. */
-static int64_t
-bytes_of(const struct tenant_new_request *r, const struct add_pfx *pfx)
-{
-    size_t texts = r->overrides != NULL ? strlen(r->overrides) : 0;
-
-    if (r->document != NULL)
-        return (int64_t)strlen(r->document) + 300;
-    return pfx->bytes * 4 / 3 + (int64_t)r->recipient.len * 4 / 3 + (int64_t)texts + 1500;
-}
-
-static int
-add_one(struct db_conn *conn, const struct add_op *op, size_t i, int64_t seq,
-        const struct add_pfx *pfx, struct cc_err *err)
-{
-    const struct tenant_new_request *r = &op->requests[i];
-    struct tenant_event queued = { .time_ms = op->now_ms, .what = "queued" };
-    int64_t bytes = bytes_of(r, pfx);
-    int rc;
-
-    if (db_exec(conn,
-                "INSERT INTO tenant_request (seq, id, nonce, feature, bytes, created_ms, state,"
-                " open, due_ms, attempt, failures, events, updated_ms, connector_id)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, 0, 0, 1, $9, NULL)",
-                DB_PARAMS(DB_INT(seq), DB_TEXT(r->request_id), DB_TEXT(op->nonces[i]),
-                        DB_TEXT(op->feature), DB_INT(bytes), DB_INT(op->now_ms),
-                        DB_INT(TENANT_QUEUED), DB_INT(op->now_ms), DB_INT(op->now_ms)),
-                NULL, err) != 0)
-        return -1;
-    rc = r->document != NULL ? add_document(conn, r, seq, err) : add_body(conn, r, seq, pfx, err);
-    if (rc != 0)
-        return -1;
-    return tenant_event_add(conn, seq, 1, &queued, no_hash, err);
-}
-
-static int
-add_all(struct db_conn *conn, void *arg, struct cc_err *err)
-{
-    const struct add_op *op = arg;
-    struct add_pfx pfx = { .id = NULL };
-    int64_t seq;
-
-    if (next_seq(conn, &seq, err) != 0)
-        return -1;
-    for (size_t i = 0; i < op->count; i++) {
-        if (op->requests[i].document == NULL &&
-                add_read_pfx(conn, op->requests[i].pfx_id, &pfx, err) != 0)
-            return -1;
-        if (add_one(conn, op, i, seq + (int64_t)i, &pfx, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-int
-tenant_queue_add(struct tenant_store *store, const char *feature,
-        const struct tenant_new_request *requests, size_t count, int64_t now_ms, struct cc_err *err)
-{
-    struct add_op op = { .feature = feature,
-        .requests = requests,
-        .count = count,
-        .now_ms = now_ms };
-    uint8_t *random = NULL;
-    int rc = -1;
-
-    if (count == 0)
-        return 0;
-    random = calloc(count, NONCE_BYTES);
-    op.nonces = calloc(count, sizeof(*op.nonces));
-    if (random == NULL || op.nonces == NULL) {
-        cc_err_nomem(err);
-        goto out;
-    }
-    if (cc_random(random, count * NONCE_BYTES, err) != 0)
-        goto out;
-    for (size_t i = 0; i < count; i++)
-        cc_hex(random + i * NONCE_BYTES, NONCE_BYTES, false, op.nonces[i]);
-    rc = db_write(store->db, add_all, &op, err);
-out:
-    free(random);
-    free(op.nonces);
-    return rc;
-}
+const struct cc_bytes tenant_no_hash = { NULL, 0 };
 
 /* ---- leasing ---- */
 
@@ -376,7 +210,7 @@ lease_take(struct db_conn *conn, void *arg, struct cc_err *err)
         row->attempt++;
         row->due_ms = ask->lease_until_ms;
         (void)cc_strcpy(row->connector_id, sizeof(row->connector_id), ask->connector_id);
-        if (row_step(conn, row, &leased, no_hash, err) != 0)
+        if (row_step(conn, row, &leased, tenant_no_hash, err) != 0)
             return -1;
     }
     return tenant_counter_add(conn, COUNTER_LEASES, (int64_t)op->count, err);
@@ -391,9 +225,10 @@ lease_hand_out(struct db_conn *conn, struct lease_op *op, const struct row *row,
     int got;
 
     got = tenant_one(conn,
-            "SELECT r.id, b.device_id, b.password_encryption, b.content_cipher, b.overrides,"
-            " b.recipient, p.upn, p.thumbprint, p.intended_purpose, p.provider_name, p.key_name,"
-            " p.padding_scheme, p.pfx, p.encrypted_password, d.document"
+            "SELECT r.id, COALESCE(b.overrides, d.overrides), d.document, b.device_id,"
+            " b.password_encryption, b.content_cipher, b.recipient, p.upn, p.thumbprint,"
+            " p.intended_purpose, p.provider_name, p.key_name, p.padding_scheme, p.pfx,"
+            " p.encrypted_password"
             " FROM tenant_request r LEFT JOIN tenant_request_document d ON d.seq = r.seq"
             " LEFT JOIN tenant_request_body b ON b.seq = r.seq"
             " LEFT JOIN tenant_pfx p ON p.id = b.pfx_id"
@@ -406,20 +241,20 @@ lease_hand_out(struct db_conn *conn, struct lease_op *op, const struct row *row,
         .context = context,
         .attempt = row->attempt,
         .lease_until_ms = row->due_ms,
-        .device_id = db_text(rows, 1),
-        .password_encryption = db_text(rows, 2),
-        .content_cipher = db_text(rows, 3),
-        .overrides = db_text(rows, 4),
-        .recipient = db_blob(rows, 5),
-        .pfx = { .user = db_text(rows, 6),
-                .thumbprint = db_text(rows, 7),
-                .intended_purpose = db_text(rows, 8),
-                .provider_name = db_text(rows, 9),
-                .key_name = db_text(rows, 10),
-                .padding_scheme = db_text(rows, 11),
-                .blob = db_blob(rows, 12),
-                .encrypted_password = db_blob(rows, 13) },
-        .document = db_text(rows, 14) };
+        .overrides = db_text(rows, 1),
+        .document = db_text(rows, 2),
+        .device_id = db_text(rows, 3),
+        .password_encryption = db_text(rows, 4),
+        .content_cipher = db_text(rows, 5),
+        .recipient = db_blob(rows, 6),
+        .pfx = { .user = db_text(rows, 7),
+                .thumbprint = db_text(rows, 8),
+                .intended_purpose = db_text(rows, 9),
+                .provider_name = db_text(rows, 10),
+                .key_name = db_text(rows, 11),
+                .padding_scheme = db_text(rows, 12),
+                .blob = db_blob(rows, 13),
+                .encrypted_password = db_blob(rows, 14) } };
     op->stopped = op->fn(op->arg, &work) != 0;
     db_rows_free(rows);
     return 0;
@@ -572,7 +407,7 @@ release_all(struct db_conn *conn, void *arg, struct cc_err *err)
         row.state = TENANT_QUEUED;
         row.due_ms = op->now_ms;
         row.connector_id[0] = '\0';
-        if (row_step(conn, &row, &released, no_hash, err) != 0)
+        if (row_step(conn, &row, &released, tenant_no_hash, err) != 0)
             return -1;
         op->released++;
     }
@@ -594,6 +429,59 @@ tenant_queue_release(struct tenant_store *store, const char *feature, const char
         return -1;
     *ret_count = op.released;
     return 0;
+}
+
+/* ---- kinds ---- */
+
+struct kinds_op {
+    const char *feature;
+    const char *const *contexts;
+    size_t count;
+    char (*kinds)[TENANT_KIND_MAX + 1];
+};
+
+static int
+read_kind(struct db_conn *conn, int64_t seq, char ret[TENANT_KIND_MAX + 1], struct cc_err *err)
+{
+    struct db_rows *rows;
+    const char *kind;
+    int got = tenant_one(conn, "SELECT kind FROM tenant_request_document WHERE seq = $1",
+            DB_PARAMS(DB_INT(seq)), &rows, err);
+
+    if (got != 1)
+        return got;
+    if ((kind = db_text(rows, 0)) != NULL)
+        (void)cc_strcpy(ret, TENANT_KIND_MAX + 1, kind);
+    db_rows_free(rows);
+    return 0;
+}
+
+static int
+read_kinds(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct kinds_op *op = arg;
+
+    for (size_t i = 0; i < op->count; i++) {
+        struct row row = { 0 };
+        int got = row_of_context(conn, op->feature, op->contexts[i], &row, err);
+
+        op->kinds[i][0] = '\0';
+        if (got < 0 || (got == 1 && read_kind(conn, row.seq, op->kinds[i], err) != 0))
+            return -1;
+    }
+    return 0;
+}
+
+int
+tenant_queue_kinds(struct tenant_store *store, const char *feature, const char *const *contexts,
+        size_t count, char (*ret_kinds)[TENANT_KIND_MAX + 1], struct cc_err *err)
+{
+    struct kinds_op op = { .feature = feature,
+        .contexts = contexts,
+        .count = count,
+        .kinds = ret_kinds };
+
+    return db_read(store->db, read_kinds, &op, err);
 }
 
 /* ---- results ---- */
@@ -763,7 +651,7 @@ cancel_rows(struct db_conn *conn, struct db_rows *rows, int64_t now_ms, size_t *
         int64_t seq = db_int(rows, 0);
         int64_t n = db_int(rows, 1) + 1;
 
-        if (tenant_event_add(conn, seq, n, &cancelled, no_hash, err) != 0)
+        if (tenant_event_add(conn, seq, n, &cancelled, tenant_no_hash, err) != 0)
             return -1;
         if (db_exec(conn,
                     "UPDATE tenant_request SET state = $1, open = 0, events = $2, updated_ms = $3"

@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-#include "tenant_int.h"
+#include "admin.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/json.h"
 
-#define PAGE_MAX 1000
 #define ACTIVE_MS                                                                                  \
     ((int64_t)10 * 60 * 1000) /* without a heartbeat, until an instance shows as inactive */
 
-/* A text that is JSON, as JSON; nothing where it is NULL. */
-static int
-add_json(json_object *obj, const char *name, const char *text, struct cc_err *err)
+int
+admin_add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err)
+{
+    char text[CC_TIME_LEN];
+
+    cc_time_format(time_ms, text);
+    return cc_json_add_str(obj, name, text, err);
+}
+
+int
+admin_add_json(json_object *obj, const char *name, const char *text, struct cc_err *err)
 {
     json_object *value;
 
@@ -34,6 +40,7 @@ fill_request(json_object *obj, const struct tenant_request *r, struct cc_err *er
 
     if (cc_json_add_str(obj, "requestId", r->request_id, err) != 0 ||
             cc_json_add_str(obj, "feature", r->feature, err) != 0 ||
+            cc_json_add_str(obj, "kind", r->kind, err) != 0 ||
             cc_json_add_str(obj, "state", tenant_state_name(r->state), err) != 0 ||
             cc_json_add_str(obj, "userPrincipalName", r->user, err) != 0 ||
             cc_json_add_str(obj, "thumbprint", r->thumbprint, err) != 0 ||
@@ -41,116 +48,77 @@ fill_request(json_object *obj, const struct tenant_request *r, struct cc_err *er
             cc_json_add_int(obj, "attempt", r->attempt, err) != 0 ||
             cc_json_add_int(obj, "failures", r->failures, err) != 0 ||
             cc_json_add_str(obj, "connectorId", r->connector_id, err) != 0 ||
-            tenant_add_time(obj, "createdDateTime", r->created_ms, err) != 0 ||
-            tenant_add_time(obj, "lastModifiedDateTime", r->updated_ms, err) != 0)
+            admin_add_time(obj, "createdDateTime", r->created_ms, err) != 0 ||
+            admin_add_time(obj, "lastModifiedDateTime", r->updated_ms, err) != 0)
         return -1;
-    return open ? tenant_add_time(obj, "dueDateTime", r->due_ms, err) : 0;
+    return open ? admin_add_time(obj, "dueDateTime", r->due_ms, err) : 0;
 }
-
-struct request_list {
-    json_object *value;
-    unsigned page, count;
-    int64_t last_seq;
-    bool more;
-    struct cc_err err;
-};
 
 static int
 list_request(void *arg, const struct tenant_request *r)
 {
-    struct request_list *l = arg;
+    struct admin_page *page = arg;
     json_object *obj;
 
-    if (l->count == l->page) {
-        l->more = true;
+    if (admin_page_full(page))
         return 1;
-    }
     obj = json_object_new_object();
-    if (fill_request(obj, r, &l->err) != 0 || json_object_array_add(l->value, obj) != 0) {
+    if (fill_request(obj, r, &page->err) != 0) {
         json_object_put(obj);
-        return cc_err_nomem(&l->err);
+        return -1;
     }
-    l->count++;
-    l->last_seq = r->seq;
-    return 0;
+    return admin_page_add(page, r->seq, obj);
 }
-
-/* Takes l->value over. */
-static json_object *
-write_request_page(struct call *call, struct request_list *l, const char *state, struct cc_err *err)
-{
-    struct cc_buf link = CC_BUF_INIT(2048);
-    json_object *body = json_object_new_object();
-    int rc = cc_json_add(body, "value", l->value, err);
-
-    l->value = NULL;
-    if (rc == 0 && l->more) {
-        rc = cc_buf_printf(&link, err, "%s?%s%s%s$top=%u&$skiptoken=%" PRId64,
-                http_exchange_path(call->exchange), state != NULL ? "state=" : "",
-                state != NULL ? state : "", state != NULL ? "&" : "", l->page, l->last_seq);
-        if (rc == 0)
-            rc = cc_json_add_str(body, "@odata.nextLink", cc_buf_str(&link), err);
-    }
-    cc_buf_free(&link);
-    if (rc != 0) {
-        json_object_put(body);
-        return NULL;
-    }
-    return body;
-}
-
-struct request_query {
-    const char *state_name;
-    int state; /* 0: any */
-    int64_t top, after;
-};
 
 static int
-read_request_query(struct call *call, struct request_query *q, struct cc_err *err)
+check_feature(const char *name, struct cc_err *err)
 {
-    const char *top = http_exchange_query(call->exchange, "$top");
-    const char *after = http_exchange_query(call->exchange, "$skiptoken");
+    for (enum queue q = 0; q < QUEUES; q++)
+        if (strcmp(queue_feature(q), name) == 0)
+            return 0;
+    return cc_err_set(err, CC_DOM_INPUT, 0, "no queue is of this feature");
+}
 
-    *q = (struct request_query){ .top = 100 };
-    q->state_name = http_exchange_query(call->exchange, "state");
-    if (q->state_name != NULL && (q->state = tenant_state_parse(q->state_name)) < 0)
+/* text: what the next page needs of it. */
+static int
+read_request_query(struct call *call, struct tenant_request_query *q, struct cc_buf *text,
+        struct cc_err *err)
+{
+    const char *name = http_exchange_query(call->exchange, "state");
+    int state = name != NULL ? tenant_state_parse(name) : 0;
+
+    q->feature = http_exchange_query(call->exchange, "feature");
+    if (state < 0)
         return cc_err_set(err, CC_DOM_INPUT, 0, "there is no such state of a request");
-    if (top != NULL && cc_parse_int(top, 1, PAGE_MAX, &q->top, err) != 0)
-        return cc_err_in(err, "$top");
-    if (after != NULL && cc_parse_int(after, 0, INT64_MAX, &q->after, err) != 0)
-        return cc_err_in(err, "$skiptoken");
-    return 0;
+    if (q->feature != NULL && check_feature(q->feature, err) != 0)
+        return -1;
+    q->state = (enum tenant_state)state;
+    if (name != NULL && cc_buf_printf(text, err, "state=%s&", name) != 0)
+        return -1;
+    return q->feature != NULL ? cc_buf_printf(text, err, "feature=%s&", q->feature) : 0;
 }
 
 void
 admin_list_requests(struct call *call)
 {
-    struct request_query q;
-    struct request_list l = { .value = NULL };
+    struct tenant_request_query q = { .state = 0 };
+    struct admin_page page = { .value = NULL };
+    struct cc_buf text = CC_BUF_INIT(256);
     struct cc_err err = { 0 };
-    json_object *body;
 
-    if (read_request_query(call, &q, &err) != 0)
+    if (read_request_query(call, &q, &text, &err) != 0 || admin_page_open(call, &page, &err) != 0)
         goto fail;
-    l.page = (unsigned)q.top;
-    if ((l.value = json_object_new_array()) == NULL) {
-        cc_err_nomem(&err);
+    q.after_seq = page.after;
+    q.limit = page.top + 1;
+    if (tenant_request_list(call->tenant->store, &q, list_request, &page, &err) != 0)
         goto fail;
-    }
-    if (tenant_request_list(call->tenant->store, (enum tenant_state)q.state, q.after, l.page + 1,
-                list_request, &l, &err) != 0)
-        goto fail;
-    if (l.err.domain != CC_DOM_NONE) {
-        err = l.err;
-        goto fail;
-    }
-    if ((body = write_request_page(call, &l, q.state_name, &err)) == NULL)
-        goto fail;
-    call_reply_json(call, 200, body);
-    return;
+    admin_page_reply(call, &page, cc_buf_str(&text));
+    goto out;
 fail:
-    json_object_put(l.value);
     call_reply_failed(call, &err);
+out:
+    admin_page_free(&page);
+    cc_buf_free(&text);
 }
 
 /* ---- one request with its history ---- */
@@ -192,19 +160,19 @@ view_event(void *arg, const struct tenant_event *e)
     struct request_view *v = arg;
     json_object *obj = json_object_new_object();
 
-    if (tenant_add_time(obj, "dateTime", e->time_ms, &v->err) != 0 ||
+    if (admin_add_time(obj, "dateTime", e->time_ms, &v->err) != 0 ||
             cc_json_add_str(obj, "event", e->what, &v->err) != 0 ||
             cc_json_add_str(obj, "connectorId", e->connector_id, &v->err) != 0 ||
             cc_json_add_int(obj, "attempt", e->attempt, &v->err) != 0 ||
             cc_json_add_str(obj, "status", verdict_text(e), &v->err) != 0 ||
-            add_json(obj, "result", e->result, &v->err) != 0)
+            admin_add_json(obj, "result", e->result, &v->err) != 0)
         goto fail;
     if (e->lease_until_ms != 0 &&
-            tenant_add_time(obj, "leaseExpirationDateTime", e->lease_until_ms, &v->err) != 0)
+            admin_add_time(obj, "leaseExpirationDateTime", e->lease_until_ms, &v->err) != 0)
         goto fail;
     if (e->requeued && cc_json_add_bool(obj, "requeued", true, &v->err) != 0)
         goto fail;
-    if (e->verdict == TENANT_ACCEPTED && add_json(v->obj, "result", e->result, &v->err) != 0)
+    if (e->verdict == TENANT_ACCEPTED && admin_add_json(v->obj, "result", e->result, &v->err) != 0)
         goto fail;
     if (json_object_array_add(v->history, obj) != 0)
         goto fail;
@@ -215,7 +183,7 @@ fail:
 }
 
 static int
-read_view(struct call *call, const char *request_id, struct request_view *v, struct cc_err *err)
+read_view(struct call *call, struct request_view *v, struct cc_err *err)
 {
     struct tenant_store *store = call->tenant->store;
 
@@ -223,7 +191,7 @@ read_view(struct call *call, const char *request_id, struct request_view *v, str
     v->history = json_object_new_array();
     if (v->obj == NULL || v->history == NULL)
         return cc_err_nomem(err);
-    if (tenant_request_find(store, request_id, view_request, v, err) != 0)
+    if (tenant_request_find(store, call->capture[0], view_request, v, err) != 0)
         return -1;
     if (v->seq == 0)
         return cc_err_set(err, CC_DOM_INPUT, 404, "there is no such request");
@@ -236,30 +204,13 @@ read_view(struct call *call, const char *request_id, struct request_view *v, str
     return cc_json_add(v->obj, "history", json_object_get(v->history), err);
 }
 
-json_object *
-admin_result_of(struct call *call, const char *request_id, struct cc_err *err)
-{
-    struct request_view v = { .obj = NULL };
-    json_object *result = NULL;
-
-    if (read_view(call, request_id, &v, err) == 0) {
-        if (json_object_object_get_ex(v.obj, "result", &result))
-            (void)json_object_get(result);
-        else
-            cc_err_set(err, CC_DOM_INPUT, 0, "the request has no result yet");
-    }
-    json_object_put(v.obj);
-    json_object_put(v.history);
-    return result;
-}
-
 void
 admin_get_request(struct call *call)
 {
     struct request_view v = { .obj = NULL };
     struct cc_err err = { 0 };
 
-    if (read_view(call, call->capture[0], &v, &err) != 0)
+    if (read_view(call, &v, &err) != 0)
         call_reply_failed(call, &err);
     else
         call_reply_json(call, 200, json_object_get(v.obj));
@@ -305,10 +256,10 @@ view_connector(void *arg, const struct tenant_connector *c)
                                : "inactive",
                     &v->err) != 0 ||
             cc_json_add_str(obj, "version", c->version, &v->err) != 0 ||
-            add_json(obj, "features", c->features, &v->err) != 0 ||
-            tenant_add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
-            tenant_add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||
-            add_json(obj, "heartbeat", c->heartbeat, &v->err) != 0 ||
+            admin_add_json(obj, "features", c->features, &v->err) != 0 ||
+            admin_add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
+            admin_add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||
+            admin_add_json(obj, "heartbeat", c->heartbeat, &v->err) != 0 ||
             json_object_array_add(v->value, obj) != 0) {
         json_object_put(obj);
         return cc_err_nomem(&v->err);
@@ -348,22 +299,58 @@ fail:
 /* ---- counts ---- */
 
 static int
-add_states(json_object *body, const struct tenant_counts *c, struct cc_err *err)
+add_states(json_object *obj, const int64_t by_state[TENANT_STATES], struct cc_err *err)
+{
+    int64_t total = 0;
+
+    for (int s = TENANT_QUEUED; s < TENANT_STATES; s++) {
+        total += by_state[s];
+        if (cc_json_add_int(obj, tenant_state_name((enum tenant_state)s), by_state[s], err) != 0)
+            return -1;
+    }
+    return cc_json_add_int(obj, "total", total, err);
+}
+
+static int
+add_requests(json_object *body, const struct tenant_counts *c, struct cc_err *err)
 {
     json_object *requests = json_object_new_object();
-    int64_t total = 0;
-    int rc = 0;
 
-    for (int s = TENANT_QUEUED; s < TENANT_STATES && rc == 0; s++) {
-        total += c->by_state[s];
-        rc = cc_json_add_int(requests, tenant_state_name((enum tenant_state)s), c->by_state[s],
-                err);
-    }
-    if (rc != 0 || cc_json_add_int(requests, "total", total, err) != 0) {
+    if (add_states(requests, c->by_state, err) != 0) {
         json_object_put(requests);
         return -1;
     }
     return cc_json_add(body, "requests", requests, err);
+}
+
+static int
+add_feature(struct tenant *tenant, json_object *features, enum queue queue, struct cc_err *err)
+{
+    json_object *obj = json_object_new_object();
+    int64_t by_state[TENANT_STATES];
+    int64_t parked = (int64_t)parking_count(tenant->parking[queue]);
+
+    if (tenant_count_feature(tenant->store, queue_feature(queue), by_state, err) != 0 ||
+            add_states(obj, by_state, err) != 0 ||
+            cc_json_add_int(obj, "waiting", parked, err) != 0) {
+        json_object_put(obj);
+        return -1;
+    }
+    return cc_json_add(features, queue_feature(queue), obj, err);
+}
+
+static int
+add_features(struct tenant *tenant, json_object *body, struct cc_err *err)
+{
+    json_object *features = json_object_new_object();
+
+    for (enum queue q = 0; q < QUEUES; q++) {
+        if (add_feature(tenant, features, q, err) != 0) {
+            json_object_put(features);
+            return -1;
+        }
+    }
+    return cc_json_add(body, "features", features, err);
 }
 
 static int
@@ -387,18 +374,20 @@ add_uploads(json_object *body, const struct tenant_counts *c, struct cc_err *err
 void
 admin_counts(struct call *call)
 {
+    struct tenant *tenant = call->tenant;
     struct tenant_counts counts;
     struct cc_err err = { 0 };
     json_object *body = json_object_new_object();
-    int64_t parked = 0;
+    size_t parked = 0;
 
-    for (size_t i = 0; i < QUEUES; i++)
-        parked += (int64_t)parking_count(call->tenant->queues[i].parking);
-    if (tenant_count(call->tenant->store, &counts, &err) != 0 ||
-            add_states(body, &counts, &err) != 0 || add_uploads(body, &counts, &err) != 0 ||
+    for (size_t q = 0; q < QUEUES; q++)
+        parked += parking_count(tenant->parking[q]);
+    if (tenant_count(tenant->store, &counts, &err) != 0 || add_requests(body, &counts, &err) != 0 ||
+            add_uploads(body, &counts, &err) != 0 || add_features(tenant, body, &err) != 0 ||
+            admin_add_revocation_counts(tenant, body, &err) != 0 ||
             cc_json_add_int(body, "leases", counts.leases, &err) != 0 ||
             cc_json_add_int(body, "released", counts.released, &err) != 0 ||
-            cc_json_add_int(body, "waiting", parked, &err) != 0) {
+            cc_json_add_int(body, "waiting", (int64_t)parked, &err) != 0) {
         json_object_put(body);
         call_reply_failed(call, &err);
         return;

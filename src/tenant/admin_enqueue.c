@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tenant_int.h"
+#include "admin.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,100 @@
 #include "pki/cert.h"
 
 #define OVERRIDES_MAX 262144
+
+/* ---- what orders of all kinds share ---- */
+
+bool
+admin_order_is_one(json_object *body)
+{
+    return json_object_is_type(body, json_type_object) &&
+           !json_object_object_get_ex(body, "count", NULL);
+}
+
+int
+admin_order_count(json_object *body, size_t *ret, struct cc_err *err)
+{
+    bool many = json_object_is_type(body, json_type_array);
+    size_t count = many ? json_object_array_length(body) : 1;
+
+    if (count == 0 || count > ADMIN_ORDERS_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "no request, or more than %d", ADMIN_ORDERS_MAX);
+    *ret = count;
+    return 0;
+}
+
+int
+admin_order_each(json_object *body, admin_order_fn fn, void *arg, struct cc_err *err)
+{
+    bool many = json_object_is_type(body, json_type_array);
+    size_t count;
+
+    if (admin_order_count(body, &count, err) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        json_object *obj = many ? json_object_array_get_idx(body, i) : body;
+        int rc = json_object_is_type(obj, json_type_object)
+                         ? fn(arg, i, obj, err)
+                         : cc_err_set(err, CC_DOM_INPUT, 0, "not a JSON object");
+
+        if (rc != 0)
+            return many ? cc_err_in(err, "element %zu", i) : -1;
+    }
+    return 0;
+}
+
+int
+admin_order_overrides(json_object *obj, char **ret, struct cc_err *err)
+{
+    json_object *overrides;
+    const char *text;
+
+    if (cc_json_get_object(obj, "overrides", &overrides, err) != 0)
+        return -1;
+    if (overrides == NULL)
+        return 0;
+    text = json_object_to_json_string_ext(overrides, JSON_C_TO_STRING_PLAIN);
+    if (text == NULL)
+        return cc_err_nomem(err);
+    if (strlen(text) > OVERRIDES_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"overrides\" is too long");
+    return (*ret = cc_strdup(text, err)) != NULL ? 0 : -1;
+}
+
+int
+admin_order_add_id(json_object *ids, const char *id, struct cc_err *err)
+{
+    json_object *text = json_object_new_string(id);
+
+    if (text == NULL || json_object_array_add(ids, text) != 0) {
+        json_object_put(text);
+        return cc_err_nomem(err);
+    }
+    return 0;
+}
+
+void
+admin_order_reply(struct call *call, json_object *take_ids, bool one)
+{
+    json_object *body = json_object_new_object();
+    struct cc_err err = { 0 };
+    int rc;
+
+    if (one)
+        rc = cc_json_add(body, "requestId", json_object_get(json_object_array_get_idx(take_ids, 0)),
+                &err);
+    else
+        rc = cc_json_add(body, "requestIds", json_object_get(take_ids), &err);
+    json_object_put(take_ids);
+    if (rc != 0) {
+        json_object_put(body);
+        call_reply_failed(call, &err);
+        return;
+    }
+    call_reply_json(call, 201, body);
+}
+
+/* ---- deliveries of imported PFX ---- */
 
 /* One element of what was asked for: count requests of the same kind. */
 struct order {
@@ -20,6 +114,7 @@ struct order {
 };
 
 struct orders {
+    struct call *call;
     struct order *items;
     size_t count;
     struct tenant_new_request *requests;
@@ -101,142 +196,81 @@ read_recipient(json_object *obj, struct order *order, struct cc_err *err)
 }
 
 static int
-read_overrides(json_object *obj, struct order *order, struct cc_err *err)
+read_order(void *arg, size_t i, json_object *obj, struct cc_err *err)
 {
-    json_object *overrides;
-    const char *text;
+    struct orders *o = arg;
+    struct order *order = &o->items[i];
 
-    if (cc_json_get_object(obj, "overrides", &overrides, err) != 0)
-        return -1;
-    if (overrides == NULL)
-        return 0;
-    text = json_object_to_json_string_ext(overrides, JSON_C_TO_STRING_PLAIN);
-    if (text == NULL)
-        return cc_err_nomem(err);
-    if (strlen(text) > OVERRIDES_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"overrides\" is too long");
-    if ((order->overrides = cc_strdup(text, err)) == NULL)
-        return -1;
-    order->request.overrides = order->overrides;
-    return 0;
-}
-
-static int
-read_order(struct call *call, json_object *obj, struct order *order, struct cc_err *err)
-{
     cc_buf_init(&order->recipient, PKI_CERT_MAX);
-    if (!json_object_is_type(obj, json_type_object))
-        return cc_err_set(err, CC_DOM_INPUT, 0, "not a JSON object");
-    if (cc_json_get_int(obj, "count", 1, QUEUE_ADD_MAX, 1, &order->count, err) != 0 ||
+    if (cc_json_get_int(obj, "count", 1, ADMIN_ORDERS_MAX, 1, &order->count, err) != 0 ||
             cc_json_get_str(obj, "deviceId", TENANT_ID_MAX, &order->request.device_id, err) != 0)
         return -1;
     if (read_forms(obj, &order->request, err) != 0 || read_recipient(obj, order, err) != 0 ||
-            read_overrides(obj, order, err) != 0)
+            admin_order_overrides(obj, &order->overrides, err) != 0)
         return -1;
-    return find_pfx(call, obj, order, err);
+    order->request.overrides = order->overrides;
+    o->request_count += (size_t)order->count;
+    return find_pfx(o->call, obj, order, err);
 }
 
 /* ---- all of them ---- */
 
 static int
-read_orders(struct call *call, json_object *body, struct orders *o, struct cc_err *err)
+read_orders(json_object *body, struct orders *o, struct cc_err *err)
 {
-    bool many = json_object_is_type(body, json_type_array);
-    size_t count = many ? json_object_array_length(body) : 1;
+    size_t count;
 
-    if (count == 0 || count > QUEUE_ADD_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "no request, or more than %d", QUEUE_ADD_MAX);
+    if (admin_order_count(body, &count, err) != 0)
+        return -1;
     if ((o->items = calloc(count, sizeof(*o->items))) == NULL)
         return cc_err_nomem(err);
     o->count = count;
-    for (size_t i = 0; i < count; i++) {
-        json_object *obj = many ? json_object_array_get_idx(body, i) : body;
-
-        if (read_order(call, obj, &o->items[i], err) != 0)
-            return many ? cc_err_in(err, "element %zu", i) : -1;
-        o->request_count += (size_t)o->items[i].count;
-    }
-    if (o->request_count > QUEUE_ADD_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "more than %d requests", QUEUE_ADD_MAX);
+    if (admin_order_each(body, read_order, o, err) != 0)
+        return -1;
+    if (o->request_count > ADMIN_ORDERS_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "more than %d requests", ADMIN_ORDERS_MAX);
     return 0;
 }
 
 static int
-make_requests(struct orders *o, struct cc_err *err)
+make_requests(struct orders *o, json_object *ids, struct cc_err *err)
 {
     size_t n = 0;
 
-    if ((o->requests = calloc(o->request_count + 1, sizeof(*o->requests))) == NULL)
+    if (ids == NULL || (o->requests = calloc(o->request_count + 1, sizeof(*o->requests))) == NULL)
         return cc_err_nomem(err);
     for (size_t i = 0; i < o->count; i++) {
         for (int64_t k = 0; k < o->items[i].count; k++, n++) {
             o->requests[n] = o->items[i].request;
-            if (cc_uuid(o->requests[n].request_id, err) != 0)
+            if (cc_uuid(o->requests[n].request_id, err) != 0 ||
+                    admin_order_add_id(ids, o->requests[n].request_id, err) != 0)
                 return -1;
         }
     }
     return 0;
 }
 
-/* {"requestId"} for one, {"requestIds"} for a batch. */
-static json_object *
-write_ids(const struct tenant_new_request *requests, size_t count, bool one, struct cc_err *err)
-{
-    json_object *body = json_object_new_object();
-    json_object *ids;
-    int rc;
-
-    if (one) {
-        rc = cc_json_add_str(body, "requestId", requests[0].request_id, err);
-    } else if ((ids = json_object_new_array()) == NULL) {
-        rc = cc_err_nomem(err);
-    } else {
-        for (size_t i = 0; i < count; i++)
-            (void)json_object_array_add(ids, json_object_new_string(requests[i].request_id));
-        rc = cc_json_add(body, "requestIds", ids, err);
-    }
-    if (rc != 0) {
-        json_object_put(body);
-        return NULL;
-    }
-    return body;
-}
-
-void
-admin_enqueue(struct call *call, struct queue *queue, const struct tenant_new_request *requests,
-        size_t count, bool one)
-{
-    struct cc_err err = { 0 };
-    json_object *answer = NULL;
-
-    if (tenant_queue_add(call->tenant->store, queue->feature, requests, count, cc_clock_now_ms(),
-                &err) == 0) {
-        parking_wake(queue->parking);
-        answer = write_ids(requests, count, one, &err);
-    }
-    if (answer == NULL)
-        call_reply_failed(call, &err);
-    else
-        call_reply_json(call, 201, answer);
-}
-
 void
 admin_add_pfx_requests(struct call *call)
 {
+    struct tenant *tenant = call->tenant;
     json_object *body = call_json(call, json_type_null);
-    struct orders orders = { .count = 0 };
+    struct orders orders = { .call = call };
     struct cc_err err = { 0 };
-    bool one;
+    json_object *ids;
 
     if (body == NULL)
         return;
-    one = json_object_is_type(body, json_type_object) &&
-          !json_object_object_get_ex(body, "count", NULL);
-    if (read_orders(call, body, &orders, &err) != 0 || make_requests(&orders, &err) != 0)
+    ids = json_object_new_array();
+    if (read_orders(body, &orders, &err) != 0 || make_requests(&orders, ids, &err) != 0 ||
+            tenant_queue_add(tenant->store, TENANT_FEATURE_PFX_IMPORT, orders.requests,
+                    orders.request_count, cc_clock_now_ms(), &err) != 0) {
+        json_object_put(ids);
         call_reply_failed(call, &err);
-    else
-        admin_enqueue(call, &call->tenant->queues[QUEUE_PFX_IMPORT], orders.requests,
-                orders.request_count, one);
+    } else {
+        parking_wake(tenant->parking[QUEUE_PFX_IMPORT]);
+        admin_order_reply(call, ids, admin_order_is_one(body));
+    }
     orders_free(&orders);
     json_object_put(body);
 }

@@ -179,8 +179,34 @@ is_json_type(const char *type)
            (type[len] == '\0' || type[len] == ';' || type[len] == ' ');
 }
 
-json_object *
-call_json(struct call *call, json_type type)
+/* Each byte of ISO 8859-1 is the code point of the same number. */
+static int
+add_latin1(struct cc_buf *ret, struct cc_bytes text, struct cc_err *err)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.data[i];
+        const uint8_t two[] = { (uint8_t)(0xc0 | c >> 6), (uint8_t)(0x80 | (c & 0x3f)) };
+
+        if (cc_buf_add(ret, c < 0x80 ? &c : two, c < 0x80 ? 1 : 2, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static json_object *
+parse_latin1(struct cc_bytes body, struct cc_err *err)
+{
+    struct cc_buf text = CC_BUF_INIT(2 * body.len + 1);
+    json_object *obj = NULL;
+
+    if (add_latin1(&text, body, err) == 0)
+        obj = cc_json_parse(text.data, text.len, err);
+    cc_buf_free(&text);
+    return obj;
+}
+
+static json_object *
+read_json(struct call *call, json_type type, bool latin1)
 {
     struct cc_bytes body = http_exchange_body(call->exchange);
     struct cc_err err = { 0 };
@@ -191,7 +217,11 @@ call_json(struct call *call, json_type type)
                 "Content-Type must be application/json");
         return NULL;
     }
-    if ((obj = cc_json_parse(body.data, body.len, &err)) == NULL) {
+    if (latin1 && !cc_is_utf8(body.data, body.len))
+        obj = parse_latin1(body, &err);
+    else
+        obj = cc_json_parse(body.data, body.len, &err);
+    if (obj == NULL) {
         call_reply_failed(call, &err);
         return NULL;
     }
@@ -202,6 +232,18 @@ call_json(struct call *call, json_type type)
         return NULL;
     }
     return obj;
+}
+
+json_object *
+call_json(struct call *call, json_type type)
+{
+    return read_json(call, type, false);
+}
+
+json_object *
+call_json_latin1(struct call *call, json_type type)
+{
+    return read_json(call, type, true);
 }
 
 /* A Host header ends up in URLs of answers: only what may stand in an authority (RFC 3986 section 3.2). */

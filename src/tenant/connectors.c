@@ -230,7 +230,8 @@ connectors_admit(struct call *call, const char *id, const char *feature)
 static int
 known_features(json_object *heartbeat, json_object **ret, struct cc_err *err)
 {
-    static const char *const known[] = { "pkcs", "pfx-import", "scep", "revocation" };
+    static const char *const known[] = { TENANT_FEATURE_PKCS, TENANT_FEATURE_PFX_IMPORT,
+        TENANT_FEATURE_SCEP, TENANT_FEATURE_REVOCATION };
     json_object *features;
     json_object *result;
 

@@ -12,6 +12,7 @@
 #define BODY_MAX 65536
 #define LATENCY_MAX_MS 600000
 #define TOKEN_LIFETIME_S 3599 /* as Entra ID says */
+#define VALUE_FALSE "{\"value\":false}"
 
 /* A rule applies to calls whose path contains its own. */
 struct rule {
@@ -132,26 +133,17 @@ faults_decide(struct faults *faults, const char *path)
 
 /* ---- switches ---- */
 
-/* The body is a copy of its own: the caller frees it unless it takes the rule. */
 static int
-read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
+read_drop(json_object *obj, struct rule *rule, struct cc_err *err)
 {
-    const char *path, *when, *body;
+    const char *when;
     json_object *rate;
 
-    *rule = (struct rule){ .count = -1 };
-    if (cc_json_get_str(obj, "path", PATH_MAX_LEN, &path, err) != 0 ||
-            cc_json_get_int(obj, "status", 200, 599, 0, &rule->status, err) != 0 ||
-            cc_json_get_int(obj, "latencyMs", 0, LATENCY_MAX_MS, 0, &rule->latency_ms, err) != 0 ||
-            cc_json_get_int(obj, "retryAfter", 0, 86400, -1, &rule->retry_after_s, err) != 0 ||
-            cc_json_get_int(obj, "msRetryAfter", 0, 86400000, -1, &rule->ms_retry_after, err) !=
-                    0 ||
-            cc_json_get_int(obj, "count", 1, INT64_MAX, -1, &rule->count, err) != 0 ||
-            cc_json_get_str(obj, "dropWhen", 7, &when, err) != 0 ||
-            cc_json_get_str(obj, "body", BODY_MAX, &body, err) != 0)
+    if (cc_json_get_str(obj, "dropWhen", 7, &when, err) != 0)
         return -1;
     if (when != NULL && strcmp(when, "before") != 0 && strcmp(when, "after") != 0)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropWhen\" is before or after");
+    (void)cc_strcpy(rule->drop_when, sizeof(rule->drop_when), when != NULL ? when : "");
     if (json_object_object_get_ex(obj, "dropRate", &rate)) {
         bool number = json_object_is_type(rate, json_type_double) ||
                       json_object_is_type(rate, json_type_int);
@@ -160,8 +152,45 @@ read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
         if (!number || !(rule->drop_rate >= 0 && rule->drop_rate <= 1))
             return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropRate\" is from 0 to 1");
     }
+    return 0;
+}
+
+/* valueFalse is the answer of a service that took nothing: short for that status and body. */
+static int
+read_answer(json_object *obj, struct rule *rule, const char **ret_body, struct cc_err *err)
+{
+    bool value_false;
+
+    if (cc_json_get_int(obj, "status", 200, 599, 0, &rule->status, err) != 0 ||
+            cc_json_get_str(obj, "body", BODY_MAX, ret_body, err) != 0 ||
+            cc_json_get_bool(obj, "valueFalse", false, &value_false, err) != 0)
+        return -1;
+    if (!value_false)
+        return 0;
+    if (rule->status != 0 || *ret_body != NULL)
+        return cc_err_set(err, CC_DOM_INPUT, 0,
+                "member \"valueFalse\" goes with neither status nor body");
+    rule->status = 200;
+    *ret_body = VALUE_FALSE;
+    return 0;
+}
+
+/* The body is a copy of its own: the caller frees it unless it takes the rule. */
+static int
+read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
+{
+    const char *path, *body;
+
+    *rule = (struct rule){ .count = -1 };
+    if (cc_json_get_str(obj, "path", PATH_MAX_LEN, &path, err) != 0 ||
+            cc_json_get_int(obj, "latencyMs", 0, LATENCY_MAX_MS, 0, &rule->latency_ms, err) != 0 ||
+            cc_json_get_int(obj, "retryAfter", 0, 86400, -1, &rule->retry_after_s, err) != 0 ||
+            cc_json_get_int(obj, "msRetryAfter", 0, 86400000, -1, &rule->ms_retry_after, err) !=
+                    0 ||
+            cc_json_get_int(obj, "count", 1, INT64_MAX, -1, &rule->count, err) != 0 ||
+            read_answer(obj, rule, &body, err) != 0 || read_drop(obj, rule, err) != 0)
+        return -1;
     (void)cc_strcpy(rule->path, sizeof(rule->path), path != NULL ? path : "");
-    (void)cc_strcpy(rule->drop_when, sizeof(rule->drop_when), when != NULL ? when : "");
     if (body != NULL && (rule->body = cc_strdup(body, err)) == NULL)
         return -1;
     return 0;

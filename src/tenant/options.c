@@ -27,8 +27,10 @@ const char options_help[] =
         "  --lease-seconds N          how long a request is leased (300)\n"
         "  --retry-delay-ms N         until a failed request is offered again (30000)\n"
         "  --max-attempts N           failures after which a request has failed for good (5)\n"
-        "  --revocation-cool-down N   seconds after a download of certificates to be revoked in which\n"
-        "                             there are no more (3600)\n"
+        "  --revocation-cool-down N   seconds from one download of certificates to be revoked to the\n"
+        "                             next that gets any (3600)\n"
+        "  --revocation-filter KIND   what their issuerName is held against: documented (the issuer)\n"
+        "                             or real (caConfiguration, after the cut to maxRequests)\n"
         "  --strict-users             unknown users are an error; else they are made when first named\n"
         "  --help, --version\n";
 
@@ -47,6 +49,7 @@ enum {
     OPT_RETRY_DELAY_MS,
     OPT_MAX_ATTEMPTS,
     OPT_REVOCATION_COOL_DOWN,
+    OPT_REVOCATION_FILTER,
     OPT_STRICT_USERS,
     OPT_HELP,
     OPT_VERSION
@@ -67,21 +70,12 @@ static const struct option known[] = {
     { "retry-delay-ms", required_argument, NULL, OPT_RETRY_DELAY_MS },
     { "max-attempts", required_argument, NULL, OPT_MAX_ATTEMPTS },
     { "revocation-cool-down", required_argument, NULL, OPT_REVOCATION_COOL_DOWN },
+    { "revocation-filter", required_argument, NULL, OPT_REVOCATION_FILTER },
     { "strict-users", no_argument, NULL, OPT_STRICT_USERS },
     { "help", no_argument, NULL, OPT_HELP },
     { "version", no_argument, NULL, OPT_VERSION },
     { NULL, 0, NULL, 0 },
 };
-
-static int
-take_number(const char *name, const char *text, int64_t min, int64_t max, int64_t *ret,
-        struct cc_err *err)
-{
-    if (cc_parse_int(text, min, max, ret, NULL) != 0)
-        return cc_err_set(err, CC_DOM_USAGE, 0, "%s is a number from %lld to %lld", name,
-                (long long)min, (long long)max);
-    return 0;
-}
 
 /* false: not an option with a text. */
 static bool
@@ -106,31 +100,61 @@ take_text(struct options *o, int option, const char *text)
     return false;
 }
 
+/* Options with a number: its bounds, and what it is multiplied with. */
+static const struct number {
+    int option;
+    const char *name;
+    int64_t min, max, unit;
+} numbers[] = {
+    { OPT_LEASE_SECONDS, "--lease-seconds", 1, 86400, 1000 },
+    { OPT_RETRY_DELAY_MS, "--retry-delay-ms", 0, 86400000, 1 },
+    { OPT_MAX_ATTEMPTS, "--max-attempts", 1, 1000000, 1 },
+    { OPT_REVOCATION_COOL_DOWN, "--revocation-cool-down", 0, 604800, 1000 },
+};
+
+static const struct number *
+find_number(int option)
+{
+    for (size_t i = 0; i < CC_COUNT(numbers); i++)
+        if (numbers[i].option == option)
+            return &numbers[i];
+    return NULL;
+}
+
+static int
+take_number(struct tenant_settings *settings, const struct number *n, const char *text,
+        struct cc_err *err)
+{
+    int64_t value;
+
+    if (cc_parse_int(text, n->min, n->max, &value, NULL) != 0)
+        return cc_err_set(err, CC_DOM_USAGE, 0, "%s is a number from %lld to %lld", n->name,
+                (long long)n->min, (long long)n->max);
+    value *= n->unit;
+    if (n->option == OPT_LEASE_SECONDS)
+        settings->lease_ms = value;
+    else if (n->option == OPT_RETRY_DELAY_MS)
+        settings->retry_delay_ms = value;
+    else if (n->option == OPT_MAX_ATTEMPTS)
+        settings->max_attempts = (int)value;
+    else
+        settings->revocation_cool_down_ms = value;
+    return 0;
+}
+
 static int
 take_option(struct options *o, int option, struct cc_err *err)
 {
-    int64_t number;
+    const struct number *number = find_number(option);
 
+    if (number != NULL)
+        return take_number(&o->settings, number, optarg, err);
     if (take_text(o, option, optarg))
         return 0;
     switch (option) {
-    case OPT_LEASE_SECONDS:
-        if (take_number("--lease-seconds", optarg, 1, 86400, &number, err) != 0)
-            return -1;
-        o->settings.lease_ms = number * 1000;
-        return 0;
-    case OPT_RETRY_DELAY_MS:
-        return take_number("--retry-delay-ms", optarg, 0, 86400000, &o->settings.retry_delay_ms,
-                err);
-    case OPT_MAX_ATTEMPTS:
-        if (take_number("--max-attempts", optarg, 1, 1000000, &number, err) != 0)
-            return -1;
-        o->settings.max_attempts = (int)number;
-        return 0;
-    case OPT_REVOCATION_COOL_DOWN:
-        if (take_number("--revocation-cool-down", optarg, 0, 86400, &number, err) != 0)
-            return -1;
-        o->settings.revocation_cool_down_ms = number * 1000;
+    case OPT_REVOCATION_FILTER:
+        if (!revocation_filter_parse(optarg, &o->settings.revocation_filter))
+            return cc_err_set(err, CC_DOM_USAGE, 0, "--revocation-filter is documented or real");
         return 0;
     case OPT_STRICT_USERS:
         o->settings.strict_users = true;
@@ -181,8 +205,9 @@ options_parse(int argc, char **argv, struct options *ret, struct cc_err *err)
         .settings = { .name = "contoso.example",
                 .lease_ms = 300000,
                 .retry_delay_ms = 30000,
+                .max_attempts = 5,
                 .revocation_cool_down_ms = 3600000,
-                .max_attempts = 5 } };
+                .revocation_filter = TENANT_FILTER_DOCUMENTED } };
     int option;
 
     opterr = 0;

@@ -30,25 +30,25 @@ static const struct route {
     { "DELETE", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_delete },
     { "DELETE", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_delete },
 
-    { "POST", "/RACerts/*/StatelessPkiConnectorService/PfxImportRequests/*", AUTH_RESOURCE,
-            queue_pfx_call },
-    { "POST", "/RACerts/*/StatelessPkiConnectorService/PkcsRequests/*", AUTH_RESOURCE,
-            queue_pkcs_call },
     { "POST", "/RACerts/*/StatelessPkiConnectorService/CertificateAuthorityRequests/*",
-            AUTH_RESOURCE, revocations_call },
+            AUTH_RESOURCE, revocation_call },
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/*Requests/*", AUTH_RESOURCE, queue_call },
     { "POST", "/RACerts/*/StatelessPkiConnectorService/Connectors/*", AUTH_RESOURCE,
             connectors_call },
 
     { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user },
     { "POST", "/admin/api/pfxImportRequests", AUTH_ADMIN, admin_add_pfx_requests },
     { "POST", "/admin/api/pkcsRequests", AUTH_ADMIN, admin_add_pkcs_requests },
-    { "POST", "/admin/api/revocationRequests", AUTH_ADMIN, admin_add_revocations },
-    { "GET", "/admin/api/revocationRequests", AUTH_ADMIN, admin_list_revocations },
-    { "GET", "/admin/api/revocationRequests/*", AUTH_ADMIN, admin_get_revocation },
-    { "PUT", "/admin/api/revocationSettings", AUTH_ADMIN, admin_set_revocations },
     { "GET", "/admin/api/requests", AUTH_ADMIN, admin_list_requests },
     { "GET", "/admin/api/requests/*", AUTH_ADMIN, admin_get_request },
     { "DELETE", "/admin/api/requests/*", AUTH_ADMIN, admin_cancel_request },
+    { "POST", "/admin/api/revocationRequests", AUTH_ADMIN, admin_add_revocations },
+    { "GET", "/admin/api/revocationRequests", AUTH_ADMIN, admin_list_revocations },
+    { "GET", "/admin/api/revocationRequests/*", AUTH_ADMIN, admin_get_revocation },
+    { "GET", "/admin/api/unknownRevocationResults", AUTH_ADMIN, admin_unknown_revocations },
+    { "GET", "/admin/api/revocationClock", AUTH_ADMIN, admin_get_revocation_clock },
+    { "POST", "/admin/api/revocationClock", AUTH_ADMIN, admin_set_revocation_clock },
+    { "PUT", "/admin/api/revocationFilter", AUTH_ADMIN, admin_put_revocation_filter },
     { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors },
     { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts },
     { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults },
@@ -235,6 +235,16 @@ load_account(struct tenant *tenant, struct cc_err *err)
     return rc;
 }
 
+static int
+open_parkings(struct tenant *tenant, struct cc_err *err)
+{
+    for (enum queue q = 0; q < QUEUES; q++)
+        if (parking_open(tenant->store, queue_feature(q), queue_try_download, &tenant->parking[q],
+                    err) != 0)
+            return -1;
+    return 0;
+}
+
 int
 tenant_open(const struct tenant_settings *settings, struct tenant_store *take_store,
         const struct cc_secret *admin_token, struct tenant **ret_tenant, struct cc_err *err)
@@ -247,19 +257,14 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
     }
     tenant->settings = settings;
     tenant->store = take_store;
+    atomic_store(&tenant->revocation_filter, settings->revocation_filter);
     auth_hash_token(cc_secret_str(admin_token), tenant->admin_hash);
     if (load_id(tenant, err) != 0 || load_account(tenant, err) != 0)
         goto fail;
     if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
-            revocations_open(settings, &tenant->revocations, err) != 0 ||
-            faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0)
+            faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
+            open_parkings(tenant, err) != 0)
         goto fail;
-    tenant->queues[QUEUE_PFX_IMPORT].feature = TENANT_FEATURE_PFX_IMPORT;
-    tenant->queues[QUEUE_PKCS].feature = TENANT_FEATURE_PKCS;
-    for (size_t i = 0; i < QUEUES; i++)
-        if (parking_open(tenant->store, tenant->queues[i].feature, queue_try_download,
-                    &tenant->queues[i].parking, err) != 0)
-            goto fail;
     *ret_tenant = tenant;
     return 0;
 fail:
@@ -271,8 +276,8 @@ void
 tenant_stop(struct tenant *tenant)
 {
     later_stop(tenant->later);
-    for (size_t i = 0; i < QUEUES; i++)
-        parking_stop(tenant->queues[i].parking);
+    for (size_t q = 0; q < QUEUES; q++)
+        parking_stop(tenant->parking[q]);
 }
 
 void
@@ -280,11 +285,10 @@ tenant_close(struct tenant *tenant)
 {
     if (tenant == NULL)
         return;
-    for (size_t i = 0; i < QUEUES; i++)
-        parking_close(tenant->queues[i].parking);
+    for (size_t q = 0; q < QUEUES; q++)
+        parking_close(tenant->parking[q]);
     later_close(tenant->later);
     faults_close(tenant->faults);
-    revocations_close(tenant->revocations);
     connectors_close(tenant->connectors);
     tenant_store_close(tenant->store);
     free(tenant);

@@ -26,11 +26,13 @@
 
 #define TENANT_ROOM "tenant" /* in log lines */
 #define TENANT_APP_ID "0000000a-0000-0000-c000-000000000000"
-#define TENANT_API_VERSION "2026-11-01"            /* of our own protocol */
-#define TENANT_API_VERSION_REVOCATION "5019-05-05" /* of Intune's */
+#define TENANT_API_VERSION "2026-11-01"
+#define TENANT_REVOCATION_API_VERSION "5019-05-05"
 #define TENANT_CONNECTORS_MAX 100
 #define TENANT_FEATURE_PKCS "pkcs"
 #define TENANT_FEATURE_PFX_IMPORT "pfx-import"
+#define TENANT_FEATURE_SCEP "scep"
+#define TENANT_FEATURE_REVOCATION "revocation"
 
 /* Borrowed for the life of struct tenant. */
 struct tenant_settings {
@@ -40,22 +42,20 @@ struct tenant_settings {
     bool tls;
     bool strict_users; /* an unknown user is an error; else users are made when first named */
     int64_t lease_ms, retry_delay_ms;
-    int64_t revocation_cool_down_ms;
     int max_attempts;
+    int64_t revocation_cool_down_ms;
+    enum tenant_revocation_filter revocation_filter; /* at the start */
 };
+
+/* The queues: each is a feature, and parks its calls apart. */
+enum queue { QUEUE_PKCS, QUEUE_PFX_IMPORT };
+#define QUEUES (QUEUE_PFX_IMPORT + 1)
+const char *queue_feature(enum queue queue);
 
 struct connectors;
 struct faults;
 struct later;
 struct parking;
-struct revocations;
-
-/* Requests with leases, of one workload. */
-enum queue_number { QUEUE_PFX_IMPORT, QUEUE_PKCS, QUEUES };
-struct queue {
-    const char *feature;
-    struct parking *parking;
-};
 
 struct tenant {
     const struct tenant_settings *settings;
@@ -63,11 +63,11 @@ struct tenant {
     struct connectors *connectors;
     struct faults *faults;
     struct later *later;
-    struct revocations *revocations;
-    struct queue queues[QUEUES];
+    struct parking *parking[QUEUES];
     uint8_t admin_hash[TENANT_HASH_LEN];
     char id[CC_UUID_LEN];
     _Atomic long account; /* number of the account's place in URIs, counted up by a move */
+    _Atomic enum tenant_revocation_filter revocation_filter;
 };
 
 /* Takes over the store in every case. */
@@ -82,7 +82,7 @@ void tenant_handle(void *arg, struct http_exchange *exchange);
 
 /* ---- a call (call.c) ---- */
 
-#define CALL_CAPTURES 2
+#define CALL_CAPTURES 3
 #define CALL_CAPTURE_MAX 256
 
 enum fault_drop { FAULT_NO_DROP, FAULT_DROP_BEFORE, FAULT_DROP_AFTER };
@@ -99,7 +99,6 @@ struct fault {
 struct call {
     struct tenant *tenant;
     struct http_exchange *exchange;
-    struct queue *queue; /* whose call it is, NULL: none's */
     struct fault fault;
     char request_id[CC_UUID_LEN];
     char capture[CALL_CAPTURES][CALL_CAPTURE_MAX]; /* what "*" stands for in the route */
@@ -122,6 +121,8 @@ void call_reply_failed(struct call *call, const struct cc_err *err);
 
 /* The body as JSON of this type, yours to put; NULL: the call was ended with the reason. */
 json_object *call_json(struct call *call, json_type type);
+/* The same; what is no UTF-8 is taken for ISO 8859-1, which Microsoft's Java library sends without saying so. */
+json_object *call_json_latin1(struct call *call, json_type type);
 
 /* "https://host:port" as the client sees us; -1: the call was ended. */
 CC_MUST int call_base_url(struct call *call, struct cc_buf *ret);
@@ -157,27 +158,33 @@ void graph_pfx_create(struct call *call);
 void graph_pfx_get(struct call *call);
 void graph_pfx_patch(struct call *call);
 void graph_pfx_delete(struct call *call);
-void queue_pfx_call(struct call *call);
-void queue_pkcs_call(struct call *call);
-void revocations_call(struct call *call);
+void queue_call(struct call *call);
+void revocation_call(struct call *call);
 void connectors_call(struct call *call);
 void admin_add_user(struct call *call);
 void admin_add_pfx_requests(struct call *call);
 void admin_add_pkcs_requests(struct call *call);
-void admin_add_revocations(struct call *call);
-void admin_list_revocations(struct call *call);
-void admin_get_revocation(struct call *call);
-void admin_set_revocations(struct call *call);
 void admin_list_requests(struct call *call);
 void admin_get_request(struct call *call);
 void admin_cancel_request(struct call *call);
 void admin_list_connectors(struct call *call);
 void admin_counts(struct call *call);
+void admin_add_revocations(struct call *call);
+void admin_list_revocations(struct call *call);
+void admin_get_revocation(struct call *call);
+void admin_unknown_revocations(struct call *call);
+void admin_get_revocation_clock(struct call *call);
+void admin_set_revocation_clock(struct call *call);
+void admin_put_revocation_filter(struct call *call);
 void admin_put_faults(struct call *call);
 void admin_get_faults(struct call *call);
 void admin_delete_faults(struct call *call);
 void admin_move_account(struct call *call);
 void admin_expire_tokens(struct call *call);
+
+/* ---- what a filter of certificates to be revoked is held against (revocation.c) ---- */
+
+CC_MUST bool revocation_filter_parse(const char *name, enum tenant_revocation_filter *ret);
 
 /* ---- names (graph_enum.c): as Graph spells them, NULL for what is none ---- */
 
@@ -186,7 +193,7 @@ const char *graph_padding(const char *text);
 
 /* ---- the account's place (discovery.c) ---- */
 
-/* false: the call was ended, as its path (capture 0) is not where the account is, or its api-version is another. */
+/* false: the call was ended, as its path (capture 0) is not where the account is, or it asks for another api-version. */
 CC_MUST bool discovery_check_account(struct call *call, const char *api_version);
 
 /* ---- connectors (connectors.c) ---- */
@@ -195,39 +202,15 @@ CC_MUST int connectors_open(struct tenant_store *store, struct connectors **ret_
         struct cc_err *err);
 void connectors_close(struct connectors *connectors);
 
-/* An instance says its name: false: it may not do this, and the call was ended. */
+/* An instance says its name, and what it is about to do: false: it may not do this, and the call was ended. */
 CC_MUST bool connectors_admit(struct call *call, const char *id, const char *feature);
 int64_t connectors_last_contact(struct connectors *connectors, const char *id);
 CC_MUST int connectors_id(json_object *obj, const char **ret, struct cc_err *err);
 
-/* ---- what of requests is shared (admin.c, admin_enqueue.c, queue.c) ---- */
-
-#define QUEUE_ADD_MAX 20000 /* requests in one administrator's call */
-
-/* Adds the requests to a queue and ends the call with their ids; one: with the one's. */
-void admin_enqueue(struct call *call, struct queue *queue,
-        const struct tenant_new_request *requests, size_t count, bool one);
-
-/* A time as text; the accepted result of a completed request, yours, or NULL with CC_DOM_INPUT. */
-CC_MUST int tenant_add_time(json_object *obj, const char *name, int64_t time_ms,
-        struct cc_err *err);
-CC_MUST json_object *admin_result_of(struct call *call, const char *request_id, struct cc_err *err);
-
-/* Ends the call with {"value":[...]}. */
-void call_reply_value(struct call *call, json_object *take_value);
-
-/* Members that a test wants otherwise than they would be: null leaves one out. */
-CC_MUST int queue_apply_overrides(json_object *obj, json_object *overrides, struct cc_err *err);
-
-/* ---- certificates to be revoked (revocation.c) ---- */
-
-CC_MUST int revocations_open(const struct tenant_settings *settings,
-        struct revocations **ret_revocations, struct cc_err *err);
-void revocations_close(struct revocations *revocations);
-
 /* ---- calls that wait for work (parking.c) ---- */
 
 struct parked_ask {
+    enum queue queue;
     char connector_id[TENANT_ID_MAX + 1];
     unsigned max_requests;
     int64_t deadline; /* cc_clock_mono_ms */

@@ -22,6 +22,7 @@ BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector-tenant"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 API_VERSION = "2026-11-01"
+REVOCATION_API_VERSION = "5019-05-05"
 APP_ID = "0000000a-0000-0000-c000-000000000000"
 GRAPH_SCOPE = "https://graph.microsoft.com/.default"
 RESOURCE_SCOPE = "https://api.manage.microsoft.com//.default"
@@ -160,6 +161,23 @@ class Tenant:
         assert answer.status_code in (200, 201, 204), f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
+    def enqueue_pkcs(self, *bodies, count=None, **members):
+        """Requests of certificates: the id, or the list of ids."""
+        if bodies:
+            return self.admin("POST", "pkcsRequests", list(bodies))["requestIds"]
+        if count is not None:
+            return self.admin("POST", "pkcsRequests", {**members, "count": count})["requestIds"]
+        return self.admin("POST", "pkcsRequests", members)["requestId"]
+
+    def revoke(self, *bodies, **members):
+        """Certificates to be revoked: the id, or the list of ids."""
+        if bodies:
+            return self.admin("POST", "revocationRequests", list(bodies))["requestIds"]
+        return self.admin("POST", "revocationRequests", members)["requestId"]
+
+    def revocation(self, request_id):
+        return self.admin("GET", f"revocationRequests/{request_id}")
+
     def enqueue(self, pfx, count=None, **members):
         """A device's request, or count of them: the id, or the list of ids."""
         body = {"userPrincipalName": pfx["userPrincipalName"], "thumbprint": pfx["thumbprint"],
@@ -190,17 +208,33 @@ class Tenant:
         session = options.pop("session", self.http)
         return session.post(f"{uri or self.discover()}/{action}", json=body, headers=all_headers, **options)
 
-    def download(self, connector="connector-1", most=100, wait=0, **options):
-        answer = self.service("PfxImportRequests/download", {"downloadParameters": {
+    def download(self, connector="connector-1", most=100, wait=0, queue="PfxImportRequests", **options):
+        answer = self.service(f"{queue}/download", {"downloadParameters": {
             "connectorId": connector, "maxRequests": most, "waitSeconds": wait}}, **options)
         assert answer.status_code == 200, answer.text
         return answer.json()["value"]
 
-    def upload(self, results, connector="connector-1", **options):
+    def upload(self, results, connector="connector-1", queue="PfxImportRequests", **options):
         """Statuses in the order of the results."""
-        answer = self.service("PfxImportRequests/upload", {"connectorId": connector, "results": results}, **options)
+        answer = self.service(f"{queue}/upload", {"connectorId": connector, "results": results}, **options)
         assert answer.status_code == 200, answer.text
         return [item["status"] for item in answer.json()["value"]]
+
+    def authority_requests(self, action, body, headers=None, **options):
+        """One call of the API of certificates to be revoked; the answer."""
+        return self.service(f"CertificateAuthorityRequests/{action}", body,
+                            headers={"api-version": REVOCATION_API_VERSION, **(headers or {})}, **options)
+
+    def download_revocations(self, most=500, issuer=None, **options):
+        answer = self.authority_requests("downloadRevocationRequests", {
+            "downloadParameters": {"maxRequests": most, "issuerName": issuer}}, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["value"]
+
+    def upload_revocations(self, *results, **options):
+        answer = self.authority_requests("uploadRevocationResults", {"results": list(results)}, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["value"]
 
     def heartbeat(self, connector="connector-1", features=("pfx-import",), **members):
         return self.service("Connectors/heartbeat", {"heartbeat": {

@@ -177,7 +177,7 @@ def test_subjects_come_out_exactly(world, what):
 REFUSED = {
     "subject has an empty value": (dict(subjectName="CN=,O=Contoso"), "ParameterDataInvalidError", "subject"),
     "subject has a NUL": (dict(subjectName=r"CN=a\00b"), "ParameterDataInvalidError", "subject"),
-    "subject has a NUL in JSON": (dict(subjectName="CN=a\u0000b"), None, "subjectName"),
+    "subject has a NUL in JSON": (dict(overrides={"subjectName": "CN=a\u0000b"}), None, "subjectName"),
     "subject ends in an escape": (dict(subjectName="CN=a\\"), "ParameterDataInvalidError", "subject"),
     "subject has an unknown attribute": (dict(subjectName="XX=a"), "ParameterDataInvalidError", "subject"),
     "subject is no UTF-8 behind escapes": (dict(subjectName=r"CN=\C3\28"), "ParameterDataInvalidError", "subject"),
@@ -201,7 +201,7 @@ REFUSED = {
     "kind is unknown": (dict(kind="renew"), "NotSupportedError", "kind"),
     "recipient has a short key": (dict(recipientCertificate=base64.b64encode(Recipient(1024).der).decode()), "RecipientNotAccepted", "recipient"),
     "recipient is missing": (dict(recipientCertificate=None), None, "recipientCertificate"),
-    "usages are a text": (dict(keyUsages="digitalSignature"), "DataSerializationError", "keyUsages"),
+    "usages are a text": (dict(overrides={"keyUsages": "digitalSignature"}), "DataSerializationError", "keyUsages"),
 }
 
 

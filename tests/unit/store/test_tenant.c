@@ -274,6 +274,7 @@ connectors(void **state)
 /* ---- the queue ---- */
 
 #define FEATURE "pfx-import"
+#define PKCS "pkcs"
 #define LEASE 1000
 
 struct leased {
@@ -282,6 +283,7 @@ struct leased {
     char ids[16][TENANT_UUID_LEN];
     int attempts[16];
     char blob[16];
+    char document[64]; /* of the last one, and its overrides */
 };
 
 static int
@@ -295,14 +297,17 @@ take_work(void *arg, const struct tenant_work *w)
     l->attempts[l->count] = w->attempt;
     (void)snprintf(l->blob, sizeof(l->blob), "%.*s/%.*s", (int)w->pfx.blob.len,
             (const char *)w->pfx.blob.data, (int)w->recipient.len, (const char *)w->recipient.data);
+    (void)snprintf(l->document, sizeof(l->document), "%s/%s",
+            w->document != NULL ? w->document : "-", w->overrides != NULL ? w->overrides : "-");
     l->count++;
     return 0;
 }
 
 static struct leased
-lease(struct tenant_store *store, const char *connector, unsigned most, int64_t now_ms)
+lease_of(struct tenant_store *store, const char *feature, const char *connector, unsigned most,
+        int64_t now_ms)
 {
-    struct tenant_lease_ask ask = { .feature = FEATURE,
+    struct tenant_lease_ask ask = { .feature = feature,
         .connector_id = connector,
         .max_requests = most,
         .max_bytes = 1 << 20,
@@ -314,6 +319,29 @@ lease(struct tenant_store *store, const char *connector, unsigned most, int64_t 
     OK(tenant_queue_lease(store, &ask, take_work, &l, &count, &err));
     assert_int_equal(count, l.count);
     return l;
+}
+
+static struct leased
+lease(struct tenant_store *store, const char *connector, unsigned most, int64_t now_ms)
+{
+    return lease_of(store, FEATURE, connector, most, now_ms);
+}
+
+/* Requests of the other queue, for user "user", of kind "issue", with overrides. */
+static void
+enqueue_documents(struct tenant_store *store, const char *document, unsigned count, int64_t now_ms)
+{
+    struct tenant_new_request requests[16] = { 0 };
+
+    for (unsigned i = 0; i < count; i++) {
+        requests[i].document = document;
+        requests[i].user = "user";
+        requests[i].kind = "issue";
+        requests[i].device_id = "device";
+        requests[i].overrides = "{\"o\":1}";
+        OK(cc_uuid(requests[i].request_id, &err));
+    }
+    OK(tenant_queue_add(store, PKCS, requests, count, now_ms, &err));
 }
 
 /* Requests "0", "1" … as they are counted. */
@@ -644,25 +672,416 @@ static void
 request_lists(void **state)
 {
     static const struct {
-        enum tenant_state state;
-        int64_t after;
-        unsigned limit, want;
-    } cases[] = { { 0, 0, 99, 5 }, { 0, 0, 3, 3 }, { 0, 3, 99, 2 }, { TENANT_LEASED, 0, 99, 2 },
-        { TENANT_QUEUED, 0, 99, 3 }, { TENANT_QUEUED, 4, 99, 1 }, { TENANT_FAILED, 0, 99, 0 } };
+        struct tenant_request_query query;
+        unsigned want;
+    } cases[] = {
+        { { .limit = 99 }, 7 },
+        { { .limit = 3 }, 3 },
+        { { .limit = 99, .after_seq = 3 }, 4 },
+        { { .limit = 99, .state = TENANT_LEASED }, 2 },
+        { { .limit = 99, .state = TENANT_QUEUED }, 5 },
+        { { .limit = 99, .state = TENANT_QUEUED, .after_seq = 4 }, 3 },
+        { { .limit = 99, .state = TENANT_FAILED }, 0 },
+        { { .limit = 99, .feature = FEATURE }, 5 },
+        { { .limit = 99, .feature = PKCS }, 2 },
+        { { .limit = 1, .feature = PKCS }, 1 },
+        { { .limit = 99, .feature = PKCS, .after_seq = 6 }, 1 },
+        { { .limit = 99, .feature = "other" }, 0 },
+        { { .limit = 99, .state = TENANT_QUEUED, .feature = FEATURE }, 3 },
+        { { .limit = 99, .state = TENANT_LEASED, .feature = PKCS }, 0 },
+        { { .limit = 99, .state = TENANT_QUEUED, .feature = PKCS }, 2 },
+    };
 
     add_pfx(*state, "1-a", "one@x", "a");
     enqueue(*state, 5, 100);
+    enqueue_documents(*state, "{}", 2, 100);
     (void)lease(*state, "a", 2, 100);
     for (size_t i = 0; i < CC_COUNT(cases); i++) {
         unsigned n = 0;
 
-        OK(tenant_request_list(*state, cases[i].state, cases[i].after, cases[i].limit,
-                count_request, &n, &err));
+        OK(tenant_request_list(*state, &cases[i].query, count_request, &n, &err));
         assert_int_equal(n, cases[i].want);
     }
     for (int s = TENANT_QUEUED; s < TENANT_STATES; s++)
         assert_int_equal(tenant_state_parse(tenant_state_name((enum tenant_state)s)), s);
     assert_int_equal(tenant_state_parse("other"), -1);
+}
+
+/* ---- requests that are a document ---- */
+
+static void
+documents(void **state)
+{
+    struct leased l;
+    bool hit;
+
+    enqueue_documents(*state, "{\"subjectName\":\"CN=x\"}", 2, 100);
+    assert_int_equal(lease(*state, "a", 9, 100).count, 0);
+    l = lease_of(*state, PKCS, "a", 9, 100);
+    assert_int_equal(l.count, 2);
+    assert_string_equal(l.document, "{\"subjectName\":\"CN=x\"}/{\"o\":1}");
+    assert_string_equal(l.blob, "/");
+    OK(tenant_queue_cancel(*state, l.ids[1], 150, &hit, &err));
+    assert_true(hit);
+    l = lease_of(*state, PKCS, "b", 9, 100 + LEASE);
+    assert_int_equal(l.count, 1);
+    assert_int_equal(l.attempts[0], 2);
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 1, 100);
+    l = lease(*state, "a", 9, 100);
+    assert_string_equal(l.document, "-/-");
+    assert_string_equal(l.blob, "pfx/to");
+}
+
+static void
+documents_bound_a_lease(void **state)
+{
+    struct tenant_lease_ask ask = { .feature = PKCS,
+        .connector_id = "a",
+        .max_requests = 9,
+        .max_bytes = 1500,
+        .now_ms = 100,
+        .lease_until_ms = 200 };
+    char document[901];
+    struct leased l = { .count = 0 };
+    size_t got;
+
+    memset(document, 'd', sizeof(document));
+    document[900] = '\0';
+    enqueue_documents(*state, document, 2, 100);
+    OK(tenant_queue_lease(*state, &ask, take_work, &l, &got, &err));
+    assert_int_equal(got, 1);
+}
+
+/* What one queue gave out means nothing in the other. */
+static void
+queues_are_apart(void **state)
+{
+    char kinds[2][TENANT_KIND_MAX + 1];
+    const char *contexts[2];
+    int64_t by_state[TENANT_STATES];
+    struct leased pkcs, pfx_import;
+    bool held[2];
+    size_t released;
+
+    add_pfx(*state, "1-a", "one@x", "a");
+    enqueue(*state, 1, 100);
+    enqueue_documents(*state, "{}", 1, 100);
+    pfx_import = lease(*state, "a", 9, 100);
+    pkcs = lease_of(*state, PKCS, "a", 9, 100);
+    contexts[0] = pkcs.contexts[0];
+    contexts[1] = pfx_import.contexts[0];
+
+    OK(tenant_queue_renew(*state, PKCS, "a", contexts, 2, 150, 1150, held, &err));
+    assert_true(held[0] && !held[1]);
+    OK(tenant_queue_kinds(*state, PKCS, contexts, 2, kinds, &err));
+    assert_string_equal(kinds[0], "issue");
+    assert_string_equal(kinds[1], "");
+    OK(tenant_queue_kinds(*state, FEATURE, contexts, 2, kinds, &err));
+    assert_string_equal(kinds[0], "");
+    assert_string_equal(kinds[1], "");
+    assert_int_equal(upload(*state, "a", contexts[0], true, false, "{}", 160), TENANT_UNKNOWN);
+    OK(tenant_queue_release(*state, PKCS, "a", contexts, 2, 170, &released, &err));
+    assert_int_equal(released, 1);
+
+    OK(tenant_count_feature(*state, PKCS, by_state, &err));
+    assert_int_equal(by_state[TENANT_QUEUED], 1);
+    assert_int_equal(by_state[TENANT_LEASED], 0);
+    OK(tenant_count_feature(*state, FEATURE, by_state, &err));
+    assert_int_equal(by_state[TENANT_QUEUED], 0);
+    assert_int_equal(by_state[TENANT_LEASED], 1);
+    assert_int_equal(count(*state).by_state[TENANT_QUEUED], 1);
+    assert_int_equal(count(*state).by_state[TENANT_LEASED], 1);
+}
+
+/* ---- certificates to be revoked ---- */
+
+#define COOL 1000
+
+/* Serial numbers that were handed out, "1 2 3"; and the last one's context and id. */
+struct handed {
+    char serials[128];
+    char contexts[8][TENANT_UUID_LEN];
+    char id[TENANT_UUID_LEN];
+    int deliveries;
+    int64_t seq;
+    enum tenant_revocation_state state;
+    unsigned count;
+};
+
+static int
+take_revocation(void *arg, const struct tenant_revocation *r)
+{
+    struct handed *h = arg;
+    size_t len = strlen(h->serials);
+
+    assert_true(h->count < 8);
+    (void)snprintf(h->serials + len, sizeof(h->serials) - len, "%s%s", len > 0 ? " " : "",
+            r->serial_number);
+    (void)cc_strcpy(h->contexts[h->count++], TENANT_UUID_LEN, r->context);
+    (void)cc_strcpy(h->id, sizeof(h->id), r->request_id);
+    h->deliveries = r->deliveries;
+    h->seq = r->seq;
+    h->state = r->state;
+    return 0;
+}
+
+/* Serials "1", "2" … of the issuer, and of the configuration "conf " and the issuer. */
+static void
+add_revocations(struct tenant_store *store, const char *issuer, int first, int count)
+{
+    struct tenant_new_revocation r[8] = { 0 };
+    char serials[8][8], configuration[32];
+
+    (void)snprintf(configuration, sizeof(configuration), "conf %s", issuer);
+    for (int i = 0; i < count; i++) {
+        (void)snprintf(serials[i], sizeof(serials[i]), "%d", first + i);
+        r[i].serial_number = serials[i];
+        r[i].issuer_name = issuer;
+        r[i].ca_configuration = configuration;
+        OK(cc_uuid(r[i].request_id, &err));
+    }
+    OK(tenant_revocation_add(store, r, (size_t)count, 1, &err));
+}
+
+static struct handed
+deliver_of(struct tenant_store *store, const char *issuer, enum tenant_revocation_filter filter,
+        unsigned most, int64_t now_ms)
+{
+    struct tenant_revocation_ask ask = { .issuer_name = issuer,
+        .filter = filter,
+        .max_requests = most,
+        .now_ms = now_ms,
+        .cool_down_ms = COOL };
+    struct handed h = { .count = 0 };
+
+    OK(tenant_revocation_deliver(store, &ask, take_revocation, &h, &err));
+    return h;
+}
+
+static struct handed
+deliver(struct tenant_store *store, unsigned most, int64_t now_ms)
+{
+    return deliver_of(store, NULL, TENANT_FILTER_DOCUMENTED, most, now_ms);
+}
+
+static void
+revoked(struct tenant_store *store, const char *context, bool succeeded, bool retryable,
+        const char *text)
+{
+    struct tenant_revocation_result result = { .context = context,
+        .succeeded = succeeded,
+        .retryable = retryable,
+        .text = text };
+
+    OK(tenant_revocation_upload(store, &result, 1, 5, &err));
+}
+
+static struct tenant_revocation_counts
+count_revocations(struct tenant_store *store)
+{
+    struct tenant_revocation_counts counts;
+
+    OK(tenant_revocation_count(store, &counts, &err));
+    return counts;
+}
+
+static void
+cool_down(void **state)
+{
+    int64_t began;
+
+    OK(tenant_revocation_clock(*state, &began, &err));
+    assert_int_equal(began, 0);
+    /* An empty answer begins it too. */
+    assert_string_equal(deliver(*state, 9, 5000).serials, "");
+    OK(tenant_revocation_clock(*state, &began, &err));
+    assert_int_equal(began, 5000);
+    add_revocations(*state, "A", 1, 3);
+    assert_string_equal(deliver(*state, 9, 5000 + COOL - 1).serials, "");
+    assert_string_equal(deliver(*state, 2, 5000 + COOL).serials, "1 2");
+
+    OK(tenant_revocation_clock_advance(*state, COOL - 1, &err));
+    assert_string_equal(deliver(*state, 9, 5000 + COOL).serials, "");
+    OK(tenant_revocation_clock_advance(*state, 1, &err));
+    /* Those that waited longest for a delivery come first. */
+    assert_string_equal(deliver(*state, 9, 5000 + COOL).serials, "3 1 2");
+    OK(tenant_revocation_clock_reset(*state, &err));
+    OK(tenant_revocation_clock_advance(*state, 1, &err));
+    OK(tenant_revocation_clock(*state, &began, &err));
+    assert_int_equal(began, 0);
+    assert_int_equal(deliver(*state, 9, 5000 + COOL).count, 3);
+    assert_int_equal(count_revocations(*state).deliveries, 2 + 3 + 3);
+}
+
+static void
+revocation_filters(void **state)
+{
+    static const struct {
+        const char *issuer;
+        enum tenant_revocation_filter filter;
+        unsigned most;
+        const char *want;
+    } cases[] = {
+        { NULL, TENANT_FILTER_DOCUMENTED, 8, "1 2 3 4" },
+        { NULL, TENANT_FILTER_REAL, 3, "1 2 3" },
+        { "B", TENANT_FILTER_DOCUMENTED, 8, "3 4" },
+        { "B", TENANT_FILTER_DOCUMENTED, 1, "3" },
+        { "conf B", TENANT_FILTER_DOCUMENTED, 8, "" },
+        { "b", TENANT_FILTER_DOCUMENTED, 8, "" },
+        { "conf B", TENANT_FILTER_REAL, 8, "3 4" },
+        { "conf B", TENANT_FILTER_REAL, 3, "3" },
+        { "conf B", TENANT_FILTER_REAL, 2, "" },
+        { "B", TENANT_FILTER_REAL, 8, "" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        void *store = NULL;
+
+        (void)setup(&store);
+        add_revocations(store, "A", 1, 2);
+        add_revocations(store, "B", 3, 2);
+        assert_string_equal(
+                deliver_of(store, cases[i].issuer, cases[i].filter, cases[i].most, 1).serials,
+                cases[i].want);
+        (void)teardown(&store);
+    }
+}
+
+static int
+take_revocation_event(void *arg, const struct tenant_revocation_event *e)
+{
+    struct story *s = arg;
+    size_t len = strlen(s->text);
+
+    (void)snprintf(s->text + len, sizeof(s->text) - len, "%s,%d,%d,%s;", e->what, (int)e->verdict,
+            e->requeued, e->result != NULL ? e->result : "-");
+    return 0;
+}
+
+static void
+assert_revocation_history(struct tenant_store *store, int64_t seq, const char *want)
+{
+    struct story s = { .text = "" };
+
+    OK(tenant_revocation_history(store, seq, take_revocation_event, &s, &err));
+    assert_string_equal(s.text, want);
+}
+
+static void
+revocation_results(void **state)
+{
+    static const struct {
+        bool succeeded, retryable;
+        enum tenant_revocation_state want;
+        enum tenant_revocation_verdict want_of_failure, want_of_success;
+    } cases[] = {
+        { true, false, TENANT_REVOCATION_COMPLETED, TENANT_REVOCATION_REPEATED,
+                TENANT_REVOCATION_REPEATED },
+        { false, false, TENANT_REVOCATION_FAILED, TENANT_REVOCATION_REPEATED,
+                TENANT_REVOCATION_REPEATED },
+        { false, true, TENANT_REVOCATION_QUEUED, TENANT_REVOCATION_REPEATED,
+                TENANT_REVOCATION_ACCEPTED },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        void *store = NULL;
+        struct handed h;
+        char want[128];
+
+        (void)setup(&store);
+        add_revocations(store, "A", 1, 1);
+        h = deliver(store, 9, 1);
+        assert_int_equal(h.state, TENANT_REVOCATION_DELIVERED);
+        revoked(store, h.contexts[0], cases[i].succeeded, cases[i].retryable, "1");
+        assert_int_equal(count_revocations(store).by_state[cases[i].want], 1);
+        revoked(store, h.contexts[0], false, false, "2");
+        assert_int_equal(count_revocations(store).by_state[cases[i].want], 1);
+        revoked(store, h.contexts[0], true, false, "3");
+        (void)snprintf(want, sizeof(want),
+                "queued,0,0,-;delivered,0,0,-;uploaded,1,%d,1;uploaded,%d,0,2;uploaded,%d,0,3;",
+                cases[i].retryable, (int)cases[i].want_of_failure, (int)cases[i].want_of_success);
+        assert_revocation_history(store, h.seq, want);
+        assert_int_equal(count_revocations(store).requeued, cases[i].retryable);
+        (void)teardown(&store);
+    }
+}
+
+static void
+revocations_come_again(void **state)
+{
+    struct handed first, second;
+
+    add_revocations(*state, "A", 1, 4);
+    first = deliver(*state, 9, 1);
+    revoked(*state, first.contexts[0], true, false, "{}");
+    revoked(*state, first.contexts[1], false, false, "{}");
+    revoked(*state, first.contexts[2], false, true, "{}");
+    second = deliver(*state, 9, 1 + COOL);
+    assert_string_equal(second.serials, "3 4");
+    assert_int_equal(second.deliveries, 2);
+    assert_string_equal(second.contexts[0], first.contexts[2]);
+    assert_string_equal(second.contexts[1], first.contexts[3]);
+}
+
+static void
+unknown_revocations(void **state)
+{
+    struct story s = { .text = "" };
+    struct tenant_revocation_result *results;
+    size_t count = TENANT_REVOCATION_UNKNOWN_MAX + 1;
+
+    revoked(*state, "x", true, false, "first");
+    assert_revocation_history(*state, 0, "uploaded,3,0,first;");
+    assert_non_null(results = calloc(count, sizeof(*results)));
+    for (size_t i = 0; i < count; i++)
+        results[i] = (struct tenant_revocation_result){ .context = "x", .text = i < 2 ? "2" : "" };
+    OK(tenant_revocation_upload(*state, results, count, 5, &err));
+    free(results);
+    assert_int_equal(count_revocations(*state).by_verdict[TENANT_REVOCATION_UNKNOWN], count + 1);
+    OK(tenant_revocation_history(*state, 0, take_revocation_event, &s, &err));
+    assert_true(cc_starts_with(s.text, "uploaded,3,0,2;uploaded,3,0,;"));
+}
+
+static void
+revocation_lists(void **state)
+{
+    static const struct {
+        struct tenant_revocation_query query;
+        const char *want;
+    } cases[] = {
+        { { .limit = 9 }, "1 2 3 4" },
+        { { .limit = 2 }, "1 2" },
+        { { .limit = 2, .after_seq = 3 }, "4" },
+        { { .limit = 9, .state = TENANT_REVOCATION_QUEUED }, "4" },
+        { { .limit = 9, .state = TENANT_REVOCATION_DELIVERED }, "2 3" },
+        { { .limit = 9, .state = TENANT_REVOCATION_DELIVERED, .after_seq = 2 }, "3" },
+        { { .limit = 9, .state = TENANT_REVOCATION_COMPLETED }, "1" },
+        { { .limit = 9, .state = TENANT_REVOCATION_FAILED }, "" },
+    };
+    struct handed h, found = { .count = 0 };
+
+    add_revocations(*state, "A", 1, 4);
+    h = deliver(*state, 3, 1);
+    revoked(*state, h.contexts[0], true, false, "{}");
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct handed listed = { .count = 0 };
+
+        OK(tenant_revocation_list(*state, &cases[i].query, take_revocation, &listed, &err));
+        assert_string_equal(listed.serials, cases[i].want);
+    }
+    OK(tenant_revocation_find(*state, h.id, take_revocation, &found, &err));
+    assert_string_equal(found.serials, "3");
+    OK(tenant_revocation_find(*state, "none", take_revocation, &found, &err));
+    assert_int_equal(found.count, 1);
+    for (int s = TENANT_REVOCATION_QUEUED; s < TENANT_REVOCATION_STATES; s++)
+        assert_int_equal(tenant_revocation_state_parse(
+                                 tenant_revocation_state_name((enum tenant_revocation_state)s)),
+                s);
+    assert_int_equal(tenant_revocation_state_parse("leased"), -1);
 }
 
 static void
@@ -680,10 +1099,16 @@ lasts_on_disk(void **state)
     add_pfx(store, "1-a", "one@x", "a");
     enqueue(store, 4, 100);
     (void)lease(store, "a", 1, 100);
+    enqueue_documents(store, "{}", 1, 100);
+    add_revocations(store, "A", 1, 2);
+    (void)deliver(store, 1, 100);
     tenant_store_close(store);
     OK(tenant_store_open(uri, &store, &err));
-    assert_int_equal(count(store).by_state[TENANT_QUEUED], 3);
+    assert_int_equal(count(store).by_state[TENANT_QUEUED], 4);
     assert_int_equal(lease(store, "a", 9, 100).count, 3);
+    assert_string_equal(lease_of(store, PKCS, "a", 9, 100).document, "{}/{\"o\":1}");
+    assert_int_equal(deliver(store, 9, 100 + COOL - 1).count, 0);
+    assert_string_equal(deliver(store, 9, 100 + COOL).serials, "2 1");
     tenant_store_close(store);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(folder), 0);
@@ -711,6 +1136,15 @@ main(void)
         TEST(nothing_for_an_unknown_pfx),
         TEST(history),
         TEST(request_lists),
+        TEST(documents),
+        TEST(documents_bound_a_lease),
+        TEST(queues_are_apart),
+        TEST(cool_down),
+        cmocka_unit_test(revocation_filters),
+        cmocka_unit_test(revocation_results),
+        TEST(revocations_come_again),
+        TEST(unknown_revocations),
+        TEST(revocation_lists),
         cmocka_unit_test(lasts_on_disk),
     };
 
