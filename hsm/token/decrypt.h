@@ -28,14 +28,22 @@ CC_MUST int token_check_ciphertext(const struct token_key_facts *facts, struct c
         struct cc_err *err);
 
 /*
- * Sealed form, version 1: 0x01, length of CKA_ID, CKA_ID, 96-bit IV, ciphertext and 128-bit tag.  Authenticated with it:
- * what stands before the IV, and the context.  With the tag it must fit into a secret, as some tokens want room for it
- * when they decrypt.
+ * What is sealed, and the first byte of its form.  Each opens only as what it is: bytes go back to the daemon, which must
+ * not get a device's key by handing in one as the other.
+ */
+enum token_sealed { TOKEN_SEALED_BYTES = 1, TOKEN_SEALED_DEVICE_KEY = 2 };
+
+/*
+ * Sealed form: enum token_sealed, length of CKA_ID, CKA_ID, 96-bit IV, ciphertext and 128-bit tag.  Authenticated with
+ * it: what stands before the IV, and the context.  With the tag it must fit into a secret, as some tokens want room for
+ * it when they decrypt.
  */
 #define TOKEN_SEAL_MAX (CC_SECRET_MAX - 16)
-CC_MUST int token_seal(struct p11_worker *worker, struct token_key *key, struct cc_bytes context,
-        struct cc_bytes plain, struct cc_buf *ret_sealed, struct cc_err *err);
-CC_MUST int token_unseal(struct p11_worker *worker, struct token_key *key, struct cc_bytes context,
-        struct cc_bytes sealed, struct cc_secret **ret_plain, struct cc_err *err);
+CC_MUST int token_seal(struct p11_worker *worker, struct token_key *key, enum token_sealed what,
+        struct cc_bytes context, struct cc_bytes plain, struct cc_buf *ret_sealed,
+        struct cc_err *err);
+CC_MUST int token_unseal(struct p11_worker *worker, struct token_key *key, enum token_sealed what,
+        struct cc_bytes context, struct cc_bytes sealed, struct cc_secret **ret_plain,
+        struct cc_err *err);
 
 #endif

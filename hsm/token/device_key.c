@@ -64,7 +64,7 @@ unseal(struct p11_worker *worker, struct token_key *seal, struct cc_bytes contex
     struct cc_secret *secret = NULL;
     int rc = -1;
 
-    if (token_unseal(worker, seal, context, sealed, &secret, err) == 0)
+    if (token_unseal(worker, seal, TOKEN_SEALED_DEVICE_KEY, context, sealed, &secret, err) == 0)
         rc = read_private(secret, ret_key, err);
     cc_secret_free(secret);
     return rc;
@@ -89,7 +89,7 @@ token_device_key_new(struct p11_worker *worker, struct token_key *seal, enum pki
         return -1;
     rc = -1;
     if (write_private(key, &secret, err) == 0 && pki_pubkey_write_spki(key, ret_spki, err) == 0)
-        rc = token_seal(worker, seal, context,
+        rc = token_seal(worker, seal, TOKEN_SEALED_DEVICE_KEY, context,
                 (struct cc_bytes){ cc_secret_data(secret), cc_secret_len(secret) }, ret_sealed,
                 err);
     cc_secret_free(secret);

@@ -5,7 +5,6 @@
 
 #include "hsm/token/ckr.h"
 
-#define SEAL_VERSION 1
 #define SEAL_IV 12
 #define SEAL_TAG 16
 #define SEAL_HEADER_MAX (2 + P11_URI_ID_MAX)
@@ -24,22 +23,23 @@ struct seal_call {
 };
 
 static int
-seal_header(const struct token_key_facts *facts, struct cc_buf *ret, struct cc_err *err)
+seal_header(const struct token_key_facts *facts, enum token_sealed what, struct cc_buf *ret,
+        struct cc_err *err)
 {
-    if (cc_buf_add_u8(ret, SEAL_VERSION, err) != 0 ||
+    if (cc_buf_add_u8(ret, (uint8_t)what, err) != 0 ||
             cc_buf_add_u8(ret, (uint8_t)facts->id_len, err) != 0)
         return -1;
     return facts->id_len == 0 ? 0 : cc_buf_add(ret, facts->id, facts->id_len, err);
 }
 
 static int
-seal_aad(const struct token_key_facts *facts, struct cc_bytes context, struct cc_buf *ret,
-        struct cc_err *err)
+seal_aad(const struct token_key_facts *facts, enum token_sealed what, struct cc_bytes context,
+        struct cc_buf *ret, struct cc_err *err)
 {
     if (context.len > SEAL_CONTEXT_MAX)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a context of %zu bytes",
                 context.len);
-    if (seal_header(facts, ret, err) != 0)
+    if (seal_header(facts, what, ret, err) != 0)
         return -1;
     return context.len == 0 ? 0 : cc_buf_add(ret, context.data, context.len, err);
 }
@@ -97,8 +97,9 @@ seal_op(struct p11_call *call, void *arg)
 }
 
 int
-token_seal(struct p11_worker *worker, struct token_key *key, struct cc_bytes context,
-        struct cc_bytes plain, struct cc_buf *ret_sealed, struct cc_err *err)
+token_seal(struct p11_worker *worker, struct token_key *key, enum token_sealed what,
+        struct cc_bytes context, struct cc_bytes plain, struct cc_buf *ret_sealed,
+        struct cc_err *err)
 {
     struct seal_call seal = { .seals = true, .in = plain };
     struct token_key_facts facts;
@@ -109,8 +110,8 @@ token_seal(struct p11_worker *worker, struct token_key *key, struct cc_bytes con
     if (plain.len == 0 || plain.len > TOKEN_SEAL_MAX)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "%zu bytes to be sealed", plain.len);
     if (token_key_get_facts(worker, key, &facts, err) != 0 ||
-            seal_aad(&facts, context, &seal.aad, err) != 0 ||
-            seal_header(&facts, ret_sealed, err) != 0)
+            seal_aad(&facts, what, context, &seal.aad, err) != 0 ||
+            seal_header(&facts, what, ret_sealed, err) != 0)
         goto out;
     /* Room for both first, so that the place of the ciphertext does not move. */
     if (cc_buf_reserve(ret_sealed, SEAL_IV + len, err) == NULL)
@@ -140,12 +141,13 @@ unseal_refuse(struct cc_err *err, const char *why)
 
 /* Leaves IV, ciphertext and tag in rest. */
 static int
-unseal_header(const struct token_key_facts *facts, struct cc_bytes *rest, struct cc_err *err)
+unseal_header(const struct token_key_facts *facts, enum token_sealed what, struct cc_bytes *rest,
+        struct cc_err *err)
 {
     size_t header;
 
-    if (rest->len < 2 || rest->data[0] != SEAL_VERSION)
-        return unseal_refuse(err, "not of a version that is known");
+    if (rest->len < 2 || rest->data[0] != (uint8_t)what)
+        return unseal_refuse(err, "of another kind, or not of a version that is known");
     header = 2U + rest->data[1];
     if (rest->len < header + SEAL_IV + SEAL_TAG ||
             rest->len > header + SEAL_IV + TOKEN_SEAL_MAX + SEAL_TAG)
@@ -167,8 +169,9 @@ unseal_fault(const struct seal_call *seal, const struct cc_err *e, struct cc_err
 }
 
 int
-token_unseal(struct p11_worker *worker, struct token_key *key, struct cc_bytes context,
-        struct cc_bytes sealed, struct cc_secret **ret_plain, struct cc_err *err)
+token_unseal(struct p11_worker *worker, struct token_key *key, enum token_sealed what,
+        struct cc_bytes context, struct cc_bytes sealed, struct cc_secret **ret_plain,
+        struct cc_err *err)
 {
     struct seal_call seal = { .seals = false };
     struct token_key_facts facts;
@@ -178,8 +181,8 @@ token_unseal(struct p11_worker *worker, struct token_key *key, struct cc_bytes c
 
     cc_buf_init(&seal.aad, SEAL_HEADER_MAX + SEAL_CONTEXT_MAX);
     if (token_key_get_facts(worker, key, &facts, err) != 0 ||
-            seal_aad(&facts, context, &seal.aad, err) != 0 ||
-            unseal_header(&facts, &sealed, err) != 0)
+            seal_aad(&facts, what, context, &seal.aad, err) != 0 ||
+            unseal_header(&facts, what, &sealed, err) != 0)
         goto out;
     memcpy(seal.iv, sealed.data, SEAL_IV);
     seal.in = (struct cc_bytes){ sealed.data + SEAL_IV, sealed.len - SEAL_IV };

@@ -420,7 +420,8 @@ serve_seal(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
         return SERVE_MALFORMED;
     if ((key = find_key(channel, number, err)) != NULL &&
             token_key_check_use(key, HSM_USE_SEAL, err) == 0 &&
-            token_seal(&channel->worker, key, context, plain, &sealed, err) == 0)
+            token_seal(&channel->worker, key, TOKEN_SEALED_BYTES, context, plain, &sealed, err) ==
+                    0)
         rc = reply_bytes(reply, cc_buf_bytes(&sealed), err);
     cc_buf_free(&sealed);
     return serve_result(rc);
@@ -439,7 +440,8 @@ serve_unseal(struct channel *channel, struct cc_bytes *args, struct cc_buf *repl
         return SERVE_MALFORMED;
     if ((key = find_key(channel, number, err)) == NULL ||
             token_key_check_use(key, HSM_USE_SEAL, err) != 0 ||
-            token_unseal(&channel->worker, key, context, sealed, &plain, err) != 0)
+            token_unseal(&channel->worker, key, TOKEN_SEALED_BYTES, context, sealed, &plain, err) !=
+                    0)
         return SERVE_FAILED;
     return serve_result(reply_secret(reply, plain, err));
 }

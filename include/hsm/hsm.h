@@ -184,7 +184,8 @@ CC_MUST int hsm_key_reencrypt(struct hsm_key *key, const struct hsm_reencrypt *r
 /*
  * Small secrets sealed under a token-resident AES key (AES-256-GCM, 96-bit random IV; key of role HSM_ROLE_SEAL), to
  * be stored where others may read.  context (the request's id) is authenticated, not stored: unsealing needs the same
- * one.  The sealed form is versioned and self-contained.  At most 65,520 bytes.
+ * one.  The sealed form is versioned and self-contained.  At most 65,520 bytes.  A sealed key of a device, below, is
+ * another thing: HSM_FAULT_DECRYPT.
  */
 CC_MUST int hsm_seal(struct hsm_key *key, struct cc_bytes context, struct cc_bytes plain,
         struct cc_buf *ret_sealed, struct cc_err *err);
