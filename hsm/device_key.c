@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "hsm/hsm_int.h"
 
+#include <string.h>
+
 #include "hsm/role.h"
 
 /* Key pairs of devices: what goes over the wire is sealed, or public. */
@@ -87,6 +89,9 @@ hsm_device_key_csr(struct hsm_key *seal, struct cc_bytes context, struct cc_byte
 static int
 put_pfx(struct cc_buf *call, const struct hsm_device_pfx *parts, struct cc_err *err)
 {
+    if (parts->friendly_name != NULL && strlen(parts->friendly_name) >= WIRE_NAME_SIZE)
+        return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a friendly name of %zu bytes",
+                strlen(parts->friendly_name));
     if (hsm_key_begin(call, WIRE_DEVICE_KEY_PFX, err) != 0 ||
             put_bytes(call, parts->context, err) != 0 || put_bytes(call, parts->sealed, err) != 0 ||
             put_bytes(call, parts->certificate, err) != 0 ||
