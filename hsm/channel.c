@@ -230,17 +230,33 @@ hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline, h
 
 /* ---- calls ---- */
 
+/* How long primes are searched for is chance: what is merely unlucky must not pass for hung. */
+static bool
+call_is_long(const struct cc_buf *call)
+{
+    return call->data[0] == WIRE_DEVICE_KEY_NEW;
+}
+
+/* The least time that this operation is given. */
+static int64_t
+call_least_ms(const struct hsm *hsm, const struct cc_buf *call)
+{
+    return call_is_long(call) ? hsm->deadline_ms / 2 : hsm_patience_ms(hsm);
+}
+
 /*
  * Half the time that is left, so that a repeat has time too; but never so little that a token process which is merely
- * slow would be ended for an operation that stood in line too long.
+ * slow would be ended for an operation that stood in line too long.  All of it for a long one, whose repeat would begin
+ * anew.
  */
 static int64_t
-call_try_deadline(const struct hsm *hsm, int64_t deadline)
+call_try_deadline(const struct hsm *hsm, const struct cc_buf *call, int64_t deadline)
 {
-    const int64_t half = cc_deadline_left(deadline) / 2;
-    const int64_t least = hsm_patience_ms(hsm);
+    const int64_t left = cc_deadline_left(deadline);
+    const int64_t share = call_is_long(call) ? left : left / 2;
+    const int64_t least = call_least_ms(hsm, call);
 
-    return cc_deadline_in(half > least ? half : least);
+    return cc_deadline_in(share > least ? share : least);
 }
 
 static void
@@ -263,11 +279,12 @@ call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t dead
     struct hsm_channel *channel = NULL;
     enum hsm_outcome outcome;
 
-    if (channel_take(hsm, key, again, deadline - hsm_patience_ms(hsm), &channel, err) != 0)
+    if (channel_take(hsm, key, again, deadline - call_least_ms(hsm, call), &channel, err) != 0)
         return -1;
     if (key != NULL)
         call_put_number(hsm, key, call);
-    outcome = channel_exchange(channel->fd, call, call_try_deadline(hsm, deadline), read, arg, err);
+    outcome = channel_exchange(channel->fd, call, call_try_deadline(hsm, call, deadline), read, arg,
+            err);
     channel_give(hsm, channel, outcome, err);
     return outcome == HSM_ANSWERED ? 0 : 1;
 }
@@ -312,9 +329,9 @@ call_tell_key(struct hsm *hsm, struct hsm_key *key, const struct cc_err *err)
 }
 
 static bool
-call_has_time(const struct hsm *hsm, int64_t deadline)
+call_has_time(const struct hsm *hsm, const struct cc_buf *call, int64_t deadline)
 {
-    return cc_deadline_left(deadline) >= hsm_patience_ms(hsm);
+    return cc_deadline_left(deadline) >= call_least_ms(hsm, call);
 }
 
 /* Whatever the last try died of, to the caller it is one thing. */
@@ -335,7 +352,8 @@ hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn 
     struct cc_err local = { 0 };
     int rc = 1;
 
-    for (int tries = 0; rc > 0 && tries < CALL_TRIES && call_has_time(hsm, deadline); tries++) {
+    for (int tries = 0; rc > 0 && tries < CALL_TRIES && call_has_time(hsm, call, deadline);
+            tries++) {
         cc_err_clear(&local);
         rc = call_try(hsm, key, call, deadline, tries > 0, read, arg, &local);
     }

@@ -93,7 +93,7 @@ struct hsm_settings {
     const char *profile;   /* name of a token profile, or "auto" */
     unsigned sessions;     /* operations at once; 0: the number of processors, at least 4 */
     int64_t deadline_ms; /* of one operation, waiting and repeating included; 0: 10 s.  No process is ended for an
-                            operation that it had for less than 3/10 of it */
+                            operation that it had for less than 3/10 of it, hsm_device_key_new() half */
     bool allow_raw_rsa; /* OAEP decoded outside the token after raw RSA inside, where the token lacks the hash */
     const char *state_dir; /* where a refused PIN is remembered; NULL: it is not */
     OSSL_LIB_CTX *libctx;  /* where the keys' EVP_PKEY live; NULL: the default one */
@@ -201,7 +201,14 @@ CC_MUST int hsm_unseal(struct hsm_key *key, struct cc_bytes context, struct cc_b
  */
 enum hsm_generation { HSM_GENERATE_HOST, HSM_GENERATE_TOKEN };
 
-/* The sealed PKCS #8 and the SubjectPublicKeyInfo; appended. */
+/*
+ * The sealed PKCS #8 and the SubjectPublicKeyInfo; appended.
+ *
+ * Making an RSA key takes as long as chance wants: with 4096 bits a second on the average, and now and then several
+ * times that.  So this operation is never given less than half the deadline of the settings, has all that is left of it
+ * at once, and is repeated only where the process was lost within the first half; a process that has not made the key
+ * by the deadline counts as hung.  Where that is too short (a slow token, many pairs at once), raise deadline_ms.
+ */
 CC_MUST int hsm_device_key_new(struct hsm_key *seal, enum pki_keyspec spec,
         enum hsm_generation generation, struct cc_bytes context, struct cc_buf *ret_sealed,
         struct cc_buf *ret_spki, struct cc_err *err);

@@ -54,7 +54,10 @@ static const char *const operations[] = { [WIRE_SETUP] = "setup",
     [WIRE_REENCRYPT] = "reencrypt",
     [WIRE_SEAL] = "seal",
     [WIRE_UNSEAL] = "unseal",
-    [WIRE_RANDOM] = "random" };
+    [WIRE_RANDOM] = "random",
+    [WIRE_DEVICE_KEY_NEW] = "devicenew",
+    [WIRE_DEVICE_KEY_CSR] = "devicecsr",
+    [WIRE_DEVICE_KEY_PFX] = "devicepfx" };
 
 static void
 path_of(char *ret, size_t size, const char *name, const char *suffix)
@@ -368,6 +371,19 @@ do_reencrypt(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
     return 0;
 }
 
+/* The same, as one run of bytes; and a second behind it. */
+static int
+do_device(struct cc_bytes *rest, const char *second, struct cc_buf *out, struct cc_err *err)
+{
+    const struct cc_bytes all = *rest;
+
+    if (wire_put_bytes(out, all.data, all.len, err) != 0)
+        return -1;
+    rest->data += rest->len;
+    rest->len = 0;
+    return second == NULL ? 0 : wire_put_str(out, second, err);
+}
+
 static int
 run(uint8_t op, struct cc_bytes *rest, const char *action, struct cc_buf *out, struct cc_err *err)
 {
@@ -392,6 +408,12 @@ run(uint8_t op, struct cc_bytes *rest, const char *action, struct cc_buf *out, s
         return do_unseal(rest, out, err);
     case WIRE_RANDOM:
         return do_random(rest, out, err);
+    case WIRE_DEVICE_KEY_NEW:
+        return do_device(rest, "spki", out, err);
+    case WIRE_DEVICE_KEY_CSR:
+        return do_device(rest, NULL, out, err);
+    case WIRE_DEVICE_KEY_PFX:
+        return do_device(rest, "password", out, err);
     default:
         return fault(err, HSM_FAULT_INPUT, "unknown operation");
     }

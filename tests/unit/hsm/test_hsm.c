@@ -851,6 +851,124 @@ test_reencrypt(void **state)
     cc_buf_free(&out);
 }
 
+/* ---- keys of devices ---- */
+
+static int
+make_device_key(struct hsm_key *seal, struct cc_buf *first, struct cc_buf *second,
+        struct cc_err *err)
+{
+    cc_buf_reset(first);
+    cc_buf_reset(second);
+    return hsm_device_key_new(seal, PKI_EC_P384, HSM_GENERATE_TOKEN, cc_bytes_of_str("AB"), first,
+            second, err);
+}
+
+static void
+assert_is(const struct cc_buf *buf, const char *want, size_t len)
+{
+    assert_int_equal(buf->len, len);
+    assert_memory_equal(buf->data, want, len);
+}
+
+/* Nothing is mixed up on the way: the fake gives back what it was given. */
+static void
+test_device_key(void **state)
+{
+    static const char want_new[] = "\0\0" /* number */ "\4\1\0\0\0\2AB";
+    static const char want_csr[] = "\0\0\0\0\0\2AB\0\0\0\3CDE\0\0\0\1F\0\0\0\0";
+    static const char want_pfx[] = "\0\0\0\0\0\2AB\0\0\0\3CDE\0\0\0\1G\0\0\0\2HI\0\0\0\1n"
+                                   "\1\0\0\0\1R\3\1";
+    const struct hsm_device_pfx parts = { .context = cc_bytes_of_str("AB"),
+        .sealed = cc_bytes_of_str("CDE"),
+        .certificate = cc_bytes_of_str("G"),
+        .chain = cc_bytes_of_str("HI"),
+        .friendly_name = "n",
+        .encryption = PKI_PFX_COMPAT,
+        .recipient = cc_bytes_of_str("R"),
+        .form = PKI_PASSWORD_PKCS1,
+        .cipher = PKI_CIPHER_DES_EDE3 };
+    struct cc_buf first = CC_BUF_INIT(1024), second = CC_BUF_INIT(1024);
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    struct hsm_key *seal;
+
+    rig_open(rig);
+    seal = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
+    assert_int_equal(make_device_key(seal, &first, &second, &err), 0);
+    assert_is(&first, want_new, sizeof(want_new) - 1);
+    assert_is(&second, "spki", 4);
+    /* appended */
+    assert_int_equal(hsm_device_key_csr(seal, parts.context, parts.sealed, cc_bytes_of_str("F"),
+                             (struct cc_bytes){ NULL, 0 }, &second, &err),
+            0);
+    assert_int_equal(second.len, 4 + sizeof(want_csr) - 1);
+    assert_memory_equal(second.data + 4, want_csr, sizeof(want_csr) - 1);
+    cc_buf_reset(&first);
+    cc_buf_reset(&second);
+    assert_int_equal(hsm_device_key_pfx(seal, &parts, &first, &second, &err), 0);
+    assert_is(&first, want_pfx, sizeof(want_pfx) - 1);
+    assert_is(&second, "password", 8);
+
+    rig_script(rig, "devicepfx refuse");
+    assert_int_equal(hsm_device_key_pfx(seal, &parts, &first, &second, &err), -1);
+    assert_fault(&err, HSM_FAULT_INPUT);
+    assert_is(&second, "password", 8);
+    cc_buf_free(&first);
+    cc_buf_free(&second);
+}
+
+/* A pair that a process died over is made by the next one. */
+static void
+test_device_key_lost_once(void **state)
+{
+    static const char *const actions[] = { "die", "empty", "nofields", "field", "trailing" };
+    struct cc_buf first = CC_BUF_INIT(1024), second = CC_BUF_INIT(1024);
+    struct rig *rig = *state;
+    struct hsm_key *seal;
+
+    rig_open(rig);
+    seal = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
+    for (size_t i = 0; i < CC_COUNT(actions); i++) {
+        struct cc_err err = { 0 };
+        char script[64];
+
+        (void)snprintf(script, sizeof(script), "once devicenew %s", actions[i]);
+        rig_script(rig, script);
+        if (make_device_key(seal, &first, &second, &err) != 0)
+            fail_msg("%s: %s", actions[i], err.text);
+        assert_is(&second, "spki", 4);
+        assert_int_equal(rig_starts(rig), i + 2);
+    }
+    cc_buf_free(&first);
+    cc_buf_free(&second);
+}
+
+/* The search for primes has the whole deadline, and one process at the most is ended for it. */
+static void
+test_device_key_takes_long(void **state)
+{
+    struct cc_buf first = CC_BUF_INIT(1024), second = CC_BUF_INIT(1024);
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    struct hsm_key *seal;
+    int64_t begun;
+
+    rig_open(rig);
+    seal = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
+    assert_int_equal(make_device_key(seal, &first, &second, &err), 0);
+    rig_script(rig, "devicenew hang");
+    begun = cc_clock_mono_ms();
+    assert_int_equal(make_device_key(seal, &first, &second, &err), -1);
+    assert_fault(&err, HSM_FAULT_UNAVAILABLE);
+    /* the clock of the deadline may be a tick behind */
+    assert_in_range(cc_clock_mono_ms() - begun, DEADLINE_MS - 10, DEADLINE_MS + SLACK_MS);
+    rig_script(rig, NULL);
+    assert_int_equal(make_device_key(seal, &first, &second, &err), 0);
+    assert_int_equal(rig_starts(rig), 2);
+    cc_buf_free(&first);
+    cc_buf_free(&second);
+}
+
 /* Peers' and configuration's texts do not end the process under the others. */
 static void
 test_long_texts_of_keys(void **state)
@@ -1136,6 +1254,9 @@ main(void)
         TEST(test_seal),
         TEST(test_random),
         TEST(test_reencrypt),
+        TEST(test_device_key),
+        TEST(test_device_key_lost_once),
+        TEST(test_device_key_takes_long),
         TEST(test_long_texts_of_keys),
         TEST(test_health),
         TEST(test_errors),
