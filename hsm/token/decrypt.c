@@ -42,12 +42,15 @@ decrypt_is_refusal(const struct cc_err *e)
     return e->domain == CC_DOM_PKCS11 && ckr_is_refusal((CK_RV)e->code);
 }
 
-/* Of a call that failed: the answer to the ciphertext, what the token cannot do, or what it is. */
+/*
+ * Of a call that failed: the answer to the ciphertext, what the token cannot do, or what it is.  Once the token has taken
+ * the ciphertext all its answers are about that, in whichever words: a difference would tell of the padding.
+ */
 static int
 decrypt_fault(const struct decrypt_call *decrypt, const struct cc_err *e, const char *what,
         struct cc_err *err)
 {
-    if (decrypt_is_refusal(e))
+    if (decrypt_is_refusal(e) && !decrypt->begun)
         return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED, "the token refuses %s (%s)",
                 what, e->text);
     if (e->domain == CC_DOM_PKCS11 && decrypt->begun && !ckr_is_memory((CK_RV)e->code))

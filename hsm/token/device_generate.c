@@ -190,15 +190,20 @@ pair_open(const struct pair_work *work, struct cc_secret **ret, struct cc_err *e
     struct cc_secret *plain = cc_secret_new(WRAPPED_MAX + IV_LEN, err);
     int len = 0, tail = 0, rc = -1;
 
+    if (ctx == NULL)
+        cc_err_nomem(err);
     if (ctx == NULL || plain == NULL)
         goto out;
     EVP_CIPHER_CTX_set_flags(ctx, EVP_CIPHER_CTX_FLAG_WRAP_ALLOW);
+    ERR_clear_error();
     if (EVP_DecryptInit_ex(ctx, way->cipher(), NULL, work->kek, way->has_iv ? work->iv : NULL) !=
                     1 ||
             EVP_DecryptUpdate(ctx, cc_secret_data(plain), &len, work->wrapped,
                     (int)work->wrapped_len) != 1 ||
             EVP_DecryptFinal_ex(ctx, cc_secret_data(plain) + len, &tail) != 1) {
-        cc_err_set_openssl(err, "unwrapping a key that the token wrapped");
+        ERR_clear_error();
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNSUPPORTED,
+                "what the token wrapped does not unwrap again");
         goto out;
     }
     cc_secret_truncate(plain, (size_t)(len + tail));

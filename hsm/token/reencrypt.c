@@ -105,6 +105,8 @@ host_open_content(const struct pki_enveloped *message, struct cc_secret *content
     struct cc_secret *plain = cc_secret_new(message->ciphertext.len + EVP_MAX_BLOCK_LENGTH, err);
     int len = 0, tail = 0, rc = -1;
 
+    if (ctx == NULL)
+        cc_err_nomem(err);
     if (ctx == NULL || plain == NULL)
         goto out;
     if (EVP_DecryptInit_ex(ctx, message->cipher, NULL, cc_secret_data(content_key), message->iv) !=
@@ -138,6 +140,9 @@ host_decrypt_message(struct token *token, struct p11_worker *worker, struct toke
     pki_enveloped_init(&message);
     if (pki_enveloped_data_read(request->ciphertext, &message, &e) != 0)
         cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT, "%s", e.text);
+    else if (message.ciphertext.len > PKI_PASSWORD_MAX + EVP_MAX_BLOCK_LENGTH)
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT,
+                "the message is longer than one of any password");
     else if (host_content_key(token, worker, key, &message, &content_key, err) == 0)
         rc = host_open_content(&message, content_key, ret_password, err);
     cc_secret_free(content_key);
