@@ -86,6 +86,15 @@ token_provision_softhsm(struct token_dir *dir, const struct token_key *keys, siz
                                                      : "--keypairgen --usage-sign --usage-decrypt");
 }
 
+/* None of NSS's tools makes a secret key that has an id. */
+static inline void
+token_nss_secret_key(const struct token_dir *dir, const struct token_key *key, size_t number)
+{
+    token_shell("python3 " TEST_DATA "/../integration/p11.py " NSS_MODULE " \"%s\" test " TOKEN_PIN
+                " aes256:%s:%02zx",
+            dir->init_args, key->label, number);
+}
+
 /* "rsa:2048" or "EC:prime256v1" as openssl-req(1) has it. */
 static inline void
 token_nss_key(const struct token_dir *dir, const struct token_key *key)
@@ -103,6 +112,15 @@ token_nss_key(const struct token_dir *dir, const struct token_key *key)
             dir->path, option, key->label, key->label);
 }
 
+static inline void
+token_nss_init_args(struct token_dir *dir, const char *flags)
+{
+    (void)snprintf(dir->init_args, sizeof(dir->init_args),
+            "configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db'"
+            " dbTokenDescription='test' flags=%s",
+            dir->path, flags);
+}
+
 /* With few iterations, or every use of a key would take a quarter of a second. */
 static inline void
 token_provision_nss(struct token_dir *dir, const struct token_key *keys, size_t count)
@@ -110,12 +128,13 @@ token_provision_nss(struct token_dir *dir, const struct token_key *keys, size_t 
     (void)setenv("NSS_MIN_MP_PBE_ITERATION_COUNT", "1", 1);
     (void)setenv("NSS_MAX_MP_PBE_ITERATION_COUNT", "1", 1);
     token_shell("certutil -N -d sql:%s -f %s/pin", dir->path, dir->path);
+    token_nss_init_args(dir, "");
     for (size_t i = 0; i < count; i++)
-        token_nss_key(dir, &keys[i]);
-    (void)snprintf(dir->init_args, sizeof(dir->init_args),
-            "configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db'"
-            " dbTokenDescription='test' flags=readOnly",
-            dir->path);
+        if (strncmp(keys[i].type, "AES", 3) == 0)
+            token_nss_secret_key(dir, &keys[i], i + 1);
+        else
+            token_nss_key(dir, &keys[i]);
+    token_nss_init_args(dir, "readOnly");
 }
 
 static inline void
