@@ -106,7 +106,7 @@ small_factor_modulus(void)
     return n;
 }
 
-/* k * M + (65537^a mod M), M the product of the first primes. */
+/* A prime k * M + (65537^a mod M), M the product of the first primes. */
 static BIGNUM *
 roca_factor(unsigned long a)
 {
@@ -121,9 +121,11 @@ roca_factor(unsigned long a)
     for (size_t i = 0; i < CC_COUNT(primes); i++)
         BN_mul_word(m, primes[i]);
     assert_int_equal(BN_mod_exp(power, base, exponent, m, ctx), 1);
-    BN_rand(k, 1024 - BN_num_bits(m), BN_RAND_TOP_TWO, BN_RAND_BOTTOM_ANY);
-    assert_int_equal(BN_mul(p, k, m, ctx), 1);
-    BN_add(p, p, power);
+    do {
+        BN_rand(k, 1024 - BN_num_bits(m), BN_RAND_TOP_TWO, BN_RAND_BOTTOM_ANY);
+        assert_int_equal(BN_mul(p, k, m, ctx), 1);
+        BN_add(p, p, power);
+    } while (BN_check_prime(p, ctx, NULL) != 1);
     BN_free(m);
     BN_free(power);
     BN_free(base);
