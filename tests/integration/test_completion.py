@@ -12,8 +12,9 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
-COMMANDS = ["check-config", "token", "key", "pfx", "status", "events"]
-VERBS = {"token": ["list", "init"], "key": ["list", "generate", "export-public"], "pfx": ["import", "list", "remove"]}
+COMMANDS = ["check-config", "token", "key", "pfx", "ca", "status", "events"]
+VERBS = {"token": ["list", "init"], "key": ["list", "generate", "export-public"], "pfx": ["import", "list", "remove"],
+         "ca": ["init", "issue", "revoke", "crl", "list"]}
 LEAVES = [[command, *verb] for command in COMMANDS for verb in ([[v] for v in VERBS[command]] if command in VERBS else [[]])]
 
 
@@ -104,6 +105,9 @@ def test_values_are_expected_where_the_program_wants_them(leaf):
     ("certconnector key export-public --format ", ["pem", "cng"]),
     ("certconnector key generate --uri pkcs11:token=x --ro", ["--role"]),
     ("certconnector key list --role ", []),
+    ("certconnector ca list --state h", ["held"]),
+    ("certconnector ca revoke --reason key", ["keyCompromise"]),
+    ("certconnector ca init --key-type ec", ["ecP256", "ecP384"]),
     ("certconnector pfx import --padding ", ["oaepSha512", "oaepSha384", "oaepSha256"]),
     ("certconnector pfx import --purpose sm", ["smimeEncryption", "smimeSigning"]),
     ("certconnector pfx import --password-encoding l", ["latin-1"]),
