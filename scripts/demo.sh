@@ -12,7 +12,9 @@ usage: scripts/demo.sh [--keep]
 Installs what is needed, builds, makes a SoftHSM token, starts the stand-in
 service and a connector, and sends PFX files on their way: uploaded by the
 administrator's command, their passwords decrypted and re-encrypted by the
-connector's token, and opened again with openssl as the devices would.
+connector's token, and opened again with openssl as the devices would.  Then
+devices get certificates of a built-in CA with their keys, checked with openssl
+against its chain, CRL and OCSP, and some are revoked at the service's wish.
 Ends with 0 only when every check held.
 
   --keep   leave the service and the connector running, and say where
@@ -122,7 +124,7 @@ as_root install -o root -g "$SERVICE_USER" -m 0640 "$work/client.secret.tmp" "$w
 rm -f "$work/client.secret.tmp" "$work/service.key"
 (exec_service "$bin/certconnector-tenant" --listen 127.0.0.1:0 --tenant "$tenant" --state "sqlite:$work/service/state.db" \
     --tls-certificate "$work/service-ca.pem" --tls-key "$work/service/tls.key" --client-id "$client_id" \
-    --client-secret-file "$work/client.secret" --admin-token-file "$work/service/admin.token" \
+    --revocation-cool-down 1 --client-secret-file "$work/client.secret" --admin-token-file "$work/service/admin.token" \
     --ready-file "$work/service/port") >"$work/service.out" 2>"$work/service.err" &
 service_pid=$!
 wait_until 20 "the service is ready" as_root test -s "$work/service/port"
@@ -132,11 +134,16 @@ say "it listens on $service_url"
 
 # ---- the connector -------------------------------------------------------------------------------------------------
 
-step "starting a connector"
+step "making a CA in the token and starting a connector"
+world_port=$((20000 + RANDOM % 10000))
+while (exec 3<>"/dev/tcp/127.0.0.1/$world_port") 2>/dev/null; do
+    world_port=$((20000 + RANDOM % 10000))
+done
+world_url=http://127.0.0.1:$world_port
 cat >"$work/certconnector.conf" <<CONF
 [connector]
 name = demo-connector
-features = pfx-import
+features = pfx-import, pkcs, revocation
 state = sqlite:$work/state/state.db
 state-directory = $work/state
 control-socket = $work/run/control.sock
@@ -159,19 +166,42 @@ ca-file = $work/service-ca.pem
 [keys]
 pfx-import = pkcs11:object=pfx-import
 seal = pkcs11:object=seal
+ca = pkcs11:object=ca
+ocsp = pkcs11:object=ocsp
 
 [key-alias]
 Contoso HSM/PFXEncryptionKey = pkcs11:object=pfx-import
 
+[pkcs]
+key-pool = 10
+
+[revocation]
+poll-interval = 1s
+reason = cessationOfOperation
+
+[publish]
+listen = 127.0.0.1:$world_port
+
+[ca "corp"]
+kind = local
+crl-urls = $world_url/corp.crl
+issuer-urls = $world_url/corp.cer
+ocsp-urls = $world_url/ocsp
+
+[profile "user"]
+validity = 90d
+extended-key-usages = clientAuth, emailProtection
+
 [log]
 directory = $work/log
 CONF
-(exec_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnectord" --config "$work/certconnector.conf") \
-    >"$work/connector.out" 2>"$work/connector.err" &
-connector_pid=$!
 cli() {
     as_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnector" "$@"
 }
+cli ca init --config "$work/certconnector.conf" --subject "CN=Contoso Demo CA,O=Contoso"
+(exec_service env SOFTHSM2_CONF="$SOFTHSM2_CONF" "$bin/certconnectord" --config "$work/certconnector.conf") \
+    >"$work/connector.out" 2>"$work/connector.err" &
+connector_pid=$!
 connector_ready() {
     cli status --config "$work/certconnector.conf" --json | jq -e '.token.state == "open" and .service.contact == "ok"'
 }
@@ -330,6 +360,106 @@ if as_root grep -rqF -e 'correct horse' -e 'legacy"' "$work/log" "$work/state"; 
 else
     held
 fi
+
+# ---- certificates on request ---------------------------------------------------------------------------------------
+
+fetch() {
+    curl --silent --show-error --fail --noproxy '*' --output "$work/results/$1" "$world_url/$1"
+}
+
+# ocsp_says WORD CERTIFICATE: what openssl asks and verifies.
+ocsp_says() {
+    openssl ocsp -issuer "$work/results/ca.pem" -CAfile "$work/results/ca.pem" -cert "$2" -url "$world_url/ocsp" 2>"$work/results/ocsp.err" |
+        grep -q "^$2: $1" && grep -q 'Response verify OK' "$work/results/ocsp.err"
+}
+
+# crl_has CERTIFICATE: whether the published CRL, whose signature openssl verifies, has it.
+crl_has() {
+    fetch corp.crl
+    openssl crl -inform DER -in "$work/results/corp.crl" -noout -verify -CAfile "$work/results/ca.pem" >/dev/null 2>&1 || return 2
+    openssl crl -inform DER -in "$work/results/corp.crl" -noout -text |
+        grep -qi "Serial Number: $(openssl x509 -in "$1" -noout -serial | sed 's/serial=//')"
+}
+
+# certify KIND FORM ENCRYPTION: a device gets a certificate with its key; what arrived is left in results/KIND-ENCRYPTION.*
+certify() {
+    local kind=$1 form=$2 encryption=$3 name=$1-$3 id what file
+    what="$kind, PFX $encryption, password $form"
+    file=$work/results/$name
+    id=$(jq -n --arg name "$name" --arg kind "$kind" --arg form "$form" --arg encryption "$encryption" \
+        --arg recipient "$(base64 -w0 "$work/devices/2048.der")" --arg user "user1@$tenant" \
+        '{userPrincipalName: $user, subjectName: "CN=\($name),O=Contoso", keyAlgorithm: $kind, validityPeriodInDays: 30,
+            subjectAlternativeNames: [{type: "upn", value: $user}, {type: "email", value: $user}],
+            recipientCertificate: $recipient, passwordEncryption: $form, pfxEncryption: $encryption}' |
+        admin POST pkcsRequests --json @- | jq -r .requestId)
+    pkcs_done() {
+        admin GET "requests/$id" >"$file.json" && jq -e '.state == "completed" or .state == "failed"' "$file.json"
+    }
+    wait_until 60 "request $id is done" pkcs_done
+    if ! jq -e '.state == "completed" and .result.succeeded' "$file.json" >/dev/null; then
+        failed "$what: $(jq -c .result "$file.json")"
+        return
+    fi
+    jq -r .result.encryptedPfxPassword "$file.json" | base64 -d >"$file.encrypted"
+    jq -r .result.encryptedPfxBlob "$file.json" | base64 -d >"$file.pfx"
+    jq -r .result.certificate "$file.json" | base64 -d | openssl x509 -inform DER -out "$file.pem"
+    open_as_device 2048 "$form" "$file.encrypted" >"$file.password"
+    if ! openssl pkcs12 -legacy -in "$file.pfx" -passin "file:$file.password" -nodes -out "$file.opened" 2>/dev/null; then
+        failed "$what: the decrypted password does not open the PFX"
+    elif ! cmp -s <(openssl pkey -in "$file.opened" -pubout) <(openssl x509 -in "$file.pem" -noout -pubkey); then
+        failed "$what: the key in the PFX is not the certificate's"
+    elif ! openssl verify -x509_strict -purpose sslclient -CAfile "$work/results/ca.pem" "$file.pem" >/dev/null; then
+        failed "$what: the chain does not verify"
+    elif ! ocsp_says good "$file.pem" || crl_has "$file.pem"; then
+        failed "$what: CRL or OCSP does not say good"
+    else
+        held
+        say "    $what: opened, key and chain fit, CRL and OCSP say good"
+    fi
+    rm -f "$file.opened" "$file.password"
+    echo "$id" >"$file.id"
+}
+
+step "certificates on request: key pairs made for devices, certified by the CA in the token, delivered as PFX"
+fetch corp.cer
+openssl x509 -inform DER -in "$work/results/corp.cer" -out "$work/results/ca.pem"
+turn=0
+for kind in rsa2048 rsa3072 rsa4096 ecP256 ecP384; do
+    for encryption in aes256 compat; do
+        read -r form _ <<<"${forms[turn % ${#forms[@]}]}"
+        certify "$kind" "$form" "$encryption"
+        turn=$((turn + 1))
+    done
+done
+
+step "what the service wants revoked is revoked"
+for name in rsa2048-aes256 ecP256-compat; do
+    jq -n --arg id "$(cat "$work/results/$name.id")" '{requestId: $id}' | admin POST revocationRequests --json @- >/dev/null
+    if wait_until 30 "OCSP says revoked" ocsp_says revoked "$work/results/$name.pem" &&
+        wait_until 30 "the CRL has it" crl_has "$work/results/$name.pem"; then
+        held
+        say "    $name: OCSP and CRL say revoked"
+    else
+        failed "$name: not revoked"
+    fi
+done
+if ocsp_says good "$work/results/rsa3072-aes256.pem" && ! crl_has "$work/results/rsa3072-aes256.pem"; then
+    held
+else
+    failed "a certificate that nobody wants revoked is"
+fi
+
+step "a subject that cannot be is refused with its reason"
+id=$(jq -n --arg recipient "$(base64 -w0 "$work/devices/2048.der")" \
+    '{subjectName: "CN=,O=Contoso", keyAlgorithm: "ecP256", recipientCertificate: $recipient}' |
+    admin POST pkcsRequests --json @- | jq -r .requestId)
+subject_refused() {
+    admin GET "requests/$id" | jq -e '.state == "failed" and .result.errorCode == "ParameterDataInvalidError"'
+}
+wait_until 30 "the request is refused" subject_refused
+held
+say "    $(admin GET "requests/$id" | jq -r '.result.errorMessage')"
+cli ca list --config "$work/certconnector.conf" --state all
 
 step "result"
 if ((failures)); then
