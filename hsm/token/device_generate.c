@@ -49,8 +49,7 @@ struct pair_work {
     size_t way; /* that it was wrapped in */
     uint8_t wrapped[WRAPPED_MAX];
     CK_ULONG wrapped_len;
-    EVP_PKEY *public;
-    struct cc_err public_err;
+    EVP_PKEY *public; /* NULL: the token does not tell */
 
     /* Session objects; 0: not made. */
     CK_OBJECT_HANDLE public_key, private_key, kek_key;
@@ -156,7 +155,7 @@ pair_steps(struct p11_call *call, struct pair_work *work)
     EVP_PKEY_free(work->public);
     work->public = NULL;
     return p11_public_read(call->f, call->session, work->public_key, work->kind->type,
-            (struct cc_bytes){ NULL, 0 }, &work->public, &work->public_err);
+            (struct cc_bytes){ NULL, 0 }, &work->public, NULL);
 }
 
 /* An object that cannot be destroyed goes with its session. */

@@ -210,6 +210,10 @@ FAKE(C_Decrypt, (S s, B in, U in_len, B out, P out_len), (s, in, in_len, out, ou
 FAKE_MECHANISM(C_SignInit, (S s, M m, O key), (s, m, key))
 FAKE(C_Sign, (S s, B in, U in_len, B out, P out_len), (s, in, in_len, out, out_len))
 FAKE_MECHANISM(C_GenerateKey, (S s, M m, A template, U count, O *key), (s, m, template, count, key))
+FAKE_MECHANISM(C_GenerateKeyPair,
+        (S s, M m, A public, U public_count, A private, U private_count, O *public_key,
+                O *private_key),
+        (s, m, public, public_count, private, private_count, public_key, private_key))
 FAKE_MECHANISM(C_WrapKey, (S s, M m, O under, O key, B out, P len), (s, m, under, key, out, len))
 FAKE_MECHANISM(C_UnwrapKey, (S s, M m, O under, B in, U len, A template, U count, O *key),
         (s, m, under, in, len, template, count, key))
@@ -263,6 +267,7 @@ fake_load(void)
     PLACE(C_SignInit);
     PLACE(C_Sign);
     PLACE(C_GenerateKey);
+    PLACE(C_GenerateKeyPair);
     PLACE(C_WrapKey);
     PLACE(C_UnwrapKey);
     PLACE(C_GenerateRandom);

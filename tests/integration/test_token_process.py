@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 import wire
 from conftest import BUILD, SOFTHSM
+from rig import Fake
 from wire import TokenProcess, WireError
 
 PROGRAM = BUILD / "bin" / "certconnector-token"
@@ -321,6 +322,197 @@ def test_in_this_process_the_pfx_is_tried(softhsm, recipient):
         fault(wire.PFX_CONTENT, go, b"right", pfx[:-10], thumbprint)
 
 
+# ---- Passwords in messages ----
+
+
+def certify(public, subject="device"):
+    """A certificate for a public key whose private half is elsewhere."""
+    signer = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.utcnow()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    return (x509.CertificateBuilder().subject_name(name).issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")]))
+            .public_key(public).serial_number(815).not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False).sign(signer, hashes.SHA256()))
+
+
+def envelope(public, tmp_path, *options, data=PASSWORD):
+    """A message as the openssl program makes it."""
+    (tmp_path / "to.pem").write_bytes(certify(public).public_bytes(serialization.Encoding.PEM))
+    return subprocess.run(["openssl", "cms", "-encrypt", "-binary", "-outform", "DER", *options, "-recip", tmp_path / "to.pem",
+                           *(["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"] if "-keyid" in options else [])],
+                          input=data, check=True, capture_output=True, timeout=60).stdout
+
+
+def test_messages_of_another_program(make, recipient, tmp_path):
+    token = make().change("rsa2048:import:01")
+    der = recipient[1].public_bytes(serialization.Encoding.DER)
+    with start(token) as p:
+        key = p.add_key(wire.PFX_IMPORT, "pkcs11:object=import")
+        public = load_der_public_key(p.public(key))
+        for options in (["-aes256"], ["-aes128", "-keyid"], ["-des3"], ["-aes-192-cbc", "-keyid"]):
+            message = envelope(public, tmp_path, *options)
+            went, out = p.reencrypt(key, wire.AUTO, "pkcs1", message, der, "oaep256", enveloped=True)
+            assert not went and read(recipient, "oaep256", out, tmp_path) == PASSWORD
+            fault(wire.BAD_DECRYPT, p.reencrypt, key, wire.AUTO, "pkcs1", message[:-1], der, "cms", enveloped=True)
+        fault(wire.UNSUPPORTED, p.reencrypt, key, wire.TOKEN, "pkcs1", message, der, "cms", enveloped=True)
+        fault(wire.RECIPIENT, p.reencrypt, key, wire.AUTO, "pkcs1", message, der[:-1], "cms", enveloped=True)
+
+
+def test_no_word_of_the_token_tells_of_the_padding(softhsm, recipient, tmp_path):
+    """What a token says to a ciphertext is its own; what comes of it here is one answer, that to a message with a bad content."""
+    token = softhsm().change("rsa2048:import:01")
+    fake = Fake(tmp_path)
+    der = recipient[1].public_bytes(serialization.Encoding.DER)
+    with start(token, FAKE, fake.env) as p:
+        key = p.add_key(wire.PFX_IMPORT, "pkcs11:object=import")
+        public = load_der_public_key(p.public(key))
+        message = envelope(public, tmp_path, "-aes256", data=b"sixteen letters!")
+
+        def answer(data=message):
+            # Under a random key one message in 256 has a padding that passes.
+            for _ in range(5):
+                try:
+                    _, out = p.reencrypt(key, wire.AUTO, "pkcs1", data, der, "pkcs1", enveloped=True)
+                    assert read(recipient, "pkcs1", out, tmp_path) != b"sixteen letters!"
+                except WireError as error:
+                    return error.domain, error.code, error.text
+            raise AssertionError("opens again and again")
+
+        spoiled = bytearray(message)
+        spoiled[-17] ^= 1
+        wanted = answer(bytes(spoiled))
+        assert wanted[:2] == (wire.DOM_TOKEN, wire.BAD_DECRYPT)
+        for code in (0x05, 0x06, 0x07, 0x20, 0x21, 0x40, 0x41, 0x68, 0x70, 0x71, 0x150):
+            fake.cue(f"C_Decrypt rv={code:#x}")
+            assert answer() == wanted, hex(code)
+        # Before it has seen the ciphertext, its answer is about itself.
+        fake.cue("C_DecryptInit rv=0x70")
+        fault(wire.UNSUPPORTED, p.reencrypt, key, wire.AUTO, "pkcs1", message, der, "pkcs1", enveloped=True)
+        fake.cue()
+        _, out = p.reencrypt(key, wire.AUTO, "pkcs1", message, der, "pkcs1", enveloped=True)
+        assert read(recipient, "pkcs1", out, tmp_path) == b"sixteen letters!"
+
+
+# ---- Keys of devices ----
+
+CONTEXT = b"key 4711"
+SUBJECT = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device-1")])
+
+
+def certificate_of(csr):
+    return certify(csr.public_key()).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize("generation", [wire.GENERATE_HOST, wire.GENERATE_TOKEN])
+@pytest.mark.parametrize("spec", ["rsa2048", "ecP256", "ecP384"])
+def test_a_device_key_from_its_making_to_its_pfx(make, recipient, tmp_path, spec, generation):
+    token = make().change("aes256:seal:07")
+    to = recipient[1].public_bytes(serialization.Encoding.DER)
+    with start(token) as p:
+        key = p.add_key(wire.SEAL_ROLE, "pkcs11:object=seal")
+        sealed, spki = p.device_key_new(key, spec, generation, CONTEXT)
+        csr = x509.load_der_x509_csr(p.device_key_csr(key, CONTEXT, sealed, SUBJECT.public_bytes(), channel=1))
+        assert csr.is_signature_valid and csr.subject == SUBJECT
+        encoded = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        assert csr.public_key().public_bytes(*encoded) == spki
+        certificate = certificate_of(csr)
+        passwords = set()
+        for encryption, form in itertools.product(wire.PFX_ENCRYPTIONS, wire.FORMS):
+            pfx, encrypted = p.device_key_pfx(key, CONTEXT, sealed, certificate, to, chain=to, encryption=encryption, form=form)
+            password = read(recipient, form, encrypted, tmp_path)
+            passwords.add(password)
+            private, own, chain = pkcs12.load_key_and_certificates(pfx, password)
+            assert private.public_key().public_bytes(*encoded) == spki
+            assert own.public_bytes(serialization.Encoding.DER) == certificate
+            assert [c.public_bytes(serialization.Encoding.DER) for c in chain] == [to]
+        assert len(passwords) == 8 and all(len(password) == 32 for password in passwords)
+
+
+def test_sealed_device_keys(softhsm, recipient):
+    token = softhsm().change("aes256:seal:07", "aes256:other:08", "rsa2048:ca:01")
+    to = recipient[1].public_bytes(serialization.Encoding.DER)
+    subject = SUBJECT.public_bytes()
+    with start(token) as p:
+        key, other, ca = (p.add_key(role, f"pkcs11:object={name}") for role, name in
+                          ((wire.SEAL_ROLE, "seal"), (wire.SEAL_ROLE, "other"), (wire.CA, "ca")))
+        sealed, spki = p.device_key_new(key, "ecP256", wire.GENERATE_HOST, CONTEXT)
+        certificate = certificate_of(x509.load_der_x509_csr(p.device_key_csr(key, CONTEXT, sealed, subject)))
+        for at in range(len(sealed)):
+            spoiled = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1:]
+            fault(wire.BAD_DECRYPT, p.device_key_csr, key, CONTEXT, spoiled, subject)
+        for spoiled in (b"", sealed[:-1], sealed + b"\0"):
+            fault(wire.BAD_DECRYPT, p.device_key_pfx, key, CONTEXT, spoiled, certificate, to)
+        fault(wire.BAD_DECRYPT, p.device_key_pfx, key, b"key 4712", sealed, certificate, to)
+        fault(wire.BAD_DECRYPT, p.device_key_csr, other, CONTEXT, sealed, subject)
+        # Bytes and keys are sealed under one key, and neither opens as the other.
+        fault(wire.BAD_DECRYPT, p.unseal, key, CONTEXT, sealed)
+        fault(wire.BAD_DECRYPT, p.unseal, key, CONTEXT, b"\1" + sealed[1:])
+        fault(wire.BAD_DECRYPT, p.device_key_csr, key, CONTEXT, p.seal(key, CONTEXT, b"bytes"), subject)
+        _, wrong = make_recipient()
+        for call, args in ((p.device_key_new, ("ecP256", wire.GENERATE_HOST, CONTEXT)), (p.device_key_csr, (CONTEXT, sealed, subject)),
+                           (p.device_key_pfx, (CONTEXT, sealed, certificate, to))):
+            fault(wire.ROLE, call, ca, *args)
+            fault(wire.BAD_INPUT, call, 99, *args)
+        fault(wire.BAD_INPUT, p.device_key_pfx, key, CONTEXT, sealed, wrong.public_bytes(serialization.Encoding.DER), to)
+        for chain in (b"x", to[:-1], to * 17):
+            fault(wire.BAD_INPUT, p.device_key_pfx, key, CONTEXT, sealed, certificate, to, chain)
+        for bad in (make_recipient(days=-1)[1].public_bytes(serialization.Encoding.DER), certificate, b"", to + b"\0"):
+            fault(wire.RECIPIENT, p.device_key_pfx, key, CONTEXT, sealed, certificate, bad)
+        for subject, extensions in ((b"", b""), (b"\x30", b""), (SUBJECT.public_bytes(), b"x")):
+            fault(wire.BAD_INPUT, p.device_key_csr, key, CONTEXT, sealed, subject, extensions)
+        fault(wire.BAD_INPUT, p.device_key_new, key, "ecP256", wire.GENERATE_HOST, bytes(4097))
+
+
+def test_a_pair_of_the_token_leaves_nothing_there(softhsm, tmp_path):
+    """Whichever step fails: what was made is destroyed, or its session is closed."""
+    token = softhsm().change("aes256:seal:07")
+    fake = Fake(tmp_path)
+    with start(token, FAKE, fake.env) as p:
+        key = p.add_key(wire.SEAL_ROLE, "pkcs11:object=seal")
+
+        def new(spec="ecP256"):
+            return p.device_key_new(key, spec, wire.GENERATE_TOKEN, CONTEXT)
+
+        def made():
+            words = [line[1:] for line in fake.lines() if line[-1] == "rv=0x0"]
+            names = [line[0] for line in words]
+            return 2 * names.count("C_GenerateKeyPair") + names.count("C_CreateObject"), names.count("C_DestroyObject")
+
+        new()
+        for step in ("C_GenerateKeyPair", "C_CreateObject", "C_WrapKey", "C_GetAttributeValue"):
+            fake.cue(f"{step} rv=0x6")
+            fake.forget()
+            if step == "C_GetAttributeValue":
+                assert "does not tell the public half" in fault(wire.UNSUPPORTED, new)
+            else:
+                with pytest.raises(WireError) as caught:
+                    new()
+                assert (caught.value.domain, caught.value.code) == (wire.DOM_PKCS11, 6), step
+                assert f"{step}: CKR_FUNCTION_FAILED" in caught.value.text
+            created, destroyed = made()
+            assert created == destroyed == {"C_GenerateKeyPair": 0, "C_CreateObject": 2}.get(step, 3), step
+            # What a token that cannot do it says.
+            fake.cue(f"{step} rv=0x70")
+            if step != "C_GetAttributeValue":
+                assert step in fault(wire.UNSUPPORTED, new)
+        # An object that is not destroyed goes with its session.
+        fake.cue("C_DestroyObject rv=0x6 count=1")
+        fake.forget()
+        new()
+        p.random(1)
+        assert fake.calls("C_CloseSession") == 1
+        # The next way of wrapping is tried; SoftHSM has no padded CBC.
+        fake.cue()
+        fake.forget()
+        new("rsa2048")
+        assert [line[2:] for line in fake.lines() if line[1] == "C_WrapKey"] == [["mechanism=0x1085", "rv=0x70"], ["mechanism=0x210a", "rv=0x0"]]
+        fake.cue("C_WrapKey rv=0x70 count=2")
+        fake.forget()
+        new("rsa2048")
+        assert [line[2] for line in fake.lines() if line[1] == "C_WrapKey"] == ["mechanism=0x1085", "mechanism=0x210a", "mechanism=0x2109"]
+
+
 # ---- Keys ----
 
 
@@ -408,6 +600,14 @@ def test_a_malformed_frame_ends_the_process(softhsm):
     token = softhsm().change("rsa2048:ca:01")
     frames = [b"\x00", b"\xff", b"\x05\x00", bytes([wire.PUBLIC]) + b"\0\0\0", bytes([wire.SETUP]), bytes([wire.RANDOM]) + b"\0\0\0\1x",
               bytes([wire.SIGN]) + b"\0\0\1\0\0\0\0\0\0\xff\xff\xff\xff", bytes([wire.ADD_KEY]) + b"\0" + wire.field(b"a\0b") + wire.field(b"")]
+    empty = wire.field(b"")
+    new, pfx = bytes([wire.DEVICE_KEY_NEW]) + b"\0\0", bytes([wire.DEVICE_KEY_PFX]) + b"\0\0" + 4 * empty
+    frames += [new, new + b"\5\0" + empty, new + b"\0\2" + empty, new + b"\0\0" + empty + b"x",
+               bytes([wire.DEVICE_KEY_CSR]) + b"\0\0" + 3 * empty, bytes([wire.DEVICE_KEY_CSR]) + b"\0\0" + 4 * empty + b"x",
+               pfx + empty + b"\2" + empty + b"\0\0", pfx + empty + b"\0" + empty + b"\4\0", pfx + empty + b"\0" + empty + b"\0\2",
+               pfx + wire.field(256 * b"n") + b"\0" + empty + b"\0\0", pfx + wire.field(b"a\0b") + b"\0" + empty + b"\0\0",
+               bytes([wire.REENCRYPT]) + b"\0\0\0\2\0" + empty + empty + b"\0\0" + empty + empty,
+               bytes([wire.DEVICE_KEY_PFX + 1]) + b"\0\0"]
     for channel, frame in itertools.product((0, 1), frames):
         with start(token) as p:
             p.sockets[channel].sendall(struct.pack(">I", len(frame)) + frame)

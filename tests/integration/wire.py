@@ -6,7 +6,8 @@ import socket
 import struct
 import subprocess
 
-SETUP, ADD_KEY, STATE, PUBLIC, SIGN, DECRYPT, REENCRYPT, SEAL, UNSEAL, RANDOM = range(1, 11)
+(SETUP, ADD_KEY, STATE, PUBLIC, SIGN, DECRYPT, REENCRYPT, SEAL, UNSEAL, RANDOM, DEVICE_KEY_NEW, DEVICE_KEY_CSR,
+ DEVICE_KEY_PFX) = range(1, 14)
 PFX_IMPORT, RA_SIGN, RA_ENCRYPT, CA, OCSP, IDENTITY, SEAL_ROLE, AUDIT = range(8)
 STARTING, OPEN, LOST, PIN_REFUSED, CLOSED = range(5)
 SIGN_PKCS1, SIGN_PSS, SIGN_RAW, SIGN_ECDSA = range(1, 5)
@@ -15,6 +16,9 @@ AUTO, TOKEN, HOST = range(3)
 PADDINGS = {"pkcs1": 0, "sha1": 1, "sha256": 2, "sha384": 3, "sha512": 4}
 FORMS = {"cms": 0, "oaep256": 1, "oaep1": 2, "pkcs1": 3}
 CIPHERS = {"aes": 0, "3des": 1}
+KEYSPECS = {"rsa2048": 0, "rsa3072": 1, "rsa4096": 2, "ecP256": 3, "ecP384": 4}
+GENERATE_HOST, GENERATE_TOKEN = range(2)
+PFX_ENCRYPTIONS = {"aes256": 0, "compat": 1}
 NIDS = {"sha1": 64, "sha224": 675, "sha256": 672, "sha384": 673, "sha512": 674}
 DOM_PKCS11, DOM_TOKEN = 7, 8
 (UNAVAILABLE, REFUSED_PIN, KEY_NOT_FOUND, KEY_REPLACED, ROLE, UNSUPPORTED, BAD_DECRYPT, RECIPIENT, PFX_PASSWORD, PFX_CONTENT,
@@ -140,8 +144,9 @@ class TokenProcess:
     def decrypt(self, key, how, ciphertext, nid=0, mgf=0, label=b"", channel=0, **options):
         return self.call(DECRYPT, struct.pack(">HBHH", key, how, nid, mgf) + field(label) + field(ciphertext), channel, **options).bytes()
 
-    def reencrypt(self, key, mode, padding, ciphertext, recipient, form, cipher="aes", pfx=b"", thumbprint="", channel=0):
-        body = struct.pack(">HBBB", key, mode, 0, PADDINGS[padding]) + field(ciphertext) + field(recipient)
+    def reencrypt(self, key, mode, padding, ciphertext, recipient, form, cipher="aes", pfx=b"", thumbprint="", channel=0,
+                  enveloped=False):
+        body = struct.pack(">HBBB", key, mode, enveloped, PADDINGS[padding]) + field(ciphertext) + field(recipient)
         body += bytes([FORMS[form], CIPHERS[cipher]]) + field(pfx) + field(thumbprint)
         reader = self.call(REENCRYPT, body, channel)
         on_token, out = reader.number(1), reader.bytes()
@@ -153,6 +158,25 @@ class TokenProcess:
 
     def unseal(self, key, context, sealed):
         return self.call(UNSEAL, struct.pack(">H", key) + field(context) + field(sealed)).bytes()
+
+    def device_key_new(self, key, spec, generation, context, channel=0):
+        reader = self.call(DEVICE_KEY_NEW, struct.pack(">HBB", key, KEYSPECS[spec], generation) + field(context), channel)
+        sealed, spki = reader.bytes(), reader.bytes()
+        reader.end()
+        return sealed, spki
+
+    def device_key_csr(self, key, context, sealed, subject, extensions=b"", channel=0):
+        body = struct.pack(">H", key) + field(context) + field(sealed) + field(subject) + field(extensions)
+        return self.call(DEVICE_KEY_CSR, body, channel).bytes()
+
+    def device_key_pfx(self, key, context, sealed, certificate, recipient, chain=b"", name="device", encryption="aes256", form="cms",
+                       cipher="aes", channel=0):
+        body = struct.pack(">H", key) + field(context) + field(sealed) + field(certificate) + field(chain) + field(name)
+        body += bytes([PFX_ENCRYPTIONS[encryption]]) + field(recipient) + bytes([FORMS[form], CIPHERS[cipher]])
+        reader = self.call(DEVICE_KEY_PFX, body, channel)
+        pfx, password = reader.bytes(), reader.bytes()
+        reader.end()
+        return pfx, password
 
     def random(self, length, channel=0):
         return self.call(RANDOM, struct.pack(">I", length), channel).bytes()
