@@ -35,7 +35,8 @@ ASN1_BIT_STRING *pki_key_usage_bits(unsigned key_usages);
 /* One distribution point with these places; NULL without memory. */
 CRL_DIST_POINTS *pki_distribution_points(const struct pki_texts *urls);
 
-/* Usages that a key of this kind has: RFC 5480 section 3 gives EC keys no encipherment. */
+/* Usages that a key of this kind has: RFC 5480 section 3 gives EC keys no encipherment, RFC 3279 section 2.3.1 RSA keys
+   no agreement. */
 unsigned pki_key_usages_of(unsigned key_usages, const EVP_PKEY *key);
 
 /* The digest of a signature where none was chosen: SHA-384 with a P-384 key, else SHA-256.  Borrowed. */

@@ -65,6 +65,8 @@ pki_key_usages_of(unsigned usages, const EVP_PKEY *key)
 {
     if (EVP_PKEY_is_a(key, "EC"))
         usages &= ~(unsigned)(KU_KEY_ENCIPHERMENT | KU_DATA_ENCIPHERMENT);
+    else
+        usages &= ~(unsigned)(KU_KEY_AGREEMENT | KU_ENCIPHER_ONLY | KU_DECIPHER_ONLY);
     return usages;
 }
 
