@@ -7,15 +7,18 @@ need, so its efficiency is bounded by what these cost; a hardware token leaves t
 
 import argparse
 import json
+import multiprocessing
 import os
 import pathlib
 import re
 import socket
 import statistics
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+import pki_rig as pki  # noqa: E402
 import rig as rigging  # noqa: E402
 
 THREADS = (1, 2, 4, 8)
@@ -39,6 +42,7 @@ class Bench:
 
 
 def raw_rate(token, threads, seconds):
+    """Private-key operations a second of the key for imported PFX, by several threads that do nothing else."""
     done = rigging.run(rigging.BUILD / "tests/raw_token", token.module, token.label, token.pin_file, "pfx-import",
                        threads, seconds, env=dict(os.environ, **token.env))
     return float(done.stdout)
@@ -153,6 +157,128 @@ def measure_start(bench, connector):
     bench.add("start_ms", statistics.median(took), "ms", "from exec to READY=1, token being opened meanwhile")
 
 
+# ---- certificates ----
+
+def certify(service, recipient, kind, total):
+    """Enqueues PKCS requests and waits for them; requests a second."""
+    before = completed(service)
+    service.admin("POST", "pkcsRequests", pki.order(recipient, keyAlgorithm=kind, subjectName="CN=device%d,O=Contoso", count=total))
+    begin = time.monotonic()
+    rigging.wait_until(lambda: service.open_requests() == 0, f"{total} requests are done", 1800)
+    seconds = time.monotonic() - begin
+    assert completed(service) - before == total, "requests failed: nothing was measured"
+    return total / seconds
+
+
+def wait_pool(connector, size):
+    rigging.wait_until(lambda: connector.status()["workloads"]["pkcs"]["readyKeys"] >= size, f"{size} keys are ready", 3600)
+
+
+def measure_pkcs(bench, rig, service, token, recipient):
+    """Rounds in turn: the token alone, then a queue full of requests, with a CA of the same kind of key."""
+    if not bench.wants("pkcs_rate_ready", "pkcs_rate_unready", "pkcs_efficiency"):
+        return
+    count, seconds = bench.amount(1000, 100), max(1.0, 5 * bench.scale)
+    connector, _ = pki.connector_with_ca(rig, service, token, features="pkcs", name="pkcs", overrides={"pkcs.key-pool": count})
+    ready, efficiency = {"rsa2048": [], "ecP256": []}, []
+    for _ in range(3):
+        for kind, rates in ready.items():
+            wait_pool(connector, count)
+            raw = max(raw_rate(token, threads, seconds) for threads in (2, 4))
+            rates.append(certify(service, recipient, kind, count))
+            if kind == "rsa2048":
+                efficiency.append(rates[-1] / raw)
+    bench.add("pkcs_rate_ready", statistics.median(ready["rsa2048"]), "1/s", f"RSA-2048 out of the pool, {count} queued requests, median of 3 rounds")
+    bench.add("pkcs_rate_ready_ecP256", statistics.median(ready["ecP256"]), "1/s", "keys made with the request")
+    bench.add("pkcs_efficiency", statistics.median(efficiency), "ratio", "of the token's raw RSA-3072 rate; the CA's key is of that kind")
+    connector.process.stop()
+    connector.write_config(connector.extra, {**connector.overrides, "pkcs.key-pool": "0"})
+    connector.start()
+    # What is still in the store is used up first.
+    certify(service, recipient, "rsa2048", count + 16)
+    bench.add("pkcs_rate_unready", certify(service, recipient, "rsa2048", bench.amount(300, 50)), "1/s", "RSA-2048 without a pool")
+    connector.process.stop()
+
+
+def ocsp_client(port, request, seconds, ret):
+    """Asks over one connection for so long; appends how often."""
+    count, end = 0, time.monotonic() + seconds
+    head = (f"POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\nContent-Length: {len(request)}\r\n\r\n").encode()
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        while time.monotonic() < end:
+            s.sendall(head + request)
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += s.recv(65536)
+            header, body = answer.split(b"\r\n\r\n", 1)
+            assert b" 200 " in header.split(b"\r\n", 1)[0], header
+            length = int(re.search(rb"content-length: (\d+)", header, re.I).group(1))
+            while len(body) < length:
+                body += s.recv(65536)
+            count += 1
+    ret.put(count)
+
+
+def ocsp_rate(port, request, seconds, clients):
+    counts = multiprocessing.Queue()
+    processes = [multiprocessing.Process(target=ocsp_client, args=(port, request, seconds, counts)) for _ in range(clients)]
+    for process in processes:
+        process.start()
+    total = sum(counts.get(timeout=seconds + 60) for _ in processes)
+    for process in processes:
+        process.join()
+    return total / seconds
+
+
+def measure_ocsp(bench, rig, service, token, recipient):
+    if not bench.wants("ocsp_rate", "ocsp_rate_nonce"):
+        return
+    connector, authority = pki.connector_with_ca(rig, service, token, features="pkcs", name="ocsp")
+    request_id = service.admin("POST", "pkcsRequests", pki.order(recipient))["requestId"]
+    certificate = pki.open_result(service.wait_done(request_id)["result"], recipient)[1]
+    seconds, file = max(2.0, 10 * bench.scale), authority.folder / "request.der"
+    for name, option, note in (("ocsp_rate", "-no_nonce", "out of the cache"), ("ocsp_rate_nonce", "-nonce", "signed each time, P-256")):
+        rigging.run("openssl", "ocsp", "-issuer", authority.certificate(), "-cert", authority.write(certificate), option, "-reqout", file)
+        bench.add(name, ocsp_rate(authority.port, file.read_bytes(), seconds, 8), "1/s", f"8 clients on this machine, {note}")
+    connector.process.stop()
+
+
+def measure_crl(bench, rig, service, token):
+    """The command that signs one, its start and the token's included."""
+    if not bench.wants("crl_10k_seconds", "crl_10k_mib", "crl_100k_seconds", "crl_100k_mib", "crl_1m_seconds", "crl_1m_mib"):
+        return
+    sizes = [("10k", 10 ** 4), ("100k", 10 ** 5)] + ([("1m", 10 ** 6)] if bench.scale == 1.0 else [])
+    for label, count in sizes:
+        connector, authority = pki.connector_with_ca(rig, service, token, name=f"crl-{label}", start=False)
+        pki.fill_revoked(connector, count)
+        file = connector.state / "out.crl"
+        begin = time.monotonic()
+        child = subprocess.Popen(rigging.as_service_user([rig.programs / "certconnector", "ca", "crl", "--config", connector.config, "--out", file]),
+                                 env=dict(os.environ, **token.env))
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.monotonic() - begin
+        assert status == 0
+        bench.add(f"crl_{label}_seconds", seconds, "s", f"{count} entries, {file.stat().st_size / 1e6:.1f} MB")
+        bench.add(f"crl_{label}_mib", usage.ru_maxrss / 1024, "MiB", "the most that the command had resident")
+        connector.start()
+        assert "verify OK" in rigging.run("openssl", "crl", "-inform", "DER", "-in", file, "-noout", "-verify", "-CAfile",
+                                          authority.certificate()).stderr
+        connector.process.stop()
+
+
+def measure_certificates(bench):
+    rig = rigging.Rig()
+    try:
+        token = rig.token(kinds=("pfx-import=rsa3072", "scep-ra-sign=none", "scep-ra-encrypt=none", "ca=rsa3072", "ocsp=ecP256",
+                                 "identity=none", "audit=none"))
+        service, recipient = rig.service(), rigging.Recipient()
+        measure_pkcs(bench, rig, service, token, recipient)
+        measure_ocsp(bench, rig, service, token, recipient)
+        measure_crl(bench, rig, service, token)
+    finally:
+        rig.close()
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench.sh")
     parser.add_argument("--quick", action="store_true")
@@ -175,6 +301,7 @@ def main():
         measure_memory(bench, connector, service, pfx, recipient)
     finally:
         rig.close()
+    measure_certificates(bench)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"figures": bench.figures}, indent=1) + "\n")
 

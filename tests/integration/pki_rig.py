@@ -5,6 +5,8 @@ out by OpenSSL and GnuTLS alone."""
 import base64
 import json
 import socket
+import sqlite3
+import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -130,6 +132,19 @@ ocsp-urls = {url}/ocsp
     if start:
         connector.start()
     return connector, world
+
+
+def fill_revoked(connector, count):
+    """Puts count revoked certificates into the database of the CA, as fast as SQL can: the daemon must not run."""
+    database = sqlite3.connect(connector.state / "state.db")
+    now = int(time.time() * 1000)
+    with database:
+        (authority, change), = database.execute("SELECT id, change FROM ca_authority")
+        rows = ((authority, b"\x40" + i.to_bytes(19, "big"), change + 1 + i, i % 2, now - i, 0, now + 86400000 * 365) for i in range(count))
+        database.executemany("INSERT INTO ca_revoked (authority, serial, change, reason, revoked_ms, invalidity_ms, not_after_ms)"
+                             " VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        database.execute("UPDATE ca_authority SET change = change + ?, revoked = revoked + ?", (count, count))
+    database.close()
 
 
 def order(recipient, **members):

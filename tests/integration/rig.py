@@ -304,6 +304,7 @@ class Connector:
 
     def __init__(self, rig, service, token, name="connector-1", extra="", overrides=None, start=True):
         self.rig, self.service, self.token, self.name = rig, service, token, name
+        self.extra, self.overrides = extra, overrides or {}
         self.env = {}  # of the daemon alone, besides the token's
         self.folder = rig.folder / name
         self.state, self.log, self.run = self.folder / "state", self.folder / "log", self.folder / "run"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki_rig import TOKEN_KEYS, connector_with_ca
+from pki_rig import TOKEN_KEYS, connector_with_ca, fill_revoked
 from rig import Rig, as_service_user, run, wait_until
 
 
@@ -171,6 +171,23 @@ def test_deltas_combine():
             done = run("openssl", "verify", "-crl_check", "-extended_crl", "-use_deltas", "-CAfile", authority.certificate(),
                        "-CRLfile", both, authority.write(certificate), check=False)
             assert (done.returncode == 0) == want, done.stdout + done.stderr
+    finally:
+        rig.close()
+
+
+def test_a_crl_of_100000_entries():
+    rig = Rig()
+    try:
+        connector, authority = connector_with_ca(rig, rig.service(), rig.token(kinds=TOKEN_KEYS), start=False)
+        fill_revoked(connector, 100000)
+        connector.start()
+        crl = wait_until(lambda: (crl := authority.crl()) and len(crl) == 100000 and crl, "the CRL is signed, and openssl verifies it", 60)
+        assert crl.get_revoked_certificate_by_serial_number(int.from_bytes(b"\x40" + (99999).to_bytes(19, "big"), "big")) is not None
+        # What is not on it is good, and so says OpenSSL with this CRL in hand.
+        good = issue(connector, "--profile", "server")
+        pem = authority.folder / "large.pem"
+        run("openssl", "crl", "-inform", "DER", "-in", authority.folder / "corp.crl", "-out", pem)
+        run("openssl", "verify", "-crl_check", "-CAfile", authority.certificate(), "-CRLfile", pem, authority.write(good))
     finally:
         rig.close()
 
