@@ -313,13 +313,19 @@ add_attribute(struct parser *p, X509_NAME *name, int set)
     struct cc_buf value = CC_BUF_INIT(VALUE_MAX);
     ASN1_OBJECT *type = NULL;
     struct attribute rules;
-    int rc = -1;
+    int type_there, rc = -1;
 
     if (read_type(p) != 0 || find_type(p, &type, &rules) != 0)
         goto out;
     if (*p->at == '#') {
-        if (read_ber(p, &value) != 0 || unpack_ber(p, &value, &rules.type) != 0)
+        if (read_ber(p, &value) != 0 || unpack_ber(p, &value, &type_there) != 0)
             goto out;
+        /* Where only one type may be, hexadecimal is no way around it. */
+        if (rules.type != V_ASN1_UTF8STRING && type_there != rules.type) {
+            refuse(p, "is of another string type than it has to be");
+            goto out;
+        }
+        rules.type = type_there;
     } else if (read_string(p, &value) != 0) {
         goto out;
     }

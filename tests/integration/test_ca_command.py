@@ -198,7 +198,12 @@ def test_ocsp_as_ocsptool_asks(world):
     connector.cli("ca", "revoke", "--serial", serial(bad), "--reason", "keyCompromise")
     wait_ocsp(authority, bad, "revoked")
     ca = authority.certificate()
-    for certificate, word in ((good, "good"), (bad, "revoked")):
+    # A certificate that names the CA and that it never issued.
+    key = ec.generate_private_key(ec.SECP256R1())
+    unknown = (x509.CertificateBuilder().subject_name(good.subject).issuer_name(good.issuer).public_key(key.public_key())
+               .serial_number(x509.random_serial_number()).not_valid_before(good.not_valid_before)
+               .not_valid_after(good.not_valid_after).sign(key, hashes.SHA256()))
+    for certificate, word in ((good, "good"), (bad, "revoked"), (unknown, "unknown")):
         file = authority.write(certificate)
         done = run("ocsptool", f"--ask={authority.url}/ocsp", "--nonce", "--load-issuer", ca, "--load-cert", file,
                    "--load-trust", ca, check=False)

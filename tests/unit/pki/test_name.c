@@ -103,6 +103,8 @@ static const struct {
     { "CN=#0C0", "half a byte" },
     { "CN=#0C0161x", "something behind" },
     { "CN=#020101", "no string in its hexadecimal form" },
+    { "C=#160122", "another string type" },
+    { "emailAddress=#0C0161", "another string type" },
     { "C=DEU", "longer than 2 characters" },
     { "C=\xc3\x84\xc3\x96", "its type does not allow" },
     { "serialNumber=a_b", "its type does not allow" },
