@@ -133,8 +133,7 @@ def test_device_keys_leave_no_trace(rig, generation):
     members = dict(kind="recrypt", subjectName=None, encryptedPfxBlob=base64.b64encode(pfx.blob).decode())
     recrypts = [service.admin("POST", "pkcsRequests", order(recipient, encryptedPfxPassword=base64.b64encode(
         envelope(import_key, password)).decode(), **members))["requestId"] for password in (pfx.password, b"not this password")]
-    while service.open_requests():
-        pass
+    service.wait_none_open(300)
     needles, passwords = [], [pfx.password, b"not this password"]
     for request_id in ids:
         key, _, _, password = open_result(service.wait_done(request_id)["result"], recipient)
