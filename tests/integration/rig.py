@@ -365,9 +365,10 @@ class Connector:
         return status["token"]["pid"] if status else 0
 
     def journal_open(self):
-        """Rows of the journal that are not closed."""
-        return sum(count for workload in self.status()["workloads"].values()
-                   for state, count in workload["journal"].items() if state != "closed")
+        """Rows of the journal that are not closed; None while the daemon does not answer."""
+        status = self.status()
+        return status and sum(count for workload in status["workloads"].values()
+                              for state, count in workload["journal"].items() if state != "closed")
 
     def cli(self, command, *argv, check=True):
         return run(*as_service_user([self.rig.programs / "certconnector", command, *argv, "--config", self.config]),
