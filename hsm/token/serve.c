@@ -24,6 +24,8 @@
 #define SERVE_OPEN_TIMEOUT_MAX 600000
 /* Around the fields of a reply that holds a secret. */
 #define SERVE_REPLY_ROOM 64
+/* How deep the frames of an operation are wiped behind it: what modules and OpenSSL need, several times. */
+#define SERVE_STACK_WIPED 65536
 
 struct server;
 
@@ -615,6 +617,18 @@ serve_dispatch(struct channel *channel, struct cc_bytes *args, struct cc_buf *re
     return serve_ops[op](channel, args, reply, err);
 }
 
+/*
+ * Wipes what was the stack of functions that have returned: modules and OpenSSL leave numbers of keys in theirs (seen
+ * with NSS softokn: the private number of an EC key that it had made).
+ */
+static __attribute__((noinline)) void
+serve_wipe_stack(void)
+{
+    uint8_t below[SERVE_STACK_WIPED];
+
+    cc_wipe(below, sizeof(below));
+}
+
 /* One call.  0 to go on, 1 at the end of the channel, -1 for a malformed frame. */
 static int
 serve_call(struct channel *channel, struct cc_err *err)
@@ -631,6 +645,7 @@ serve_call(struct channel *channel, struct cc_err *err)
     }
     args = cc_buf_bytes(&channel->call);
     outcome = serve_dispatch(channel, &args, &channel->reply, &failure);
+    serve_wipe_stack();
     if (outcome == SERVE_MALFORMED) {
         rc = cc_err_set(err, failure.domain, failure.code, "%s", failure.text);
         goto out;

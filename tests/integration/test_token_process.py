@@ -464,6 +464,44 @@ def test_sealed_device_keys(softhsm, recipient):
         fault(wire.BAD_INPUT, p.device_key_new, key, "ecP256", wire.GENERATE_HOST, bytes(4097))
 
 
+def writable_memory(pid):
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+            if line.split()[1].startswith("rw"):
+                try:
+                    memory.seek(begin)
+                    yield line, memory.read(end - begin)
+                except OSError:
+                    continue  # a guard page
+
+
+@pytest.mark.parametrize("spec", ["rsa2048", "ecP384"])
+def test_a_device_key_leaves_no_trace_in_the_process(make, recipient, tmp_path, spec):
+    """Not on the heap, and not where the stack of a function was: softokn leaves the private number of an EC key there."""
+    token = make().change("aes256:seal:07")
+    to = recipient[1].public_bytes(serialization.Encoding.DER)
+    secrets = {}
+    with start(token) as p:
+        key = p.add_key(wire.SEAL_ROLE, "pkcs11:object=seal")
+        # The last one, of the token, has no others behind it that would write over what it left.
+        for number, generation in enumerate((wire.GENERATE_HOST, wire.GENERATE_TOKEN)):
+            sealed, _ = p.device_key_new(key, spec, generation, CONTEXT)
+            certificate = certificate_of(x509.load_der_x509_csr(p.device_key_csr(key, CONTEXT, sealed, SUBJECT.public_bytes())))
+            pfx, encrypted = p.device_key_pfx(key, CONTEXT, sealed, certificate, to)
+            password = read(recipient, "cms", encrypted, tmp_path)
+            numbers = pkcs12.load_key_and_certificates(pfx, password)[0].private_numbers()
+            number_of_key = numbers.p if spec.startswith("rsa") else numbers.private_value
+            value = number_of_key.to_bytes((number_of_key.bit_length() + 7) // 8, "big")
+            # As in DER and as the processor has it; of the password the half that an allocator does not write over.
+            secrets[f"key {number}"] = [value[:16], value[::-1][:16]]
+            secrets[f"password {number}"] = [password[16:], password[16:].decode().encode("utf-16-be")]
+        memory = list(writable_memory(p.child.pid))
+        # A search that cannot find anything proves nothing.
+        assert any(token.pin.encode() in data for _, data in memory)
+        assert not [f"{name} in {line}" for line, data in memory for name, forms in secrets.items() for form in forms if form in data]
+
+
 def test_a_pair_of_the_token_leaves_nothing_there(softhsm, tmp_path):
     """Whichever step fails: what was made is destroyed, or its session is closed."""
     token = softhsm().change("aes256:seal:07")
