@@ -8,6 +8,7 @@
  */
 
 #include <openssl/x509v3.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/buf.h"
@@ -67,5 +68,6 @@ CC_MUST int pki_san_build(const struct pki_san *sans, size_t count, GENERAL_NAME
 CC_MUST int pki_sid_check(const char *sid, struct cc_err *err);
 CC_MUST int pki_sid_extension(const char *sid, struct cc_buf *ret_value, struct cc_err *err);
 CC_MUST int pki_sid_uri(const char *sid, struct cc_buf *ret_text, struct cc_err *err);
+bool pki_is_sid_uri(const char *uri); /* any case, whatever follows */
 
 #endif

@@ -252,6 +252,12 @@ check_sans(const struct pki_profile *profile, const struct pki_ask *ask, struct 
             return cc_err_set(err, CC_DOM_INPUT, 0,
                     "subjectAlternativeNames[%zu]: the profile \"%s\" does not allow the type %s",
                     i, profile->name, type);
+        /* Whoever is believed when a certificate is mapped to an account is said by who vouches for it, not as a name. */
+        if (san->type == PKI_SAN_URI && san->value != NULL && pki_is_sid_uri(san->value))
+            return cc_err_set(err, CC_DOM_INPUT, 0,
+                    "subjectAlternativeNames[%zu]: a security identifier cannot be asked for as a "
+                    "name of type uri",
+                    i);
         /* An empty value is refused as such. */
         domain = san->value != NULL && san->value[0] != '\0' ? domain_of(san) : NULL;
         if (domain != NULL && profile->san_domains.count > 0 &&

@@ -6,6 +6,7 @@
 #include <openssl/objects.h>
 #include <openssl/x509v3.h>
 #include <string.h>
+#include <strings.h>
 
 #include "pki_int.h"
 
@@ -91,4 +92,10 @@ pki_sid_uri(const char *sid, struct cc_buf *ret_text, struct cc_err *err)
     if (pki_sid_check(sid, err) != 0)
         return -1;
     return cc_buf_printf(ret_text, err, SID_URI "%s", sid);
+}
+
+bool
+pki_is_sid_uri(const char *uri)
+{
+    return strncasecmp(uri, SID_URI, sizeof(SID_URI) - 1) == 0;
 }

@@ -195,6 +195,7 @@ REFUSED = {
     "key usage is unknown": (dict(keyUsages=["x"]), "ParameterDataInvalidError", "keyUsages"),
     "extended key usage is forbidden": (dict(extendedKeyUsages=["codeSigning"]), "ParameterDataInvalidError", "1.3.6.1.5.5.7.3.3|codeSigning"),
     "template is unknown": (dict(certificateTemplateName="Unknown"), "BadRequest", "Unknown"),
+    "SID as a name": (dict(subjectAlternativeNames=[{"type": "uri", "value": "TAG:microsoft.com,2022-09-14:sid:S-1-5-21-1-2-3-500"}]), "ParameterDataInvalidError", "security identifier"),
     "SID is none": (dict(onPremisesSecurityIdentifier="S-1-x"), "ParameterDataInvalidError", "[sS]ecurityIdentifier|SID"),
     "passwordEncryption is unknown": (dict(passwordEncryption="rot13"), "NotSupportedError", "passwordEncryption"),
     "pfxEncryption is unknown": (dict(pfxEncryption="rc2"), "NotSupportedError", "pfxEncryption"),
