@@ -266,7 +266,7 @@ def test_status_tells_of_it(world):
     assert "\npkcs " in shown and "\npfx-import " in shown and "ready keys" in shown
 
 
-def test_without_a_listed_ca_name_the_default_is_taken_and_another_is_refused(world):
+def test_a_request_names_its_ca(world):
     service, _, _, recipient = world
     named = ask(service, recipient, certificationAuthority="ca1.contoso.example", certificationAuthorityName="Contoso Issuing CA")
     assert named["result"]["succeeded"]
