@@ -68,6 +68,9 @@ class Authority:
         run("curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--output", file, f"{self.url}/{name}")
         return file
 
+    def is_published(self, name):
+        return run("curl", "--silent", "--fail", "--noproxy", "*", "--output", "/dev/null", f"{self.url}/{name}", check=False).returncode == 0
+
     def certificate(self):
         """The CA's certificate as PEM file."""
         der, pem = self.fetch("corp.cer"), self.folder / "ca.pem"
@@ -75,7 +78,8 @@ class Authority:
         return pem
 
     def crl(self, name="corp.crl"):
-        """The CRL, its signature checked by openssl."""
+        """The CRL, its signature checked by openssl. The first one is signed after the connector is ready."""
+        wait_until(lambda: self.is_published(name), f"{name} is published", 60)
         der = self.fetch(name)
         said = run("openssl", "crl", "-inform", "DER", "-in", der, "-noout", "-verify", "-CAfile", self.certificate())
         assert "verify OK" in said.stderr + said.stdout

@@ -181,7 +181,8 @@ def test_a_crl_of_100000_entries():
         connector, authority = connector_with_ca(rig, rig.service(), rig.token(kinds=TOKEN_KEYS), start=False)
         fill_revoked(connector, 100000)
         connector.start()
-        crl = wait_until(lambda: (crl := authority.crl()) and len(crl) == 100000 and crl, "the CRL is signed, and openssl verifies it", 60)
+        crl = authority.crl()
+        assert len(crl) == 100000
         assert crl.get_revoked_certificate_by_serial_number(int.from_bytes(b"\x40" + (99999).to_bytes(19, "big"), "big")) is not None
         # What is not on it is good, and so says OpenSSL with this CRL in hand.
         good = issue(connector, "--profile", "server")
@@ -272,6 +273,6 @@ def test_an_intermediate_below_a_root_elsewhere():
         stranger.write_bytes(sign(csr.subject, ec.generate_private_key(ec.SECP256R1()).public_key(), 0).public_bytes(serialization.Encoding.PEM))
         done = connector.cli("ca", "init", "--certificate", stranger, check=False)
         assert done.returncode == 1 and "key" in done.stderr, done.stderr
-        wait_until(lambda: authority.fetch("corp.crl"), "the CRL is published")
+        authority.crl()
     finally:
         rig.close()
