@@ -13,6 +13,7 @@
 #include "hsm/token/decrypt.h"
 #include "hsm/token/wrap.h"
 #include "pki/cert.h"
+#include "pki/enveloped.h"
 #include "pki/pfx.h"
 
 /* ---- In this process ---- */
@@ -76,7 +77,7 @@ host_content_key(struct token *token, struct p11_worker *worker, struct token_ke
         .mgf_nid = message->mgf_nid,
         .ciphertext = cc_buf_bytes(&message->encrypted_key),
     };
-    const size_t len = (size_t)EVP_CIPHER_get_key_length(message->cipher);
+    const size_t len = pki_enveloped_key_len(message);
     struct cc_secret *found = NULL, *content_key = cc_secret_new(len, err);
     struct cc_err e = { 0 };
 
@@ -101,31 +102,14 @@ static int
 host_open_content(const struct pki_enveloped *message, struct cc_secret *content_key,
         struct cc_secret **ret_plain, struct cc_err *err)
 {
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    struct cc_secret *plain = cc_secret_new(message->ciphertext.len + EVP_MAX_BLOCK_LENGTH, err);
-    int len = 0, tail = 0, rc = -1;
+    const struct cc_bytes key = { cc_secret_data(content_key), cc_secret_len(content_key) };
+    struct cc_err e = { 0 };
 
-    if (ctx == NULL)
-        cc_err_nomem(err);
-    if (ctx == NULL || plain == NULL)
-        goto out;
-    if (EVP_DecryptInit_ex(ctx, message->cipher, NULL, cc_secret_data(content_key), message->iv) !=
-                    1 ||
-            EVP_DecryptUpdate(ctx, cc_secret_data(plain), &len, message->ciphertext.data,
-                    (int)message->ciphertext.len) != 1 ||
-            EVP_DecryptFinal_ex(ctx, cc_secret_data(plain) + len, &tail) != 1 || len + tail == 0) {
-        ERR_clear_error();
-        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT, "the message does not decrypt");
-        goto out;
-    }
-    cc_secret_truncate(plain, (size_t)(len + tail));
-    *ret_plain = plain;
-    plain = NULL;
-    rc = 0;
-out:
-    cc_secret_free(plain);
-    EVP_CIPHER_CTX_free(ctx);
-    return rc;
+    if (pki_enveloped_open(message, key, ret_plain, &e) == 0)
+        return 0;
+    if (e.domain != CC_DOM_INPUT)
+        return cc_err_set(err, e.domain, e.code, "%s", e.text);
+    return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_DECRYPT, "the message does not decrypt");
 }
 
 static int

@@ -10,6 +10,7 @@
 #include "hsm/token/attr.h"
 #include "hsm/token/ckr.h"
 #include "hsm/token/padding.h"
+#include "pki/enveloped.h"
 #include "pki/password.h"
 #include "pki/pubkey.h"
 

@@ -58,34 +58,4 @@ CC_MUST int pki_password_encrypt_for(X509 *recipient, enum pki_password_form for
         enum pki_content_cipher cipher, struct cc_bytes password, struct cc_buf *ret,
         struct cc_err *err);
 
-/*
- * The DER of an EnvelopedData whose parts were made elsewhere (on a token): one KeyTransRecipientInfo, version 0,
- * PKCS#1 v1.5, by issuer and serial number of recipient; content type id-data.
- */
-CC_MUST int pki_enveloped_data_build(X509 *recipient, struct cc_bytes encrypted_key,
-        enum pki_content_cipher cipher, struct cc_bytes iv, struct cc_bytes ciphertext,
-        struct cc_buf *ret, struct cc_err *err);
-
-/*
- * The parts of an EnvelopedData for one recipient by RSA key transport, to be decrypted elsewhere (on a token): the
- * reverse.  OpenSSL's CMS_* gives neither the encrypted key nor the content's parameters.  Who the recipient is, is not
- * looked at.  Content: AES-CBC or triple DES.
- */
-#define PKI_ENVELOPED_MAX 65536
-
-struct pki_enveloped {
-    bool oaep; /* else PKCS#1 v1.5 */
-    int digest_nid, mgf_nid;
-    const EVP_CIPHER *cipher; /* borrowed from OpenSSL */
-    uint8_t iv[16];
-    size_t iv_len;
-    struct cc_buf encrypted_key, ciphertext;
-};
-
-/* pki_enveloped_free() in every case. */
-void pki_enveloped_init(struct pki_enveloped *enveloped);
-CC_MUST int pki_enveloped_data_read(struct cc_bytes der, struct pki_enveloped *ret,
-        struct cc_err *err);
-void pki_enveloped_free(struct pki_enveloped *enveloped);
-
 #endif

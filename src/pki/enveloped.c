@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "pki/password.h"
+#include "pki/enveloped.h"
 
 #include <openssl/asn1.h>
 #include <openssl/asn1t.h>
+#include <openssl/cms.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
@@ -176,7 +177,7 @@ out:
 
 /* ---- reading ---- */
 
-/* As above, with a recipient identifier of either kind, which is not looked at: the key is the caller's. */
+/* As above, with a recipient identifier of either kind. */
 typedef struct {
     int32_t version;
     ASN1_TYPE *rid;
@@ -216,10 +217,16 @@ ASN1_SEQUENCE(ANY_CONTENT_INFO) = {
 } static_ASN1_SEQUENCE_END(ANY_CONTENT_INFO)
 
 static int
-malformed(struct cc_err *err, const char *what)
+refuse(struct cc_err *err, enum pki_enveloped_fault fault, const char *what)
 {
     ERR_clear_error();
-    return cc_err_set(err, CC_DOM_INPUT, 0, "EnvelopedData: %s", what);
+    return cc_err_set(err, CC_DOM_INPUT, (long)fault, "EnvelopedData: %s", what);
+}
+
+static int
+malformed(struct cc_err *err, const char *what)
+{
+    return refuse(err, PKI_ENVELOPED_MALFORMED, what);
 }
 
 static int
@@ -256,12 +263,13 @@ read_oaep(const X509_ALGOR *algorithm, struct pki_enveloped *ret, struct cc_err 
     if (params->maskGenFunc != NULL) {
         mgf = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(X509_ALGOR), params->maskGenFunc->parameter);
         if (OBJ_obj2nid(params->maskGenFunc->algorithm) != NID_mgf1 || mgf == NULL)
-            rc = malformed(err, "the mask generation of RSAES-OAEP is not known");
+            rc = refuse(err, PKI_ENVELOPED_ALGORITHM,
+                    "the mask generation of RSAES-OAEP is not known");
         else
             ret->mgf_nid = digest_of(mgf);
     }
     if (rc == 0 && params->pSourceFunc != NULL && !is_empty_label(params->pSourceFunc))
-        rc = malformed(err, "RSAES-OAEP with a label");
+        rc = refuse(err, PKI_ENVELOPED_ALGORITHM, "RSAES-OAEP with a label");
     X509_ALGOR_free(mgf);
     RSA_OAEP_PARAMS_free(params);
     return rc;
@@ -278,10 +286,18 @@ read_recipient(const ANY_KEY_TRANS *from, struct pki_enveloped *ret, struct cc_e
             return -1;
         break;
     default:
-        return malformed(err, "its key transport is neither RSA PKCS #1 v1.5 nor OAEP");
+        return refuse(err, PKI_ENVELOPED_ALGORITHM,
+                "its key transport is neither RSA PKCS #1 v1.5 nor OAEP");
     }
     return cc_buf_add(&ret->encrypted_key, ASN1_STRING_get0_data(from->encrypted_key),
             (size_t)ASN1_STRING_length(from->encrypted_key), err);
+}
+
+static bool
+is_block_cipher(int nid)
+{
+    return nid == NID_aes_256_cbc || nid == NID_aes_192_cbc || nid == NID_aes_128_cbc ||
+           nid == NID_des_ede3_cbc || nid == NID_des_cbc;
 }
 
 static int
@@ -290,20 +306,55 @@ read_content(const ENCRYPTED_CONTENT *content, struct pki_enveloped *ret, struct
     const int nid = OBJ_obj2nid(content->algorithm->algorithm);
     const ASN1_TYPE *parameter = content->algorithm->parameter;
 
-    if (nid != NID_aes_256_cbc && nid != NID_aes_192_cbc && nid != NID_aes_128_cbc &&
-            nid != NID_des_ede3_cbc)
-        return malformed(err, "its content cipher is not known");
-    ret->cipher = EVP_get_cipherbynid(nid);
-    if (ret->cipher == NULL || parameter == NULL || parameter->type != V_ASN1_OCTET_STRING ||
-            ASN1_STRING_length(parameter->value.octet_string) !=
-                    EVP_CIPHER_get_iv_length(ret->cipher))
+    if (!is_block_cipher(nid))
+        return refuse(err, PKI_ENVELOPED_ALGORITHM, "its content cipher is not known");
+    ret->cipher_nid = nid;
+    ret->iv_len = nid == NID_des_ede3_cbc || nid == NID_des_cbc ? 8 : 16;
+    if (parameter == NULL || parameter->type != V_ASN1_OCTET_STRING ||
+            (size_t)ASN1_STRING_length(parameter->value.octet_string) != ret->iv_len)
         return malformed(err, "its initialisation vector is missing or of another length");
-    ret->iv_len = (size_t)EVP_CIPHER_get_iv_length(ret->cipher);
     memcpy(ret->iv, ASN1_STRING_get0_data(parameter->value.octet_string), ret->iv_len);
     if (content->encrypted_content == NULL)
         return malformed(err, "it has no content");
     return cc_buf_add(&ret->ciphertext, ASN1_STRING_get0_data(content->encrypted_content),
             (size_t)ASN1_STRING_length(content->encrypted_content), err);
+}
+
+/* Section 6.2.1: issuerAndSerialNumber, or [0] subjectKeyIdentifier. */
+static bool
+is_for(const ASN1_TYPE *rid, X509 *recipient)
+{
+    const ASN1_STRING *whole = rid->value.asn1_string;
+    const ASN1_OCTET_STRING *key_id = X509_get0_subject_key_id(recipient);
+    const unsigned char *data = ASN1_STRING_get0_data(whole), *at = data;
+    const int len = ASN1_STRING_length(whole);
+    ISSUER_AND_SERIAL *name;
+    bool is;
+
+    if (rid->type == V_ASN1_OTHER)
+        return key_id != NULL && len == 2 + ASN1_STRING_length(key_id) && data[0] == 0x80 &&
+               data[1] == ASN1_STRING_length(key_id) && data[1] < 0x80 &&
+               memcmp(data + 2, ASN1_STRING_get0_data(key_id), data[1]) == 0;
+    if (rid->type != V_ASN1_SEQUENCE)
+        return false;
+    name = (ISSUER_AND_SERIAL *)ASN1_item_d2i(NULL, &at, len, ASN1_ITEM_rptr(ISSUER_AND_SERIAL));
+    is = name != NULL && X509_NAME_cmp(name->issuer, X509_get_issuer_name(recipient)) == 0 &&
+         ASN1_INTEGER_cmp(name->serial_number, X509_get0_serialNumber(recipient)) == 0;
+    ASN1_item_free((ASN1_VALUE *)name, ASN1_ITEM_rptr(ISSUER_AND_SERIAL));
+    return is;
+}
+
+static int
+find_recipient(const ASN1_TYPE *rid, X509 *const *recipients, size_t count, size_t *ret_which,
+        struct cc_err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_for(rid, recipients[i])) {
+            *ret_which = i;
+            return 0;
+        }
+    }
+    return refuse(err, PKI_ENVELOPED_RECIPIENT, "it is for another recipient");
 }
 
 void
@@ -321,26 +372,168 @@ pki_enveloped_free(struct pki_enveloped *enveloped)
     cc_buf_free(&enveloped->ciphertext);
 }
 
-int
-pki_enveloped_data_read(struct cc_bytes der, struct pki_enveloped *ret, struct cc_err *err)
+static int
+read_info(struct cc_bytes der, ANY_CONTENT_INFO **ret_info, struct cc_err *err)
 {
     const unsigned char *at = der.data;
     ANY_CONTENT_INFO *info;
-    int rc = -1;
 
     if (der.len == 0 || der.len > PKI_ENVELOPED_MAX)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "EnvelopedData of %zu bytes", der.len);
+        return cc_err_set(err, CC_DOM_INPUT, PKI_ENVELOPED_MALFORMED, "EnvelopedData of %zu bytes",
+                der.len);
     ERR_clear_error();
     info = (ANY_CONTENT_INFO *)ASN1_item_d2i(NULL, &at, (long)der.len,
             ASN1_ITEM_rptr(ANY_CONTENT_INFO));
+    ERR_clear_error();
     if (info == NULL || at != der.data + der.len ||
             OBJ_obj2nid(info->type) != NID_pkcs7_enveloped || info->content == NULL)
         malformed(err, "it is not one, or has something that no message here has");
     else if (sk_ANY_KEY_TRANS_num(info->content->recipients) != 1)
-        malformed(err, "it is not for exactly one recipient");
-    else if (read_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0), ret, err) == 0)
-        rc = read_content(info->content->content, ret, err);
+        refuse(err, PKI_ENVELOPED_RECIPIENT, "it is not for exactly one recipient");
+    else {
+        *ret_info = info;
+        return 0;
+    }
+    ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
+    return -1;
+}
+
+static int
+read_parts(const ANY_CONTENT_INFO *info, struct pki_enveloped *ret, struct cc_err *err)
+{
+    if (read_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0), ret, err) != 0)
+        return -1;
+    return read_content(info->content->content, ret, err);
+}
+
+int
+pki_enveloped_data_read(struct cc_bytes der, struct pki_enveloped *ret, struct cc_err *err)
+{
+    ANY_CONTENT_INFO *info = NULL;
+    int rc;
+
+    if (read_info(der, &info, err) != 0)
+        return -1;
+    rc = read_parts(info, ret, err);
+    if (rc == 0 && ret->cipher_nid == NID_des_cbc)
+        rc = refuse(err, PKI_ENVELOPED_ALGORITHM, "its content cipher is single DES");
+    ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
+    return rc;
+}
+
+int
+pki_enveloped_data_read_for(struct cc_bytes der, X509 *const *recipients, size_t count,
+        size_t *ret_which, struct pki_enveloped *ret, struct cc_err *err)
+{
+    ANY_CONTENT_INFO *info = NULL;
+    int rc;
+
+    if (read_info(der, &info, err) != 0)
+        return -1;
+    rc = find_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0)->rid, recipients,
+            count, ret_which, err);
+    if (rc == 0)
+        rc = read_parts(info, ret, err);
     ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
     ERR_clear_error();
+    return rc;
+}
+
+/* ---- opening ---- */
+
+size_t
+pki_enveloped_key_len(const struct pki_enveloped *enveloped)
+{
+    switch (enveloped->cipher_nid) {
+    case NID_aes_256_cbc:
+        return 32;
+    case NID_aes_192_cbc:
+    case NID_des_ede3_cbc:
+        return 24;
+    case NID_aes_128_cbc:
+        return 16;
+    default:
+        return 8;
+    }
+}
+
+int
+pki_enveloped_open(const struct pki_enveloped *enveloped, struct cc_bytes key,
+        struct cc_secret **ret_content, struct cc_err *err)
+{
+    const struct cc_buf *ciphertext = &enveloped->ciphertext;
+    const EVP_CIPHER *cipher = pki_cipher_get0(enveloped->cipher_nid);
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    struct cc_secret *content = NULL;
+    int len = 0, tail = 0, rc = -1;
+
+    ERR_clear_error();
+    if (cipher == NULL || ctx == NULL) {
+        cc_err_set_openssl(err, "the content's cipher");
+        goto out;
+    }
+    if (ciphertext->len + EVP_MAX_BLOCK_LENGTH > CC_SECRET_MAX) {
+        malformed(err, "its content is too long");
+        goto out;
+    }
+    if ((content = cc_secret_new(ciphertext->len + EVP_MAX_BLOCK_LENGTH, err)) == NULL)
+        goto out;
+    if (key.len != (size_t)EVP_CIPHER_get_key_length(cipher) ||
+            EVP_DecryptInit_ex(ctx, cipher, NULL, key.data, enveloped->iv) != 1 ||
+            EVP_DecryptUpdate(ctx, cc_secret_data(content), &len, ciphertext->data,
+                    (int)ciphertext->len) != 1 ||
+            EVP_DecryptFinal_ex(ctx, cc_secret_data(content) + len, &tail) != 1 ||
+            len + tail == 0) {
+        malformed(err, "its content does not decrypt");
+        goto out;
+    }
+    cc_secret_truncate(content, (size_t)(len + tail));
+    *ret_content = content;
+    content = NULL;
+    rc = 0;
+out:
+    cc_secret_free(content);
+    EVP_CIPHER_CTX_free(ctx);
+    return rc;
+}
+
+/* ---- writing ---- */
+
+static int
+set_oaep(CMS_RecipientInfo *recipient, const struct pki_enveloped *like)
+{
+    EVP_PKEY_CTX *ctx = CMS_RecipientInfo_get0_pkey_ctx(recipient);
+
+    return ctx != NULL && EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) > 0 &&
+           EVP_PKEY_CTX_set_rsa_oaep_md(ctx, EVP_get_digestbynid(like->digest_nid)) > 0 &&
+           EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, EVP_get_digestbynid(like->mgf_nid)) > 0;
+}
+
+int
+pki_enveloped_write_like(const struct pki_enveloped *like, X509 *recipient, struct cc_bytes content,
+        struct cc_buf *ret, struct cc_err *err)
+{
+    const EVP_CIPHER *cipher = pki_cipher_get0(like->cipher_nid);
+    CMS_ContentInfo *cms = NULL;
+    CMS_RecipientInfo *to = NULL;
+    BIO *in = BIO_new_mem_buf(content.data, (int)content.len);
+    unsigned char *der = NULL;
+    int len, rc = -1;
+
+    ERR_clear_error();
+    if (cipher == NULL || in == NULL ||
+            (cms = CMS_EnvelopedData_create_ex(cipher, pki_cipher_libctx(like->cipher_nid),
+                     NULL)) == NULL ||
+            (to = CMS_add1_recipient_cert(cms, recipient, CMS_KEY_PARAM)) == NULL ||
+            (like->oaep && !set_oaep(to, like)) || CMS_final(cms, in, NULL, CMS_BINARY) != 1 ||
+            (len = i2d_CMS_ContentInfo(cms, &der)) <= 0) {
+        cc_err_set_openssl(err, "EnvelopedData");
+        goto out;
+    }
+    rc = cc_buf_add(ret, der, (size_t)len, err);
+out:
+    OPENSSL_free(der);
+    CMS_ContentInfo_free(cms);
+    BIO_free(in);
     return rc;
 }

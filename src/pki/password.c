@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "pki/enveloped.h"
 #include "pki_int.h"
 
 #define RSA_BYTES_MIN 256

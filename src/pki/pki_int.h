@@ -19,6 +19,11 @@
 /* Borrowed. */
 const EVP_CIPHER *pki_content_cipher_evp(enum pki_content_cipher cipher);
 
+/* A block cipher by its number, and the library context that it comes from (NULL: the default one).  Borrowed; NULL where
+   OpenSSL has none. */
+const EVP_CIPHER *pki_cipher_get0(int nid);
+OSSL_LIB_CTX *pki_cipher_libctx(int nid);
+
 /* Names that Microsoft gave numbers to. */
 #define PKI_OID_UPN "1.3.6.1.4.1.311.20.2.3"
 #define PKI_OID_NTDS_GUID "1.3.6.1.4.1.311.25.1"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "pki/password.h"
+#include "pki/enveloped.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -17,8 +17,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pki_enveloped_data_read((struct cc_bytes){ data, size }, &message, &err) != 0) {
         if (err.domain == CC_DOM_NONE || err.text[0] == '\0')
             abort();
-    } else if (message.cipher == NULL || message.iv_len > sizeof(message.iv) ||
-               message.iv_len != (size_t)EVP_CIPHER_get_iv_length(message.cipher) ||
+    } else if (EVP_get_cipherbynid(message.cipher_nid) == NULL ||
+               message.iv_len > sizeof(message.iv) ||
+               message.iv_len !=
+                       (size_t)EVP_CIPHER_get_iv_length(EVP_get_cipherbynid(message.cipher_nid)) ||
                message.encrypted_key.len + message.ciphertext.len >= size) {
         abort();
     }

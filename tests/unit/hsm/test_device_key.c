@@ -19,6 +19,7 @@
 #include "base/text.h"
 #include "hsm/hsm.h"
 #include "pki/csr.h"
+#include "pki/enveloped.h"
 #include "pki/keyspec.h"
 #include "pki/name.h"
 #include "pki/password.h"

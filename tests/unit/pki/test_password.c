@@ -10,6 +10,7 @@
 #include <openssl/rsa.h>
 
 #include "files.h"
+#include "pki/enveloped.h"
 
 #define PASSWORD "Gr\366\337e-\351" /* in ISO 8859-1 */
 
