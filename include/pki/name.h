@@ -65,9 +65,12 @@ CC_MUST int pki_san_build(const struct pki_san *sans, size_t count, GENERAL_NAME
  * Strong mapping: "S-1-5-21-…".  The value of the extension 1.3.6.1.4.1.311.25.2 (szOID_NTDS_CA_SECURITY_EXT), DER,
  * appended; and the text of the URI form.
  */
+#define PKI_SID_MAX 185 /* characters of the longest there is, and NUL */
+#define PKI_SID_URI_MAX 256
 CC_MUST int pki_sid_check(const char *sid, struct cc_err *err);
 CC_MUST int pki_sid_extension(const char *sid, struct cc_buf *ret_value, struct cc_err *err);
 CC_MUST int pki_sid_uri(const char *sid, struct cc_buf *ret_text, struct cc_err *err);
-bool pki_is_sid_uri(const char *uri); /* any case, whatever follows */
+bool pki_is_sid_uri(const char *uri);        /* any case, whatever follows */
+const char *pki_sid_of_uri(const char *uri); /* what follows, in one of these */
 
 #endif

@@ -74,6 +74,40 @@ pki_csr_verify(X509_REQ *csr, struct cc_err *err)
     return 0;
 }
 
+/* One attribute with one value, of a type that OpenSSL can turn into UTF-8. */
+static int
+read_challenge(const ASN1_TYPE *value, struct cc_secret **ret_challenge, struct cc_err *err)
+{
+    unsigned char *text = NULL;
+    int len = -1, rc = 0;
+
+    if (value != NULL && ASN1_tag2bit(value->type) != 0)
+        len = ASN1_STRING_to_UTF8(&text, value->value.asn1_string);
+    ERR_clear_error();
+    if (len < 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the request's challengePassword is no text");
+    if (len > 0 && (*ret_challenge = cc_secret_copy(text, (size_t)len, err)) == NULL)
+        rc = -1;
+    OPENSSL_clear_free(text, (size_t)len);
+    return rc;
+}
+
+int
+pki_csr_challenge(X509_REQ *csr, struct cc_secret **ret_challenge, struct cc_err *err)
+{
+    const int at = X509_REQ_get_attr_by_NID(csr, NID_pkcs9_challengePassword, -1);
+    X509_ATTRIBUTE *attribute;
+
+    *ret_challenge = NULL;
+    if (at < 0)
+        return 0;
+    attribute = X509_REQ_get_attr(csr, at);
+    if (X509_REQ_get_attr_by_NID(csr, NID_pkcs9_challengePassword, at) >= 0 ||
+            X509_ATTRIBUTE_count(attribute) != 1)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the request has more than one challengePassword");
+    return read_challenge(X509_ATTRIBUTE_get0_type(attribute, 0), ret_challenge, err);
+}
+
 static int
 set_subject(X509_REQ *csr, struct cc_bytes subject, struct cc_err *err)
 {

@@ -23,6 +23,7 @@ struct pki_csr_ask {
     char *usage_text[USAGES_MAX];
     const char *usages[USAGES_MAX];
     bool had_sid;
+    char sid[PKI_SID_MAX]; /* "": none */
 };
 
 const struct pki_ask *
@@ -35,6 +36,12 @@ bool
 pki_csr_ask_had_sid(const struct pki_csr_ask *ask)
 {
     return ask->had_sid;
+}
+
+const char *
+pki_csr_ask_sid(const struct pki_csr_ask *ask)
+{
+    return ask->sid[0] != '\0' ? ask->sid : NULL;
 }
 
 void
@@ -135,6 +142,25 @@ add_other(struct pki_csr_ask *ask, const OTHERNAME *other, struct cc_err *err)
             "subjectAlternativeName of the request: otherName %s is not known", oid);
 }
 
+/* Named by who vouches for it, or not at all: never among the names that are asked for. */
+static int
+read_uri(struct pki_csr_ask *ask, const ASN1_STRING *value, struct cc_err *err)
+{
+    char text[PKI_SID_URI_MAX];
+    const int len = ASN1_STRING_length(value);
+    const char *sid;
+
+    (void)snprintf(text, sizeof(text), "%.*s", len, (const char *)ASN1_STRING_get0_data(value));
+    if (!pki_is_sid_uri(text))
+        return add_string(ask, PKI_SAN_URI, value, err);
+    sid = pki_sid_of_uri(text);
+    if (strlen(text) != (size_t)len || pki_sid_check(sid, NULL) != 0 || ask->sid[0] != '\0')
+        return refuse_san(err, "a security identifier that is malformed, or a second one");
+    (void)cc_strcpy(ask->sid, sizeof(ask->sid), sid);
+    ask->had_sid = true;
+    return 0;
+}
+
 static int
 read_san(struct pki_csr_ask *ask, const GENERAL_NAME *name, struct cc_err *err)
 {
@@ -144,7 +170,7 @@ read_san(struct pki_csr_ask *ask, const GENERAL_NAME *name, struct cc_err *err)
     case GEN_DNS:
         return add_string(ask, PKI_SAN_DNS, name->d.dNSName, err);
     case GEN_URI:
-        return add_string(ask, PKI_SAN_URI, name->d.uniformResourceIdentifier, err);
+        return read_uri(ask, name->d.uniformResourceIdentifier, err);
     case GEN_IPADD:
         return add_ip(ask, name->d.iPAddress, err);
     case GEN_OTHERNAME:
@@ -221,6 +247,25 @@ read_basic_constraints(X509_EXTENSION *extension, struct cc_err *err)
     return rc;
 }
 
+/* What clients add out of habit, and no certificate of ours has: the name of a template, the version of a CA, the forms of
+   old of authorityKeyIdentifier and certificatePolicies, Netscape's certificate type and its like. */
+static bool
+is_habit(const char *oid)
+{
+    static const char *const oids[] = {
+        "1.3.6.1.4.1.311.20.2",
+        "1.3.6.1.4.1.311.21.8",
+        "2.5.29.1",
+        "2.5.29.3",
+        "2.16.840.1.113730.1.11",
+    };
+
+    for (size_t i = 0; i < CC_COUNT(oids); i++)
+        if (strcmp(oid, oids[i]) == 0)
+            return true;
+    return false;
+}
+
 static int
 read_extension(struct pki_csr_ask *ask, X509_EXTENSION *extension, struct cc_err *err)
 {
@@ -247,6 +292,8 @@ read_extension(struct pki_csr_ask *ask, X509_EXTENSION *extension, struct cc_err
         ask->had_sid = true;
         return 0;
     }
+    if (is_habit(oid))
+        return 0;
     return cc_err_set(err, CC_DOM_INPUT, 0,
             "the request has the extension %s, which is not allowed", oid);
 }

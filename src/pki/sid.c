@@ -10,7 +10,7 @@
 
 #include "pki_int.h"
 
-#define SID_MAX 184 /* characters of the longest there is */
+#define SID_MAX (PKI_SID_MAX - 1)
 #define SID_URI "tag:microsoft.com,2022-09-14:sid:"
 
 /* "S-1-" and decimal numbers between hyphens (MS-DTYP section 2.4.2.1). */
@@ -98,4 +98,10 @@ bool
 pki_is_sid_uri(const char *uri)
 {
     return strncasecmp(uri, SID_URI, sizeof(SID_URI) - 1) == 0;
+}
+
+const char *
+pki_sid_of_uri(const char *uri)
+{
+    return uri + sizeof(SID_URI) - 1;
 }
