@@ -36,13 +36,14 @@ const char *ca_kind(const struct ca *ca);
 /* What an authority can do.  What it cannot is answered with CA_REFUSED by the calls below. */
 enum ca_capability {
     CA_CAN_REVOKE = 1 << 0,
-    CA_CAN_HOLD = 1 << 1,         /* certificateHold and its release */
-    CA_CAN_REASONS = 1 << 2,      /* it records the reason */
-    CA_CAN_STATUS = 1 << 3,       /* ca_status() */
-    CA_CAN_FIND = 1 << 4,         /* ca_find() */
-    CA_CAN_PEND = 1 << 5,         /* it may answer CA_PENDING */
-    CA_TAKES_SUBJECT = 1 << 6,    /* subject and SANs as data, whatever the CSR says */
-    CA_TAKES_FOREIGN_CSR = 1 << 7 /* requests whose key is a device's */
+    CA_CAN_HOLD = 1 << 1,          /* certificateHold and its release */
+    CA_CAN_REASONS = 1 << 2,       /* it records the reason */
+    CA_CAN_STATUS = 1 << 3,        /* ca_status() */
+    CA_CAN_FIND = 1 << 4,          /* ca_find() */
+    CA_CAN_PEND = 1 << 5,          /* it may answer CA_PENDING */
+    CA_TAKES_SUBJECT = 1 << 6,     /* subject and SANs as data, whatever the CSR says */
+    CA_TAKES_FOREIGN_CSR = 1 << 7, /* requests whose key is a device's */
+    CA_CAN_SHOW = 1 << 8           /* ca_get1_certificate(), ca_get1_crl() */
 };
 unsigned ca_capabilities(const struct ca *ca);
 
@@ -99,6 +100,12 @@ CC_MUST enum ca_outcome ca_release(struct ca *ca, struct cc_bytes serial, int64_
 enum ca_status { CA_STATUS_GOOD, CA_STATUS_HELD, CA_STATUS_REVOKED };
 CC_MUST enum ca_outcome ca_get_status(struct ca *ca, struct cc_bytes serial, int64_t deadline,
         enum ca_status *ret_status, struct cc_err *err);
+
+/* A certificate that it issued, and its newest full CRL of at most max bytes; yours to free.  CA_NOT_FOUND: there is none. */
+CC_MUST enum ca_outcome ca_get1_certificate(struct ca *ca, struct cc_bytes serial, int64_t deadline,
+        X509 **ret_certificate, struct cc_err *err);
+CC_MUST enum ca_outcome ca_get1_crl(struct ca *ca, size_t max, int64_t deadline, X509_CRL **ret_crl,
+        struct cc_err *err);
 
 /* The CA's own certificate and those above it, the issuing one first; yours to free with sk_X509_pop_free(). */
 CC_MUST enum ca_outcome ca_chain(struct ca *ca, int64_t deadline, STACK_OF(X509) **ret_chain,

@@ -107,6 +107,9 @@ CC_MUST int pki_plan_extensions(const struct pki_plan *plan, struct cc_buf *ret_
 CC_MUST int pki_plan_compare(const struct pki_plan *plan, const EVP_PKEY *public_key, X509 *cert,
         struct cc_err *err);
 
+/* The same of who it is for alone: subject, SANs (as a set), SID. */
+CC_MUST int pki_plan_compare_identity(const struct pki_plan *plan, X509 *cert, struct cc_err *err);
+
 /* Who signs. */
 struct pki_issuer {
     X509 *certificate; /* NULL: the new certificate signs itself, with key */

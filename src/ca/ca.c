@@ -232,7 +232,28 @@ ca_get_status(struct ca *ca, struct cc_bytes serial, int64_t deadline, enum ca_s
     return ca->driver->status(ca, serial, deadline, ret_status, err);
 }
 
+enum ca_outcome
+ca_get1_certificate(struct ca *ca, struct cc_bytes serial, int64_t deadline, X509 **ret_certificate,
+        struct cc_err *err)
+{
+    NEED_ERR(err);
+
+    if (!can(ca, CA_CAN_SHOW, "show a certificate", err))
+        return CA_REFUSED;
+    return ca->driver->certificate(ca, serial, deadline, ret_certificate, err);
+}
+
 /* ---- the CA itself ---- */
+
+enum ca_outcome
+ca_get1_crl(struct ca *ca, size_t max, int64_t deadline, X509_CRL **ret_crl, struct cc_err *err)
+{
+    NEED_ERR(err);
+
+    if (!can(ca, CA_CAN_SHOW, "show its CRL", err))
+        return CA_REFUSED;
+    return ca->driver->crl(ca, max, deadline, ret_crl, err);
+}
 
 enum ca_outcome
 ca_chain(struct ca *ca, int64_t deadline, STACK_OF(X509) **ret_chain, struct cc_err *err)

@@ -33,6 +33,10 @@ struct ca_driver {
             *release)(struct ca *ca, struct cc_bytes serial, int64_t deadline, struct cc_err *err);
     enum ca_outcome (*status)(struct ca *ca, struct cc_bytes serial, int64_t deadline,
             enum ca_status *ret_status, struct cc_err *err);
+    enum ca_outcome (*certificate)(struct ca *ca, struct cc_bytes serial, int64_t deadline,
+            X509 **ret_certificate, struct cc_err *err);
+    enum ca_outcome (*crl)(struct ca *ca, size_t max, int64_t deadline, X509_CRL **ret_crl,
+            struct cc_err *err);
     enum ca_outcome (*chain)(struct ca *ca, int64_t deadline, STACK_OF(X509) **ret_chain,
             struct cc_err *err);
     enum ca_outcome (*check)(struct ca *ca, int64_t deadline, struct cc_err *err);

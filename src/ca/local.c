@@ -274,6 +274,39 @@ local_status(struct ca *ca, struct cc_bytes serial, int64_t deadline, enum ca_st
     return CA_DONE;
 }
 
+struct shown {
+    X509 *certificate;
+    int rc;
+    struct cc_err *err;
+};
+
+static int
+on_shown(void *arg, const struct cadb_certificate *certificate)
+{
+    struct shown *shown = arg;
+
+    if (certificate->certificate.len > 0)
+        shown->rc = pki_cert_parse(certificate->certificate, &shown->certificate, shown->err);
+    return 0;
+}
+
+static enum ca_outcome
+local_certificate(struct ca *ca, struct cc_bytes serial, int64_t deadline, X509 **ret_certificate,
+        struct cc_err *err)
+{
+    const struct cadb_key key = { .serial = serial };
+    struct shown shown = { .err = err };
+
+    (void)deadline;
+    if (cadb_find(ca_local_of(ca)->store, ca->name, &key, on_shown, &shown, err) != 0 ||
+            shown.rc != 0)
+        return CA_RETRYABLE;
+    if (shown.certificate == NULL)
+        return CA_NOT_FOUND;
+    *ret_certificate = shown.certificate;
+    return CA_DONE;
+}
+
 /* ---- the CA itself ---- */
 
 static enum ca_outcome
@@ -340,13 +373,15 @@ local_close(struct ca *ca)
 static const struct ca_driver driver = {
     .kind = "local",
     .capabilities = CA_CAN_REVOKE | CA_CAN_HOLD | CA_CAN_REASONS | CA_CAN_STATUS | CA_CAN_FIND |
-                    CA_TAKES_SUBJECT | CA_TAKES_FOREIGN_CSR,
+                    CA_TAKES_SUBJECT | CA_TAKES_FOREIGN_CSR | CA_CAN_SHOW,
     .close = local_close,
     .issue = ca_local_issue,
     .find = ca_local_find,
     .revoke = local_revoke,
     .release = local_release,
     .status = local_status,
+    .certificate = local_certificate,
+    .crl = ca_local_show_crl,
     .chain = local_chain,
     .check = local_check,
 };

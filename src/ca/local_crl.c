@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "local_int.h"
 
+#include <errno.h>
 #include <openssl/x509.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /*
@@ -194,4 +197,46 @@ ca_local_get_crl(struct ca *ca, enum cadb_crl_kind kind, bool *ret_found, struct
         int fd, struct cc_err *err)
 {
     return cadb_crl_get(ca_local_of(ca)->store, ca->name, kind, ret_found, ret, fd, err);
+}
+
+/* Out of the store into a file of no name, as a CRL may be large. */
+static enum ca_outcome
+read_crl(int fd, size_t max, size_t len, X509_CRL **ret_crl, struct cc_err *err)
+{
+    unsigned char *der = len <= max ? malloc(len) : NULL;
+    const unsigned char *at = der;
+    X509_CRL *crl = NULL;
+
+    if (len > max)
+        cc_err_set(err, CC_DOM_INPUT, 0, "the CRL has %zu bytes, which is more than %zu", len, max);
+    else if (der == NULL)
+        cc_err_nomem(err);
+    else if (pread(fd, der, len, 0) != (ssize_t)len)
+        cc_err_set_errno(err, errno, "reading the CRL");
+    else if ((crl = d2i_X509_CRL(NULL, &at, (long)len)) == NULL)
+        cc_err_set_openssl(err, "the CRL");
+    free(der);
+    if (crl == NULL)
+        return len > max ? CA_REFUSED : CA_RETRYABLE;
+    *ret_crl = crl;
+    return CA_DONE;
+}
+
+enum ca_outcome
+ca_local_show_crl(struct ca *ca, size_t max, int64_t deadline, X509_CRL **ret_crl,
+        struct cc_err *err)
+{
+    const int fd = memfd_create("crl", MFD_CLOEXEC);
+    enum ca_outcome outcome = CA_RETRYABLE;
+    struct cadb_crl crl;
+    bool found = false;
+
+    (void)deadline;
+    if (fd < 0)
+        cc_err_set_errno(err, errno, "a temporary file");
+    else if (ca_local_get_crl(ca, CADB_CRL_FULL, &found, &crl, fd, err) == 0)
+        outcome = found ? read_crl(fd, max, (size_t)crl.len, ret_crl, err) : CA_NOT_FOUND;
+    if (fd >= 0)
+        (void)close(fd);
+    return outcome;
 }

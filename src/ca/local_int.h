@@ -81,5 +81,7 @@ enum ca_outcome ca_local_issue(struct ca *ca, const struct ca_checked *checked,
         X509 **ret_certificate, struct cc_buf *ret_pending, struct cc_err *err);
 enum ca_outcome ca_local_find(struct ca *ca, const char *request_id, int64_t deadline,
         X509 **ret_certificate, struct cc_err *err);
+enum ca_outcome ca_local_show_crl(struct ca *ca, size_t max, int64_t deadline, X509_CRL **ret_crl,
+        struct cc_err *err);
 
 #endif

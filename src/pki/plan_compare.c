@@ -148,6 +148,27 @@ compare_critical(X509 *cert, struct cc_err *err)
     return 0;
 }
 
+static int
+compare_identity(const struct pki_plan *plan, X509 *cert, struct cc_err *err)
+{
+    if (X509_NAME_cmp(X509_get_subject_name(cert), plan->subject) != 0)
+        return differs(err, "its subject is another");
+    if (compare_sans(plan, cert, err) != 0)
+        return -1;
+    return compare_sid(plan, cert, err);
+}
+
+int
+pki_plan_compare_identity(const struct pki_plan *plan, X509 *cert, struct cc_err *err)
+{
+    int rc;
+
+    ERR_clear_error();
+    rc = compare_identity(plan, cert, err);
+    ERR_clear_error();
+    return rc;
+}
+
 int
 pki_plan_compare(const struct pki_plan *plan, const EVP_PKEY *public_key, X509 *cert,
         struct cc_err *err)
@@ -158,13 +179,11 @@ pki_plan_compare(const struct pki_plan *plan, const EVP_PKEY *public_key, X509 *
     ERR_clear_error();
     if (key == NULL || EVP_PKEY_eq(key, public_key) != 1)
         differs(err, "it is for another key");
-    else if (X509_NAME_cmp(X509_get_subject_name(cert), plan->subject) != 0)
-        differs(err, "its subject is another");
     else if (X509_check_ca(cert) != (plan->is_ca ? 1 : 0))
         differs(err, plan->is_ca ? "it is not that of a CA" : "it is that of a CA");
-    else if (compare_sans(plan, cert, err) == 0 &&
+    else if (compare_identity(plan, cert, err) == 0 &&
              compare_usages(plan, public_key, cert, err) == 0 &&
-             compare_sid(plan, cert, err) == 0 && compare_validity(plan, cert, err) == 0)
+             compare_validity(plan, cert, err) == 0)
         rc = compare_critical(cert, err);
     ERR_clear_error();
     return rc;

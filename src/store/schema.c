@@ -144,6 +144,44 @@ static const struct db_step steps[] = {
             " spki BYTEA NOT NULL,"
             " made_ms BIGINT NOT NULL);"
             "CREATE INDEX keypool_oldest ON keypool (spec, made_ms, id);" },
+
+    { 4, "SCEP enrolments with their notifications, and challenges that are spent",
+            /* The numbers of state and notify are those of store/scepdb.h. */
+            "CREATE TABLE scep_transaction ("
+            " id BYTEA PRIMARY KEY,"
+            " profile TEXT NOT NULL,"
+            " transaction_id TEXT NOT NULL,"
+            " key_hash BYTEA NOT NULL,"
+            " state BIGINT NOT NULL,"
+            " notify BIGINT NOT NULL,"
+            " owner TEXT NOT NULL,"
+            " lease_until_ms BIGINT NOT NULL,"
+            " ca TEXT NOT NULL,"
+            " ca_request_id TEXT NOT NULL,"
+            " csr BYTEA,"
+            " pending TEXT,"
+            " certificate BYTEA,"
+            " fail_info BIGINT NOT NULL,"
+            " detail TEXT,"
+            " hresult BIGINT NOT NULL,"
+            " attempts BIGINT NOT NULL,"
+            " next_ms BIGINT NOT NULL,"
+            " received_ms BIGINT NOT NULL,"
+            " expires_ms BIGINT NOT NULL);"
+            "CREATE INDEX scep_transaction_poll ON scep_transaction (transaction_id, received_ms);"
+            "CREATE INDEX scep_transaction_open ON scep_transaction (received_ms) WHERE notify <> 3;"
+            "CREATE INDEX scep_transaction_due ON scep_transaction (next_ms) WHERE notify = 1;"
+            "CREATE INDEX scep_transaction_expires ON scep_transaction (expires_ms);"
+
+            "CREATE TABLE scep_challenge ("
+            " hash BYTEA PRIMARY KEY,"
+            " transaction_key BYTEA NOT NULL,"
+            " expires_ms BIGINT NOT NULL);"
+            "CREATE INDEX scep_challenge_expires ON scep_challenge (expires_ms);"
+
+            "CREATE TABLE scep_total ("
+            " name TEXT PRIMARY KEY,"
+            " count BIGINT NOT NULL);" },
 };
 
 const struct db_schema store_schema = {
