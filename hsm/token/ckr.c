@@ -128,10 +128,11 @@ ckr_class(CK_RV rv)
     case CKR_OBJECT_HANDLE_INVALID:
     case CKR_UNWRAPPING_KEY_HANDLE_INVALID:
         return CKR_IS_KEY;
+    case CKR_OPERATION_ACTIVE:
+        return CKR_IS_SESSION;
     case CKR_SESSION_HANDLE_INVALID:
     case CKR_SESSION_CLOSED:
     case CKR_USER_NOT_LOGGED_IN:
-    case CKR_OPERATION_ACTIVE:
         return CKR_IS_LOGIN;
     case CKR_DEVICE_ERROR:
     case CKR_DEVICE_REMOVED:

@@ -15,12 +15,13 @@ const char *ckr_name(CK_RV rv);
 
 /* What a failed call asks of us. */
 enum ckr_class {
-    CKR_IS_ANSWER, /* nothing: it is the answer to the request */
-    CKR_IS_KEY,    /* the handle of the key is void: search it again */
-    CKR_IS_LOGIN,  /* sessions or the login are gone: close all, log in */
-    CKR_IS_DEVICE, /* the token is gone: finalise, initialise */
-    CKR_IS_BUSY,   /* no session is free: wait */
-    CKR_IS_PIN     /* the PIN was refused: never by itself again */
+    CKR_IS_ANSWER,  /* nothing: it is the answer to the request */
+    CKR_IS_KEY,     /* the handle of the key is void: search it again */
+    CKR_IS_SESSION, /* the session is at something else: take another */
+    CKR_IS_LOGIN,   /* sessions or the login are gone: close all, log in */
+    CKR_IS_DEVICE,  /* the token is gone: finalise, initialise */
+    CKR_IS_BUSY,    /* no session is free: wait */
+    CKR_IS_PIN      /* the PIN was refused: never by itself again */
 };
 
 /* Of a call with a key in a session. */

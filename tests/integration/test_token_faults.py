@@ -277,12 +277,13 @@ def test_an_empty_token_that_tells_nothing(softhsm, fake):
         assert fake.calls("C_Finalize") == 1
 
 
-LOGIN_CODES = [0xB3, 0xB0, 0x101, 0x90]
+SESSION_CODES = [0x90]
+LOGIN_CODES = [0xB3, 0xB0, 0x101]
 DEVICE_CODES = [DEVICE_ERROR, 0x32, TOKEN_NOT_PRESENT, 0xE1, 0x03, 0x190]
 KEY_CODES = [0x60, 0x82]
 
 
-@pytest.mark.parametrize("code", KEY_CODES + LOGIN_CODES + DEVICE_CODES, ids=hex)
+@pytest.mark.parametrize("code", KEY_CODES + SESSION_CODES + LOGIN_CODES + DEVICE_CODES, ids=hex)
 @pytest.mark.parametrize("function", ["C_SignInit", "C_Sign", "C_FindObjectsInit", "C_GetAttributeValue"])
 def test_an_interrupted_operation_is_repeated(token, fake, function, code):
     with start(token, FAKE, fake.env) as p:
