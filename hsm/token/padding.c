@@ -166,13 +166,26 @@ oaep_refuse(struct cc_err *err)
             "the ciphertext does not decrypt with this key");
 }
 
+/* block becomes 0x00 || seed || DB (section 7.1.2 steps 3b to 3f); at least 2 hashes and 2 bytes long. */
+static int
+oaep_unmask(const struct p11_hash *hash, const struct p11_hash *mgf, uint8_t *block, size_t len,
+        struct cc_err *err)
+{
+    const size_t h_len = hash_len(hash), db_len = len - h_len - 1;
+    uint8_t *const seed = block + 1, *const db = block + 1 + h_len;
+
+    if (mgf1_xor(mgf, db, db_len, seed, h_len, err) != 0)
+        return -1;
+    return mgf1_xor(mgf, seed, h_len, db, db_len, err);
+}
+
 int
 padding_oaep_decode(const struct p11_hash *hash, const struct p11_hash *mgf, struct cc_bytes label,
         uint8_t *block, size_t len, struct cc_secret **ret_message, struct cc_err *err)
 {
     const size_t h_len = hash_len(hash);
     uint8_t l_hash[EVP_MAX_MD_SIZE];
-    uint8_t *const seed = block + 1, *const db = block + 1 + h_len;
+    uint8_t *const db = block + 1 + h_len;
     size_t db_len, good, at;
 
     if (len < 2 * h_len + 2)
@@ -180,8 +193,7 @@ padding_oaep_decode(const struct p11_hash *hash, const struct p11_hash *mgf, str
     db_len = len - h_len - 1;
     if (EVP_Digest(label.data, label.len, l_hash, NULL, hash->md(), NULL) != 1)
         return cc_err_set_openssl(err, "OAEP");
-    if (mgf1_xor(mgf, db, db_len, seed, h_len, err) != 0 ||
-            mgf1_xor(mgf, seed, h_len, db, db_len, err) != 0)
+    if (oaep_unmask(hash, mgf, block, len, err) != 0)
         return -1;
 
     at = oaep_separator(db, h_len, db_len, &good);
@@ -191,6 +203,76 @@ padding_oaep_decode(const struct p11_hash *hash, const struct p11_hash *mgf, str
         return oaep_refuse(err);
     *ret_message = cc_secret_copy(db + at + 1, db_len - at - 1, err);
     return *ret_message == NULL ? -1 : 0;
+}
+
+/* ---- Content-encryption keys ---- */
+
+/* ret_key = good ? found : ret_key.  What good is must stay unknown to the compiler, or it may make a branch of it. */
+static void
+take_key(size_t good, const uint8_t *found, uint8_t *ret_key, size_t len)
+{
+    __asm__ volatile("" : "+r"(good));
+    for (size_t i = 0; i < len; i++)
+        ret_key[i] = (uint8_t)ct_choose(good, found[i], ret_key[i]);
+}
+
+void
+padding_pkcs1_take_key(const uint8_t *block, size_t block_len, uint8_t *ret_key, size_t len)
+{
+    size_t good, separator;
+
+    if (block_len < len + 11)
+        return;
+    separator = block_len - len - 1;
+    good = ct_is_zero(block[0]) & ct_is_zero(block[1] ^ 0x02U) & ct_is_zero(block[separator]);
+    for (size_t i = 2; i < separator; i++)
+        good &= ~ct_is_zero(block[i]);
+    take_key(good, block + separator + 1, ret_key, len);
+}
+
+int
+padding_oaep_take_key(const struct p11_hash *hash, const struct p11_hash *mgf, uint8_t *block,
+        size_t block_len, uint8_t *ret_key, size_t len, struct cc_err *err)
+{
+    const size_t h_len = hash_len(hash);
+    uint8_t l_hash[EVP_MAX_MD_SIZE];
+    uint8_t *db;
+    size_t good, separator;
+
+    if (block_len < 2 * h_len + 2 + len)
+        return 0;
+    if (EVP_Digest(NULL, 0, l_hash, NULL, hash->md(), NULL) != 1)
+        return cc_err_set_openssl(err, "OAEP");
+    if (oaep_unmask(hash, mgf, block, block_len, err) != 0)
+        return -1;
+    db = block + 1 + h_len;
+    separator = block_len - 1 - h_len - len - 1;
+    good = ct_is_zero(block[0]) & ct_equal(db, l_hash, h_len) & ct_is_zero(db[separator] ^ 0x01U);
+    for (size_t i = h_len; i < separator; i++)
+        good &= ct_is_zero(db[i]);
+    take_key(good, db + separator + 1, ret_key, len);
+    return 0;
+}
+
+void
+padding_take_key(const uint8_t *found, size_t size, size_t found_len, uint8_t *ret_key, size_t len)
+{
+    if (size >= len)
+        take_key(ct_is_zero(found_len ^ len), found, ret_key, len);
+}
+
+/* By each power of two of the distance, or not: all bytes are looked at either way. */
+void
+padding_align(uint8_t *block, size_t len, size_t number_len)
+{
+    const size_t distance = len - number_len;
+
+    for (size_t step = 1; step <= len; step <<= 1) {
+        const size_t moves = ~ct_is_zero(distance & step);
+
+        for (size_t i = len; i-- > 0;)
+            block[i] = (uint8_t)ct_choose(moves, i >= step ? block[i - step] : 0, block[i]);
+    }
 }
 
 int

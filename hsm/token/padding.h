@@ -44,6 +44,26 @@ CC_MUST int padding_oaep_decode(const struct p11_hash *hash, const struct p11_ha
         struct cc_bytes label, uint8_t *block, size_t len, struct cc_secret **ret_message,
         struct cc_err *err);
 
+/*
+ * Content-encryption keys, whose length is known: ret_key, len bytes, becomes the key where the block holds one of just that
+ * length behind a good padding, and else stays what it was.  Which of the two, and why, shows neither in a result nor in
+ * the time, which depends on the lengths, the hashes and the label (there is none) alone.
+ */
+
+/* EME-PKCS1-v1_5 (section 7.2.2 step 3). */
+void padding_pkcs1_take_key(const uint8_t *block, size_t block_len, uint8_t *ret_key, size_t len);
+
+/* EME-OAEP without a label; block is overwritten.  -1 only where hashing itself fails. */
+CC_MUST int padding_oaep_take_key(const struct p11_hash *hash, const struct p11_hash *mgf,
+        uint8_t *block, size_t block_len, uint8_t *ret_key, size_t len, struct cc_err *err);
+
+/* What a token has unpadded itself: found_len bytes, secret like the rest, in a buffer of size. */
+void padding_take_key(const uint8_t *found, size_t size, size_t found_len, uint8_t *ret_key,
+        size_t len);
+
+/* A number whose leading zeroes were left out, secret how many: moved to the end of its len bytes. */
+void padding_align(uint8_t *block, size_t len, size_t number_len);
+
 /* DigestInfo, DER (section 9.2 step 2); appended. */
 CC_MUST int padding_digest_info(int nid, struct cc_bytes digest, struct cc_buf *ret,
         struct cc_err *err);

@@ -161,6 +161,167 @@ spoiled_oaep_is_refused(void **state)
     expect_refused(block, f->len, sha256, sha256, "");
 }
 
+/* ---- Content-encryption keys ---- */
+
+#define KEY_MAX 64
+
+static const size_t key_lens[] = { 16, 24, 32, KEY_MAX };
+
+/* NULL for PKCS #1 v1.5. */
+static const struct p11_hash *
+key_hash(unsigned i)
+{
+    return i == 0 ? NULL : p11_hash((int)i - 1);
+}
+
+static void
+key_encrypt(const struct fixture *f, const struct p11_hash *hash, const uint8_t *key, size_t len,
+        uint8_t *ret_block)
+{
+    uint8_t out[P11_RSA_MAX];
+    EVP_PKEY_CTX *ctx;
+    size_t out_len = sizeof(out);
+
+    if (hash != NULL) {
+        oaep_encrypt(f, hash, hash, "", key, len, out);
+    } else {
+        ctx = EVP_PKEY_CTX_new(f->key, NULL);
+        assert_int_equal(EVP_PKEY_encrypt_init(ctx), 1);
+        assert_int_equal(EVP_PKEY_encrypt(ctx, out, &out_len, key, len), 1);
+        EVP_PKEY_CTX_free(ctx);
+    }
+    bare_rsa(f, true, out, ret_block);
+}
+
+/* Whether the key was taken; else ret_key must be as it was. */
+static bool
+key_take(const struct p11_hash *hash, const uint8_t *block, size_t block_len, const uint8_t *key,
+        size_t len)
+{
+    uint8_t copy[P11_RSA_MAX], random[KEY_MAX], out[KEY_MAX];
+
+    memcpy(copy, block, block_len);
+    memset(random, 0xa5, sizeof(random));
+    memcpy(out, random, sizeof(out));
+    if (hash == NULL)
+        padding_pkcs1_take_key(copy, block_len, out, len);
+    else
+        assert_int_equal(padding_oaep_take_key(hash, hash, copy, block_len, out, len, NULL), 0);
+    assert_memory_equal(out + len, random + len, KEY_MAX - len);
+    if (memcmp(out, random, len) == 0)
+        return false;
+    assert_memory_equal(out, key, len);
+    return true;
+}
+
+static void
+content_keys_of_openssl_are_taken(void **state)
+{
+    const struct fixture *fixtures = *state;
+    static const uint8_t zeroes[KEY_MAX], key[KEY_MAX] = { 0x01, 0x00, 0x02 };
+    uint8_t block[P11_RSA_MAX];
+
+    for (unsigned i = 0; i < CC_COUNT(key_bits) * (1 + P11_HASHES) * CC_COUNT(key_lens); i++) {
+        const struct fixture *f = &fixtures[i / ((1 + P11_HASHES) * CC_COUNT(key_lens))];
+        const struct p11_hash *hash = key_hash(i / CC_COUNT(key_lens) % (1 + P11_HASHES));
+        const size_t len = key_lens[i % CC_COUNT(key_lens)];
+        const size_t around = hash == NULL ? 11 : 2 * (size_t)EVP_MD_get_size(hash->md()) + 2;
+
+        if (f->len < len + around)
+            continue;
+        key_encrypt(f, hash, key, len, block);
+        assert_true(key_take(hash, block, f->len, key, len));
+        assert_false(key_take(hash, block, f->len, key, len - 1));
+        if (len < KEY_MAX)
+            assert_false(key_take(hash, block, f->len, key, len + 1));
+        key_encrypt(f, hash, zeroes, len, block);
+        assert_true(key_take(hash, block, f->len, zeroes, len));
+    }
+}
+
+/* Every byte before the key matters, but for those of PKCS #1's padding that are another number. */
+static void
+spoiled_blocks_give_no_content_key(void **state)
+{
+    const struct fixture *f = &((const struct fixture *)*state)[2];
+    static const uint8_t key[KEY_MAX] = { 1, 2, 3 };
+    uint8_t block[P11_RSA_MAX];
+    const size_t len = 32, before = f->len - len;
+
+    for (unsigned h = 0; h < 1 + P11_HASHES; h++) {
+        const struct p11_hash *hash = key_hash(h);
+
+        key_encrypt(f, hash, key, len, block);
+        for (size_t i = 0; i < before; i++) {
+            const uint8_t kept = block[i];
+
+            block[i] = hash == NULL && i >= 2 && i < before - 1 ? 0 : kept ^ 0x40;
+            assert_false(key_take(hash, block, f->len, key, len));
+            block[i] = kept;
+        }
+        assert_true(key_take(hash, block, f->len, key, len));
+        for (size_t cut = 1; cut < f->len; cut++)
+            assert_false(key_take(hash, block, f->len - cut, key, len));
+        memset(block, 0, sizeof(block));
+        assert_false(key_take(hash, block, f->len, key, len));
+    }
+}
+
+/* Eight bytes are the least (RFC 8017 section 7.2.2). */
+static void
+pkcs1_padding_may_be_short_but_not_shorter(void **state)
+{
+    static const uint8_t key[KEY_MAX] = { 1, 2, 3 };
+    uint8_t block[11 + KEY_MAX];
+
+    (void)state;
+    for (size_t padding = 0; padding <= 8; padding++) {
+        memset(block, 0xff, sizeof(block));
+        block[0] = 0;
+        block[1] = 2;
+        block[2 + padding] = 0;
+        memcpy(block + 3 + padding, key, 32);
+        assert_int_equal(key_take(NULL, block, 3 + padding + 32, key, 32), padding == 8);
+    }
+}
+
+static void
+what_a_token_unpadded_is_taken_by_its_length(void **state)
+{
+    static const uint8_t found[128] = { 7, 8, 9 };
+    uint8_t out[KEY_MAX], random[KEY_MAX];
+
+    (void)state;
+    memset(random, 0xa5, sizeof(random));
+    for (size_t len = 0; len <= sizeof(found); len++) {
+        memcpy(out, random, sizeof(out));
+        padding_take_key(found, sizeof(found), len, out, 24);
+        assert_memory_equal(out, len == 24 ? found : random, 24);
+        assert_memory_equal(out + 24, random + 24, sizeof(out) - 24);
+    }
+    padding_take_key(found, 23, 24, out, 24);
+    assert_memory_equal(out, random, 24);
+}
+
+static void
+left_out_zeroes_are_put_back(void **state)
+{
+    uint8_t number[200], block[200], want[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(number); i++)
+        number[i] = (uint8_t)(i + 1);
+    for (size_t len = 1; len <= sizeof(number); len++)
+        for (size_t number_len = 0; number_len <= len; number_len++) {
+            memset(block, 0xee, sizeof(block));
+            memcpy(block, number, number_len);
+            memset(want, 0, len - number_len);
+            memcpy(want + len - number_len, number, number_len);
+            padding_align(block, len, number_len);
+            assert_memory_equal(block, want, len);
+        }
+}
+
 static void
 pss_is_verified_by_openssl(void **state)
 {
@@ -231,6 +392,11 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(oaep_of_openssl_is_decoded),
         cmocka_unit_test(spoiled_oaep_is_refused),
+        cmocka_unit_test(content_keys_of_openssl_are_taken),
+        cmocka_unit_test(spoiled_blocks_give_no_content_key),
+        cmocka_unit_test(pkcs1_padding_may_be_short_but_not_shorter),
+        cmocka_unit_test(what_a_token_unpadded_is_taken_by_its_length),
+        cmocka_unit_test(left_out_zeroes_are_put_back),
         cmocka_unit_test(pss_is_verified_by_openssl),
         cmocka_unit_test(digest_info_is_that_of_the_rfc),
     };
