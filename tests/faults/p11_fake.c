@@ -7,8 +7,8 @@
  *   P11_FAKE_LOG      each call is appended here: "PID C_Decrypt mechanism=0x1 rv=0x0"
  *   P11_FAKE_CONTROL  lines of "FUNCTION ACTION [count=N] [skip=N]", looked at before each call; replaced by rename
  *
- * Actions: rv=0x30 return this without calling; hang for ever; delay=MS first; flags=0x40000 added to the token's
- * flags (C_GetTokenInfo).  skip: leave the first N calls alone; count: then act on N calls only.  Both count from the
+ * Actions: rv=0x30 return this without calling; say=0x30 call, and then return this; hang for ever; delay=MS first;
+ * flags=0x40000 added to the token's flags (C_GetTokenInfo).  skip: leave the first N calls alone; count: then act on N calls only.  Both count from the
  * moment that this process sees the file.
  */
 
@@ -29,7 +29,7 @@
 struct fake_rule {
     char function[40];
     int has_rv, hangs;
-    unsigned long rv, flags, delay_ms;
+    unsigned long rv, say, flags, delay_ms;
     long skip, count; /* count -1: for ever */
 };
 
@@ -56,7 +56,8 @@ fake_parse_line(char *line, struct fake_rule *rule)
             rule->hangs = 1;
         else if (sscanf(word, "rv=%lx", &rule->rv) == 1)
             rule->has_rv = 1;
-        else if (sscanf(word, "flags=%lx", &rule->flags) != 1 &&
+        else if (sscanf(word, "say=%lx", &rule->say) != 1 &&
+                 sscanf(word, "flags=%lx", &rule->flags) != 1 &&
                  sscanf(word, "delay=%lu", &rule->delay_ms) != 1 &&
                  sscanf(word, "skip=%ld", &rule->skip) != 1 &&
                  sscanf(word, "count=%ld", &rule->count) != 1)
@@ -133,9 +134,9 @@ fake_log(const char *function, CK_ULONG mechanism, CK_RV rv)
     (void)close(fd);
 }
 
-/* Whether the call is answered here. */
+/* Whether the call is answered here; *ret_say: what to say in place of the answer, CKR_OK for nothing else. */
 static int
-fake_before(const char *function, CK_RV *ret_rv, unsigned long *ret_flags)
+fake_before(const char *function, CK_RV *ret_rv, CK_RV *ret_say, unsigned long *ret_flags)
 {
     const struct fake_rule rule = fake_cue(function);
 
@@ -151,15 +152,18 @@ fake_before(const char *function, CK_RV *ret_rv, unsigned long *ret_flags)
             (void)pause();
     }
     *ret_rv = rule.rv;
+    *ret_say = rule.say;
     *ret_flags = rule.flags;
     return rule.has_rv;
 }
 
 #define FAKE_CALL(name, mechanism, call)                                                           \
-    CK_RV rv = CKR_OK;                                                                             \
+    CK_RV rv = CKR_OK, say = CKR_OK;                                                               \
     unsigned long flags = 0;                                                                       \
-    if (!fake_before(#name, &rv, &flags))                                                          \
+    if (!fake_before(#name, &rv, &say, &flags))                                                    \
         rv = fake_real->name call;                                                                 \
+    if (say != CKR_OK)                                                                             \
+        rv = say;                                                                                  \
     fake_log(#name, mechanism, rv);                                                                \
     (void)flags
 
