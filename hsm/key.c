@@ -14,6 +14,7 @@
 #define SEAL_MAX 65520 /* what fits into a struct cc_secret when it is sealed */
 #define RANDOM_MAX 4096
 #define SPKI_MAX 8192
+#define ENCRYPTED_MAX 4096 /* of a content-encryption key */
 
 /* ---- registration ---- */
 
@@ -333,6 +334,65 @@ out:
     return rc == 0 ? 0 : hsm_key_in(key, "decrypt", err);
 }
 
+/* ---- content-encryption keys ---- */
+
+static int
+read_exactly(struct cc_bytes *rest, void *arg, struct cc_err *err)
+{
+    struct cc_bytes bytes = { 0 };
+    struct plain *out = arg;
+
+    if (wire_get_bytes(rest, &bytes, err) != 0)
+        return -1;
+    if (bytes.len != out->size)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "%zu bytes instead of %zu", bytes.len, out->size);
+    memcpy(out->data, bytes.data, bytes.len);
+    return 0;
+}
+
+/* What is longer than any modulus is cut, so that it fits into the frame, and is too long all the same. */
+static int
+put_open_content_key(struct cc_buf *call, const struct hsm_key_transport *transport, size_t len,
+        struct cc_err *err)
+{
+    const size_t encrypted_len =
+            transport->encrypted.len < ENCRYPTED_MAX ? transport->encrypted.len : ENCRYPTED_MAX;
+
+    if (hsm_key_begin(call, WIRE_OPEN_CONTENT_KEY, err) != 0 ||
+            wire_put_u8(call, transport->oaep ? 1 : 0, err) != 0 ||
+            wire_put_u16(call, (uint16_t)transport->digest_nid, err) != 0 ||
+            wire_put_u16(call, (uint16_t)transport->mgf_nid, err) != 0 ||
+            wire_put_u8(call, (uint8_t)len, err) != 0)
+        return -1;
+    return wire_put_bytes(call, transport->encrypted.data, encrypted_len, err);
+}
+
+int
+hsm_key_open_content_key(struct hsm_key *key, const struct hsm_key_transport *transport,
+        uint8_t *ret_key, size_t len, struct cc_err *err)
+{
+    struct cc_buf call = CC_BUF_INIT(WIRE_FRAME_MAX);
+    uint8_t content_key[HSM_CONTENT_KEY_MAX];
+    struct plain out = { .data = content_key, .size = len };
+    int rc = -1;
+
+    if (len < HSM_CONTENT_KEY_MIN || len > HSM_CONTENT_KEY_MAX) {
+        cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_INPUT, "a content-encryption key of %zu bytes",
+                len);
+        goto out;
+    }
+    if (hsm_key_check_use(key, HSM_USE_DECRYPT, err) != 0 ||
+            put_open_content_key(&call, transport, len, err) != 0 ||
+            hsm_call(key->hsm, key, &call, read_exactly, &out, err) != 0)
+        goto out;
+    memcpy(ret_key, content_key, len);
+    rc = 0;
+out:
+    cc_wipe(content_key, sizeof(content_key));
+    cc_buf_free(&call);
+    return rc == 0 ? 0 : hsm_key_in(key, "open a content-encryption key", err);
+}
+
 /* ---- re-encryption ---- */
 
 struct reencrypted {
@@ -472,21 +532,6 @@ out:
 }
 
 /* ---- random ---- */
-
-static int
-read_exactly(struct cc_bytes *rest, void *arg, struct cc_err *err)
-{
-    struct cc_bytes bytes = { 0 };
-    struct plain *out = arg;
-
-    if (wire_get_bytes(rest, &bytes, err) != 0)
-        return -1;
-    if (bytes.len != out->size)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "%zu random bytes instead of %zu", bytes.len,
-                out->size);
-    memcpy(out->data, bytes.data, bytes.len);
-    return 0;
-}
 
 int
 hsm_random(struct hsm *hsm, void *ret_data, size_t len, struct cc_err *err)

@@ -24,7 +24,7 @@
 #include "base/compiler.h"
 #include "base/err.h"
 
-#define WIRE_VERSION 2
+#define WIRE_VERSION 3
 #define WIRE_FRAME_MAX 524288
 #define WIRE_CHANNELS_MAX 64
 #define WIRE_KEYS_MAX 256
@@ -66,6 +66,9 @@ enum wire_op {
     /* u16 seal key, bytes context, bytes sealed, bytes certificate, bytes chain, string friendly name, u8 enum
        pki_pfx_encryption, bytes recipient, u8 form, u8 cipher  ->  bytes PFX, bytes encrypted password */
     WIRE_DEVICE_KEY_PFX,
+    /* u16 key, u8 oaep, u16 digest nid, u16 MGF1 digest nid, u8 length of the content-encryption key, bytes encrypted
+       ->  bytes content-encryption key, or as many random ones */
+    WIRE_OPEN_CONTENT_KEY,
 
     /*
      * One-shot administration: the only call of its process, on channel 0 instead of WIRE_SETUP.  Every one begins with

@@ -23,6 +23,14 @@ struct decrypt_request {
 CC_MUST int token_decrypt(struct token *token, struct p11_worker *worker, struct token_key *key,
         const struct decrypt_request *request, struct cc_secret **ret_plain, struct cc_err *err);
 
+/*
+ * The content-encryption key that was transported, or random bytes in its place, always len of them; which, neither
+ * error nor time nor the state of the session tells (see hsm_key_open_content_key()).  The role is not looked at.
+ */
+CC_MUST int token_open_content_key(struct token *token, struct p11_worker *worker,
+        struct token_key *key, const struct hsm_key_transport *transport, size_t len,
+        struct cc_secret **ret_key, struct cc_err *err);
+
 /* HSM_FAULT_DECRYPT unless it is as long as the modulus. */
 CC_MUST int token_check_ciphertext(const struct token_key_facts *facts, struct cc_bytes ciphertext,
         struct cc_err *err);

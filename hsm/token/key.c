@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "hsm/token/key.h"
 
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,8 +21,9 @@ struct token_key {
     struct p11_uri uri;
     char text[P11_URI_MAX + 1];
 
-    pthread_mutex_t lock; /* guards what follows */
-    struct cc_buf spki;   /* pinned, or empty */
+    pthread_mutex_t lock;  /* guards what follows */
+    struct cc_buf spki;    /* pinned, or empty */
+    struct cc_buf modulus; /* of the RSA key pinned, as long as facts.len; or empty */
     bool found;
     struct token_key_facts facts; /* constant once found */
     uint8_t ways[TOKEN_WAY_COUNT];
@@ -46,6 +49,7 @@ token_key_new(unsigned number, enum hsm_role role, const char *uri, const struct
     key->number = number;
     key->role = role;
     cc_buf_init(&key->spki, P11_ATTR_MAX);
+    cc_buf_init(&key->modulus, P11_ATTR_MAX);
     if (p11_uri_parse_key(uri, token_uri, &key->uri, err) != 0 ||
             cc_buf_add(&key->spki, expected_spki.data, expected_spki.len, err) != 0)
         goto fail;
@@ -68,6 +72,7 @@ token_key_free(struct token_key *key)
     if (key == NULL)
         return;
     cc_buf_free(&key->spki);
+    cc_buf_free(&key->modulus);
     (void)pthread_mutex_destroy(&key->lock);
     free(key);
 }
@@ -232,10 +237,34 @@ find_spki(const EVP_PKEY *public, struct cc_buf *ret, struct cc_err *err)
     return public == NULL ? 0 : pki_pubkey_write_spki(public, ret, err);
 }
 
+static int
+find_modulus(const EVP_PKEY *public, const struct token_key_facts *facts, struct cc_buf *ret,
+        struct cc_err *err)
+{
+    BIGNUM *n = NULL;
+    uint8_t *room;
+    int rc = -1;
+
+    if (facts->type != CKK_RSA)
+        return 0;
+    if ((room = cc_buf_reserve(ret, facts->len, err)) == NULL)
+        return -1;
+    if (EVP_PKEY_get_bn_param(public, OSSL_PKEY_PARAM_RSA_N, &n) != 1 ||
+            BN_bn2binpad(n, room, (int)facts->len) < 0) {
+        cc_err_set_openssl(err, "modulus");
+        goto out;
+    }
+    ret->len += facts->len;
+    rc = 0;
+out:
+    BN_free(n);
+    return rc;
+}
+
 /* Compares what was found with what is pinned, or pins it. */
 static int
 find_pin(struct token_key *key, const struct token_key_facts *facts, const struct cc_buf *spki,
-        struct cc_err *err)
+        const struct cc_buf *modulus, struct cc_err *err)
 {
     int rc = 0;
 
@@ -245,6 +274,8 @@ find_pin(struct token_key *key, const struct token_key_facts *facts, const struc
     else if (key->spki.len != spki->len || memcmp(key->spki.data, spki->data, spki->len) != 0)
         rc = cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_KEY_REPLACED,
                 "%s: another key is there than before", key->text);
+    if (rc == 0 && key->modulus.len == 0)
+        rc = cc_buf_add(&key->modulus, modulus->data, modulus->len, err);
     if (rc == 0) {
         key->facts = *facts;
         key->found = true;
@@ -259,7 +290,7 @@ token_key_find(struct token_key *key, struct p11_call *call, CK_SLOT_ID slot, CK
         struct cc_err *err)
 {
     struct token_key_facts facts = { 0 };
-    struct cc_buf spki = CC_BUF_INIT(P11_ATTR_MAX);
+    struct cc_buf spki = CC_BUF_INIT(P11_ATTR_MAX), modulus = CC_BUF_INIT(P11_ATTR_MAX);
     EVP_PKEY *public = NULL;
     int rc = -1;
 
@@ -274,11 +305,13 @@ token_key_find(struct token_key *key, struct p11_call *call, CK_SLOT_ID slot, CK
                      (struct cc_bytes){ facts.id, facts.id_len }, &public, err)) != CKR_OK)
             goto out;
     if (find_check_type(key, public, &facts, err) != 0 || find_spki(public, &spki, err) != 0 ||
-            find_pin(key, &facts, &spki, err) != 0)
+            find_modulus(public, &facts, &modulus, err) != 0 ||
+            find_pin(key, &facts, &spki, &modulus, err) != 0)
         goto out;
     rc = 0;
 out:
     cc_buf_free(&spki);
+    cc_buf_free(&modulus);
     EVP_PKEY_free(public);
     return rc;
 }
@@ -315,6 +348,18 @@ token_key_get_facts(struct p11_worker *worker, struct token_key *key, struct tok
     if (p11_run(worker, key, key_op_none, NULL, err) != 0)
         return -1;
     return key_copy_facts(key, ret) ? 0 : cc_err_set(err, CC_DOM_INTERNAL, 0, "key not kept");
+}
+
+bool
+token_key_takes(struct token_key *key, struct cc_bytes ciphertext)
+{
+    bool takes;
+
+    (void)pthread_mutex_lock(&key->lock);
+    takes = ciphertext.len > 0 && ciphertext.len == key->modulus.len &&
+            memcmp(ciphertext.data, key->modulus.data, ciphertext.len) < 0;
+    (void)pthread_mutex_unlock(&key->lock);
+    return takes;
 }
 
 int

@@ -53,6 +53,9 @@ CC_MUST int token_key_find(struct token_key *key, struct p11_call *call, CK_SLOT
 CC_MUST int token_key_get_facts(struct p11_worker *worker, struct token_key *key,
         struct token_key_facts *ret, struct cc_err *err);
 
+/* Whether an RSA key that was found can decrypt this: as long as its modulus and below it (RFC 8017 section 5.1.2). */
+bool token_key_takes(struct token_key *key, struct cc_bytes ciphertext);
+
 /* SubjectPublicKeyInfo, appended. */
 CC_MUST int token_key_get_spki(struct p11_worker *worker, struct token_key *key, struct cc_buf *ret,
         struct cc_err *err);
@@ -65,7 +68,8 @@ enum {
     TOKEN_WAY_OAEP = 0,
     TOKEN_WAY_PSS = TOKEN_WAY_OAEP + 25,
     TOKEN_WAY_REENCRYPT = TOKEN_WAY_PSS + 25, /* + 5 * padding + form, see wrap.c */
-    TOKEN_WAY_COUNT = TOKEN_WAY_REENCRYPT + 25
+    TOKEN_WAY_RAW = TOKEN_WAY_REENCRYPT + 25, /* the bare RSA operation */
+    TOKEN_WAY_COUNT
 };
 /* TOKEN_WAY_REFUSED and above: refused; the rest says where, as who set it likes. */
 enum { TOKEN_WAY_UNKNOWN, TOKEN_WAY_WORKS, TOKEN_WAY_REFUSED };

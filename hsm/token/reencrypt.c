@@ -8,7 +8,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/process.h"
 #include "base/text.h"
 #include "hsm/token/decrypt.h"
 #include "hsm/token/wrap.h"
@@ -63,39 +62,20 @@ host_decrypt_rsa(struct token *token, struct p11_worker *worker, struct token_ke
     return token_decrypt(token, worker, key, &decrypt, ret_password, err);
 }
 
-/*
- * The content key of a message, or a random one in its place: whatever is wrong with what came, the content is decrypted
- * with a key of the right length, and fails there (RFC 3218 section 2.3.2).
- */
+/* Whatever is wrong with what came, the content is decrypted with a key of the right length, and fails there. */
 static int
 host_content_key(struct token *token, struct p11_worker *worker, struct token_key *key,
         const struct pki_enveloped *message, struct cc_secret **ret_key, struct cc_err *err)
 {
-    const struct decrypt_request decrypt = {
-        .how = message->oaep ? WIRE_DECRYPT_RSA_OAEP : WIRE_DECRYPT_RSA_PKCS1,
+    const struct hsm_key_transport transport = {
+        .oaep = message->oaep,
         .digest_nid = message->digest_nid,
         .mgf_nid = message->mgf_nid,
-        .ciphertext = cc_buf_bytes(&message->encrypted_key),
+        .encrypted = cc_buf_bytes(&message->encrypted_key),
     };
-    const size_t len = pki_enveloped_key_len(message);
-    struct cc_secret *found = NULL, *content_key = cc_secret_new(len, err);
-    struct cc_err e = { 0 };
 
-    if (content_key == NULL || cc_random(cc_secret_data(content_key), len, err) != 0) {
-        cc_secret_free(content_key);
-        return -1;
-    }
-    if (token_decrypt(token, worker, key, &decrypt, &found, &e) != 0) {
-        if (e.domain != CC_DOM_TOKEN || e.code != HSM_FAULT_DECRYPT) {
-            cc_secret_free(content_key);
-            return cc_err_set(err, e.domain, e.code, "%s", e.text);
-        }
-    } else if (cc_secret_len(found) == len) {
-        memcpy(cc_secret_data(content_key), cc_secret_data(found), len);
-    }
-    cc_secret_free(found);
-    *ret_key = content_key;
-    return 0;
+    return token_open_content_key(token, worker, key, &transport, pki_enveloped_key_len(message),
+            ret_key, err);
 }
 
 static int

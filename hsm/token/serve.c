@@ -352,6 +352,47 @@ serve_decrypt(struct channel *channel, struct cc_bytes *args, struct cc_buf *rep
 }
 
 static int
+open_content_key_read(struct cc_bytes *args, uint16_t *ret_number, struct hsm_key_transport *ret,
+        size_t *ret_len, struct cc_err *err)
+{
+    uint16_t digest = 0, mgf = 0;
+    uint8_t oaep = 0, len = 0;
+
+    if (wire_get_u16(args, ret_number, err) != 0 || wire_get_u8(args, &oaep, err) != 0 ||
+            wire_get_u16(args, &digest, err) != 0 || wire_get_u16(args, &mgf, err) != 0 ||
+            wire_get_u8(args, &len, err) != 0 || wire_get_bytes(args, &ret->encrypted, err) != 0 ||
+            wire_get_end(args, err) != 0)
+        return -1;
+    if (oaep > 1 || len < HSM_CONTENT_KEY_MIN || len > HSM_CONTENT_KEY_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a choice that there is not");
+    ret->oaep = oaep == 1;
+    ret->digest_nid = digest;
+    ret->mgf_nid = mgf;
+    *ret_len = len;
+    return 0;
+}
+
+static enum serve_outcome
+serve_open_content_key(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    struct hsm_key_transport transport = { 0 };
+    struct cc_secret *content_key = NULL;
+    struct token_key *key;
+    uint16_t number = 0;
+    size_t len = 0;
+
+    if (open_content_key_read(args, &number, &transport, &len, err) != 0)
+        return SERVE_MALFORMED;
+    if ((key = find_key(channel, number, err)) == NULL ||
+            token_key_check_use(key, HSM_USE_DECRYPT, err) != 0 ||
+            token_open_content_key(channel->server->token, &channel->worker, key, &transport, len,
+                    &content_key, err) != 0)
+        return SERVE_FAILED;
+    return serve_result(reply_secret(reply, content_key, err));
+}
+
+static int
 reencrypt_read(struct cc_bytes *args, uint16_t *ret_number, struct hsm_reencrypt *ret,
         char *thumbprint, size_t size, struct cc_err *err)
 {
@@ -597,6 +638,7 @@ static const serve_fn serve_ops[] = {
     [WIRE_DEVICE_KEY_NEW] = serve_device_key_new,
     [WIRE_DEVICE_KEY_CSR] = serve_device_key_csr,
     [WIRE_DEVICE_KEY_PFX] = serve_device_key_pfx,
+    [WIRE_OPEN_CONTENT_KEY] = serve_open_content_key,
 };
 
 static enum serve_outcome

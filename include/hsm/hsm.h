@@ -13,7 +13,8 @@
  *
  * Threads: any, all calls; a call blocks up to the deadline of the settings.  At most as many operations run at once
  * as there are sessions; further callers wait their turn within their deadline.  Not after fork().
- * Secret: nothing here holds a PIN; plaintexts come back only as struct cc_secret.
+ * Secret: nothing here holds a PIN; plaintexts come back only as struct cc_secret, content-encryption
+ * keys in memory of the caller.
  */
 
 #include <openssl/types.h>
@@ -94,7 +95,8 @@ struct hsm_settings {
     unsigned sessions;     /* operations at once; 0: the number of processors, at least 4 */
     int64_t deadline_ms; /* of one operation, waiting and repeating included; 0: 10 s.  No process is ended for an
                             operation that it had for less than 3/10 of it, hsm_device_key_new() half */
-    bool allow_raw_rsa; /* OAEP decoded outside the token after raw RSA inside, where the token lacks the hash */
+    bool allow_raw_rsa; /* paddings decoded outside the token after raw RSA inside: OAEP where the token lacks the hash,
+                           and always those of content-encryption keys */
     const char *state_dir; /* where a refused PIN is remembered; NULL: it is not */
     OSSL_LIB_CTX *libctx;  /* where the keys' EVP_PKEY live; NULL: the default one */
 
@@ -156,6 +158,31 @@ CC_MUST int hsm_key_get0_evp(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc
  */
 void hsm_err_resolve(struct cc_err *err);
 uint64_t hsm_key_outages(const struct hsm_key *key);
+
+/*
+ * A content-encryption key that came encrypted with RSA, as in a KeyTransRecipientInfo (RFC 5652 section 6.2.1), with
+ * PKCS #1 v1.5 or, after RFC 3560, with OAEP without a label.
+ */
+struct hsm_key_transport {
+    bool oaep;
+    int digest_nid, mgf_nid; /* of OAEP; else not looked at */
+    struct cc_bytes encrypted;
+};
+
+/*
+ * Opens it, without being an oracle: ret_key gets exactly len bytes (HSM_CONTENT_KEY_MIN … HSM_CONTENT_KEY_MAX), whatever
+ * was encrypted.  What does not decrypt, or to another length, gives random bytes and no error (implicit rejection,
+ * RFC 3218 section 2.3.2): the content then fails to decrypt like any other that was spoiled.  Neither the answer, nor
+ * hsm_key_outages(), nor the log tells which it was, nor does the time where allow_raw_rsa is set and the token has the
+ * bare RSA operation.  Else the token removes the padding, and its own time is what it is (SoftHSM's tells).
+ *
+ * -1 is never about what was encrypted: the token is away, there is no such key or its role does not decrypt, or the
+ * token can do neither this padding nor the bare operation.  ret_key is secret: the caller wipes it.
+ */
+#define HSM_CONTENT_KEY_MIN 16
+#define HSM_CONTENT_KEY_MAX 64
+CC_MUST int hsm_key_open_content_key(struct hsm_key *key, const struct hsm_key_transport *transport,
+        uint8_t *ret_key, size_t len, struct cc_err *err);
 
 /* The public half as an ordinary software key; yours to free. */
 CC_MUST int hsm_key_get1_public(struct hsm_key *key, EVP_PKEY **ret_pkey, struct cc_err *err);

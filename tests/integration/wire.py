@@ -7,7 +7,7 @@ import struct
 import subprocess
 
 (SETUP, ADD_KEY, STATE, PUBLIC, SIGN, DECRYPT, REENCRYPT, SEAL, UNSEAL, RANDOM, DEVICE_KEY_NEW, DEVICE_KEY_CSR,
- DEVICE_KEY_PFX) = range(1, 14)
+ DEVICE_KEY_PFX, OPEN_CONTENT_KEY) = range(1, 15)
 PFX_IMPORT, RA_SIGN, RA_ENCRYPT, CA, OCSP, IDENTITY, SEAL_ROLE, AUDIT = range(8)
 STARTING, OPEN, LOST, PIN_REFUSED, CLOSED = range(5)
 SIGN_PKCS1, SIGN_PSS, SIGN_RAW, SIGN_ECDSA = range(1, 5)
@@ -118,7 +118,7 @@ class TokenProcess:
         self.send(op, body, channel)
         return self.receive(channel, seconds)
 
-    def setup(self, module, uri, pin, init_args="", profile="auto", state_dir="", allow_raw_rsa=True, open_timeout_ms=5000, version=2):
+    def setup(self, module, uri, pin, init_args="", profile="auto", state_dir="", allow_raw_rsa=True, open_timeout_ms=5000, version=3):
         body = struct.pack(">I", version) + field(module) + field(init_args) + field(uri) + field(pin) + field(profile)
         body += field(str(state_dir)) + bytes([allow_raw_rsa]) + struct.pack(">Q", open_timeout_ms)
         self.call(SETUP, body).end()
@@ -143,6 +143,14 @@ class TokenProcess:
 
     def decrypt(self, key, how, ciphertext, nid=0, mgf=0, label=b"", channel=0, **options):
         return self.call(DECRYPT, struct.pack(">HBHH", key, how, nid, mgf) + field(label) + field(ciphertext), channel, **options).bytes()
+
+    def open_content_key(self, key, encrypted, length=32, nid=0, channel=0, **options):
+        """nid: the hash of OAEP, 0 for PKCS #1 v1.5."""
+        body = struct.pack(">HBHHB", key, nid != 0, nid, nid, length) + field(encrypted)
+        reader = self.call(OPEN_CONTENT_KEY, body, channel, **options)
+        opened = reader.bytes()
+        reader.end()
+        return opened
 
     def reencrypt(self, key, mode, padding, ciphertext, recipient, form, cipher="aes", pfx=b"", thumbprint="", channel=0,
                   enveloped=False):

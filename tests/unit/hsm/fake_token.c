@@ -57,7 +57,8 @@ static const char *const operations[] = { [WIRE_SETUP] = "setup",
     [WIRE_RANDOM] = "random",
     [WIRE_DEVICE_KEY_NEW] = "devicenew",
     [WIRE_DEVICE_KEY_CSR] = "devicecsr",
-    [WIRE_DEVICE_KEY_PFX] = "devicepfx" };
+    [WIRE_DEVICE_KEY_PFX] = "devicepfx",
+    [WIRE_OPEN_CONTENT_KEY] = "contentkey" };
 
 static void
 path_of(char *ret, size_t size, const char *name, const char *suffix)
@@ -309,6 +310,45 @@ out:
     return rc;
 }
 
+static bool
+set_transport(EVP_PKEY_CTX *ctx, uint8_t oaep, uint16_t md, uint16_t mgf1)
+{
+    if (EVP_PKEY_decrypt_init(ctx) <= 0)
+        return false;
+    if (oaep == 0)
+        return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) > 0;
+    return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) > 0 &&
+           EVP_PKEY_CTX_set_rsa_oaep_md(ctx, EVP_get_digestbynid(md)) > 0 &&
+           EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, EVP_get_digestbynid(mgf1)) > 0;
+}
+
+static int
+do_open_content_key(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
+{
+    EVP_PKEY *pkey = NULL;
+    EVP_PKEY_CTX *ctx = NULL;
+    struct cc_bytes encrypted = { 0 };
+    uint8_t oaep = 0, key_len = 0, plain[1024];
+    uint16_t md = 0, mgf1 = 0;
+    size_t len = sizeof(plain);
+    int rc = -1;
+
+    if (load_key(rest, &pkey, err) != 0 || wire_get_u8(rest, &oaep, err) != 0 ||
+            wire_get_u16(rest, &md, err) != 0 || wire_get_u16(rest, &mgf1, err) != 0 ||
+            wire_get_u8(rest, &key_len, err) != 0 || wire_get_bytes(rest, &encrypted, err) != 0)
+        goto out;
+    ctx = EVP_PKEY_CTX_new(pkey, NULL);
+    if (ctx == NULL || !set_transport(ctx, oaep, md, mgf1) ||
+            EVP_PKEY_decrypt(ctx, plain, &len, encrypted.data, encrypted.len) <= 0 ||
+            len != key_len)
+        (void)RAND_bytes(plain, key_len);
+    rc = wire_put_bytes(out, plain, key_len, err);
+out:
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(pkey);
+    return rc;
+}
+
 /* No secrecy here: a hash of the context, and the bytes as they are. */
 static int
 do_seal(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
@@ -414,6 +454,8 @@ run(uint8_t op, struct cc_bytes *rest, const char *action, struct cc_buf *out, s
         return do_device(rest, NULL, out, err);
     case WIRE_DEVICE_KEY_PFX:
         return do_device(rest, "password", out, err);
+    case WIRE_OPEN_CONTENT_KEY:
+        return do_open_content_key(rest, out, err);
     default:
         return fault(err, HSM_FAULT_INPUT, "unknown operation");
     }

@@ -25,6 +25,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "hsm/hsm.h"
+#include "hsm/wire.h"
 
 /* The client against a token process that has no token and misbehaves on demand: see fake_token.c. */
 
@@ -1069,6 +1070,128 @@ test_errors(void **state)
     hsm_err_resolve(NULL);
 }
 
+/* ---- content-encryption keys ---- */
+
+static size_t
+transport_encrypt(struct hsm_key *key, const uint8_t *content_key, size_t len, uint8_t ret[512])
+{
+    EVP_PKEY *public_key = NULL;
+    EVP_PKEY_CTX *ctx;
+    struct cc_err err = { 0 };
+    size_t ret_len = 512;
+
+    if (hsm_key_get1_public(key, &public_key, &err) != 0)
+        fail_msg("%s", err.text);
+    ctx = EVP_PKEY_CTX_new(public_key, NULL);
+    assert_true(EVP_PKEY_encrypt_init(ctx) > 0);
+    assert_true(EVP_PKEY_encrypt(ctx, ret, &ret_len, content_key, len) > 0);
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(public_key);
+    return ret_len;
+}
+
+static void
+test_content_key(void **state)
+{
+    static const uint8_t content_key[HSM_CONTENT_KEY_MAX] = "a content-encryption key";
+    static const size_t lens[] = { HSM_CONTENT_KEY_MIN, 24, 32, HSM_CONTENT_KEY_MAX };
+    static uint8_t endless[WIRE_FRAME_MAX + 1];
+    struct rig *rig = *state;
+    struct hsm_key_transport transport = { 0 };
+    struct cc_err err = { 0 };
+    struct hsm_status status;
+    struct hsm_key *key;
+    uint8_t encrypted[512], out[HSM_CONTENT_KEY_MAX];
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_SCEP_RA_ENCRYPT, "pkcs11:object=rsa");
+    for (size_t i = 0; i < CC_COUNT(lens); i++) {
+        transport.encrypted.data = encrypted;
+        transport.encrypted.len = transport_encrypt(key, content_key, lens[i], encrypted);
+        if (hsm_key_open_content_key(key, &transport, out, lens[i], &err) != 0)
+            fail_msg("%s", err.text);
+        assert_memory_equal(out, content_key, lens[i]);
+        transport.encrypted.len--;
+        assert_int_equal(hsm_key_open_content_key(key, &transport, out, lens[i], &err), 0);
+        assert_memory_not_equal(out, content_key, lens[i]);
+    }
+    /* More than a frame holds is a bad ciphertext like any other. */
+    transport.encrypted = (struct cc_bytes){ endless, sizeof(endless) };
+    assert_int_equal(hsm_key_open_content_key(key, &transport, out, 16, &err), 0);
+    transport.encrypted = (struct cc_bytes){ 0 };
+    assert_int_equal(hsm_key_open_content_key(key, &transport, out, 16, &err), 0);
+    hsm_get_status(rig->hsm, &status);
+    assert_int_equal(status.failures, 0);
+    assert_int_equal(hsm_key_outages(key), 0);
+    assert_int_equal(rig_starts(rig), 1);
+}
+
+/* Nothing is written then, and the token is not even asked for what is not allowed. */
+static void
+test_content_key_fails(void **state)
+{
+    static const struct {
+        enum hsm_role role;
+        const char *script;
+        size_t len;
+        enum hsm_fault want;
+        uint64_t want_outages;
+    } table[] = {
+        { HSM_ROLE_SCEP_RA_ENCRYPT, "contentkey away", 32, HSM_FAULT_UNAVAILABLE, 1 },
+        { HSM_ROLE_PFX_IMPORT, "contentkey die", 32, HSM_FAULT_UNAVAILABLE, 1 },
+        { HSM_ROLE_SCEP_RA_SIGN, "contentkey die", 32, HSM_FAULT_ROLE, 0 },
+        { HSM_ROLE_CA, "contentkey die", 32, HSM_FAULT_ROLE, 0 },
+        { HSM_ROLE_PFX_IMPORT, "contentkey hang", HSM_CONTENT_KEY_MIN - 1, HSM_FAULT_INPUT, 0 },
+        { HSM_ROLE_PFX_IMPORT, "contentkey hang", HSM_CONTENT_KEY_MAX + 1, HSM_FAULT_INPUT, 0 },
+    };
+    static const uint8_t untouched[HSM_CONTENT_KEY_MAX + 1];
+    struct rig *rig = *state;
+
+    rig_open(rig);
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        struct hsm_key *key = rig_get(rig, table[i].role, "pkcs11:object=rsa");
+        const struct hsm_key_transport transport = { .encrypted = { untouched,
+                                                             sizeof(untouched) } };
+        const uint64_t before = hsm_key_outages(key);
+        uint8_t out[sizeof(untouched)] = { 0 };
+        struct cc_err err = { 0 };
+
+        rig_script(rig, table[i].script);
+        assert_int_equal(hsm_key_open_content_key(key, &transport, out, table[i].len, &err), -1);
+        assert_fault(&err, table[i].want);
+        assert_memory_equal(out, untouched, sizeof(out));
+        assert_int_equal(hsm_key_outages(key) - before, table[i].want_outages);
+    }
+}
+
+/* An answer of another length, or with something behind it, is none. */
+static void
+test_content_key_senseless(void **state)
+{
+    static const char *const actions[] = { "nofields", "field", "trailing", "short" };
+    static const uint8_t content_key[32] = "a content-encryption key";
+    struct rig *rig = *state;
+    struct hsm_key_transport transport = { 0 };
+    struct cc_err err = { 0 };
+    struct hsm_key *key;
+    uint8_t encrypted[512], out[32];
+
+    rig_open(rig);
+    key = rig_get(rig, HSM_ROLE_SCEP_RA_ENCRYPT, "pkcs11:object=rsa");
+    transport.encrypted.data = encrypted;
+    transport.encrypted.len = transport_encrypt(key, content_key, sizeof(out), encrypted);
+    for (size_t i = 0; i < CC_COUNT(actions); i++) {
+        char script[64];
+
+        (void)snprintf(script, sizeof(script), "once contentkey %s", actions[i]);
+        rig_script(rig, script);
+        if (hsm_key_open_content_key(key, &transport, out, sizeof(out), &err) != 0)
+            fail_msg("%s: %s", actions[i], err.text);
+        assert_memory_equal(out, content_key, sizeof(out));
+        assert_int_equal(rig_restarts(rig), i + 1);
+    }
+}
+
 /* ---- several of everything ---- */
 
 struct crowd {
@@ -1260,6 +1383,9 @@ main(void)
         TEST(test_long_texts_of_keys),
         TEST(test_health),
         TEST(test_errors),
+        TEST(test_content_key),
+        TEST(test_content_key_fails),
+        TEST(test_content_key_senseless),
         TEST(test_more_callers_than_sessions),
         TEST(test_hang_among_others),
         TEST(test_default_provider),
