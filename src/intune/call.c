@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/json.h"
 
 #define BACKOFF_CAP_MS 20000
@@ -11,6 +12,9 @@
 #define ANSWER_MAX ((size_t)1 << 20)
 #define CODE_SHOWN 80
 #define MESSAGE_SHOWN 240
+
+/* What libcurl says of a call that took too long (CURLE_OPERATION_TIMEDOUT). */
+#define TIMED_OUT 28
 
 /* A peer that throttles and says how long is obeyed this often before a call gives up. */
 #define THROTTLED_MAX 30
@@ -79,6 +83,45 @@ intune_refusal(struct intune_attempt *attempt, const struct http_response *respo
     return -1;
 }
 
+/* ---- within the deadline ---- */
+
+static int
+too_late(struct cc_err *err)
+{
+    return cc_err_set(err, CC_DOM_NETWORK, TIMED_OUT, "the time for the call is over");
+}
+
+int
+intune_exchange(struct intune_attempt *attempt, struct http_client *client,
+        const struct http_request *request, struct http_response *ret, struct cc_err *err)
+{
+    struct http_request bounded = *request;
+    int left = cc_deadline_left(attempt->deadline);
+
+    if (left == 0)
+        return too_late(err);
+    if (bounded.timeout_ms > left)
+        bounded.timeout_ms = left;
+    return http_client_send(client, &bounded, ret, err);
+}
+
+int
+intune_flight_wait(struct intune_attempt *attempt, const struct intune_flight *flight,
+        struct cc_err *err)
+{
+    struct intune_link *link = attempt->link;
+    const unsigned landed = flight->landed;
+
+    while (flight->landed == landed) {
+        int left = cc_deadline_left(attempt->deadline);
+
+        if (left == 0)
+            return too_late(err);
+        cc_cond_wait(&link->landed, &link->lock, left);
+    }
+    return 0;
+}
+
 /* ---- with a token ---- */
 
 static int
@@ -91,7 +134,7 @@ send_once(struct intune_attempt *attempt, enum intune_scope scope, struct http_r
     if (intune_token_get(attempt, scope, &token, err) != 0)
         return -1;
     request->bearer = token->secret;
-    rc = http_client_send(attempt->download ? attempt->link->download : attempt->link->http,
+    rc = intune_exchange(attempt, attempt->download ? attempt->link->download : attempt->link->http,
             request, ret, err);
     request->bearer = NULL;
     *ret_token = token;
@@ -241,13 +284,14 @@ pause_ms(const struct intune_attempt *attempt, unsigned failed)
     return cc_backoff_ms(failed, attempt->link->backoff_ms, BACKOFF_CAP_MS);
 }
 
-/* Whether to try again after this failure, the pause being over then. */
+/* Whether to try again after this failure, the pause being over then; no pause outlasts the deadline. */
 static bool
 again(struct intune_attempt *attempt, const struct intune_call *call, unsigned *failed,
         unsigned *slowed, struct cc_err *why)
 {
     struct intune *intune = attempt->link->intune;
     struct cc_err stop = { 0 };
+    int64_t pause;
 
     if (!passes(why))
         return false;
@@ -257,9 +301,12 @@ again(struct intune_attempt *attempt, const struct intune_call *call, unsigned *
         return false;
     else
         (*failed)++;
+    pause = pause_ms(attempt, *failed);
+    if (pause >= cc_deadline_left(attempt->deadline))
+        return false;
     if (attempt->retry_after_ms < 0 && !intune_may_retry(intune))
         return false;
-    if (intune_wait(intune, pause_ms(attempt, *failed), call->download, &stop) != 0) {
+    if (intune_wait(intune, pause, call->download, &stop) != 0) {
         *why = stop;
         return false;
     }
@@ -291,6 +338,7 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
     struct intune_attempt attempt = {
         .link = intune_link_get(intune),
         .download = call->download,
+        .deadline = call->deadline != 0 ? call->deadline : INT64_MAX,
     };
     struct intune_answer answer = { 0 };
     unsigned failed = 0;
@@ -324,6 +372,11 @@ intune_call(struct intune *intune, const struct intune_call *call, struct intune
     struct cc_buf text = CC_BUF_INIT((size_t)64 << 20);
     int rc = 0;
 
+    /* Nothing is asked then, which says nothing of the service. */
+    if (call->deadline != 0 && cc_deadline_left(call->deadline) == 0) {
+        too_late(err);
+        return cc_err_in(err, "%s", call->what);
+    }
     if (call->body != NULL) {
         rc = cc_json_write(call->body, &text, err);
         written.text = cc_buf_bytes(&text);

@@ -231,10 +231,9 @@ static int
 await(struct intune_attempt *attempt, struct cc_err *err)
 {
     struct intune_endpoints *endpoints = &attempt->link->endpoints;
-    unsigned landed = endpoints->flight.landed;
 
-    while (endpoints->flight.landed == landed)
-        pthread_cond_wait(&attempt->link->landed, &attempt->link->lock);
+    if (intune_flight_wait(attempt, &endpoints->flight, err) != 0)
+        return -1;
     if (endpoints->flight.err.domain == CC_DOM_NONE || serves(endpoints))
         return 0;
     attempt->refused = endpoints->flight.refused;

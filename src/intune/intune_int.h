@@ -106,6 +106,7 @@ struct intune {
 struct intune_attempt {
     struct intune_link *link;
     bool download;
+    int64_t deadline; /* monotonic; INT64_MAX: none */
     char request_id[CC_UUID_LEN];
     int64_t retry_after_ms; /* asked for by whoever refused; -1: nothing asked */
     bool renewed[INTUNE_SCOPES];
@@ -168,6 +169,14 @@ CC_MUST int intune_endpoints_read(const void *text, size_t len, struct intune_en
 CC_MUST int intune_send(struct intune_attempt *attempt, enum intune_scope scope,
         struct http_request *request, struct http_response *ret, struct cc_err *err);
 
+/* One exchange, ended at the call's deadline when that comes before request->timeout_ms. */
+CC_MUST int intune_exchange(struct intune_attempt *attempt, struct http_client *client,
+        const struct http_request *request, struct http_response *ret, struct cc_err *err);
+
+/* LOCKED; until what is being fetched is there or not to be had: 0.  -1: the call's deadline came before. */
+CC_MUST int intune_flight_wait(struct intune_attempt *attempt, const struct intune_flight *flight,
+        struct cc_err *err);
+
 /* An answer that is no success as an error; sets attempt->retry_after_ms. */
 int intune_refusal(struct intune_attempt *attempt, const struct http_response *response,
         const char *what, struct cc_err *err);
@@ -180,6 +189,7 @@ struct intune_call {
     json_object *body;    /* borrowed; or */
     struct cc_bytes text; /* JSON text */
     int64_t wait_ms;      /* that the service may take on purpose */
+    int64_t deadline;     /* monotonic, of the call with all its attempts; 0: none */
     size_t max_response;
     bool may_be_empty; /* no JSON in the answer is fine too */
     bool download;     /* ends with intune_cancel_downloads() */

@@ -95,7 +95,11 @@ link_new(struct intune *intune, const struct intune_settings *settings, struct c
         return NULL;
     }
     pthread_mutex_init(&link->lock, NULL);
-    pthread_cond_init(&link->landed, NULL);
+    if (cc_cond_init(&link->landed, err) != 0) {
+        pthread_mutex_destroy(&link->lock);
+        free(link);
+        return NULL;
+    }
     link->intune = intune;
     link->owners = 1;
     if (copy_settings(link, settings, err) != 0 || http_client_open(&http, &link->http, err) != 0 ||

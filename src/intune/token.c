@@ -229,7 +229,7 @@ ask(struct intune_attempt *attempt, const char *url, const struct cc_buf *form,
         .max_response = ANSWER_MAX,
     };
 
-    if (http_client_send(link->http, &request, response, err) != 0)
+    if (intune_exchange(attempt, link->http, &request, response, err) != 0)
         return -1;
     if (response->status == 200)
         return 0;
@@ -338,10 +338,8 @@ fetch(struct intune_attempt *attempt, enum intune_scope scope, struct cc_err *er
 static int
 await(struct intune_attempt *attempt, struct intune_token_slot *slot, struct cc_err *err)
 {
-    unsigned landed = slot->flight.landed;
-
-    while (slot->flight.landed == landed)
-        pthread_cond_wait(&attempt->link->landed, &attempt->link->lock);
+    if (intune_flight_wait(attempt, &slot->flight, err) != 0)
+        return -1;
     if (slot->flight.err.domain == CC_DOM_NONE || serves(slot))
         return 0;
     attempt->refused = slot->flight.refused;
