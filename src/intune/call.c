@@ -172,7 +172,8 @@ make_url(struct intune_attempt *attempt, const struct intune_call *call, struct 
 {
     if (call->url != NULL)
         return cc_buf_add_str(url, call->url, err);
-    if (intune_endpoint_get(attempt, INTUNE_CONNECTOR_SERVICE, url, err) != 0 ||
+    if (intune_endpoint_get(attempt,
+                call->service != NULL ? call->service : INTUNE_CONNECTOR_SERVICE, url, err) != 0 ||
             cc_buf_add_str(url, "/", err) != 0)
         return -1;
     return cc_buf_add_str(url, call->what, err);
@@ -183,13 +184,15 @@ send_call(struct intune_attempt *attempt, const struct intune_call *call, struct
         struct cc_err *err)
 {
     const char *version = call->api_version != NULL ? call->api_version : INTUNE_API_VERSION;
+    /* The last two are the services' own; the spelling of UserAgent is theirs, besides the usual header. */
     const struct http_header headers[] = { { "client-request-id", attempt->request_id },
-        { "Accept", "application/json" }, { "api-version", version } };
+        { "Accept", "application/json" }, { "api-version", version },
+        { "UserAgent", attempt->link->caller_info } };
     struct cc_buf url = CC_BUF_INIT(INTUNE_URL_MAX * 4);
     struct http_request request = {
         .method = call->method,
         .headers = headers,
-        .header_count = call->url != NULL ? CC_COUNT(headers) - 1 : CC_COUNT(headers),
+        .header_count = call->url != NULL ? CC_COUNT(headers) - 2 : CC_COUNT(headers),
         .content_type = call->text.data != NULL ? "application/json" : NULL,
         .body = call->text,
         .timeout_ms = attempt->link->timeout_ms + call->wait_ms,

@@ -25,7 +25,9 @@
 
 #define INTUNE_API_VERSION "2026-11-01"
 #define INTUNE_REVOCATION_API_VERSION "5019-05-05"
+#define INTUNE_SCEP_API_VERSION "2018-02-20"
 #define INTUNE_CONNECTOR_SERVICE "PkiConnectorFEService"
+#define INTUNE_SCEP_SERVICE "ScepRequestValidationFEService"
 #define INTUNE_ENDPOINTS_MAX 64
 #define INTUNE_URL_MAX ((size_t)2048)
 
@@ -74,7 +76,7 @@ struct intune_link {
 
     /* Constant. */
     char *authority, *graph, *graph_version, *resource, *app_id, *tenant, *client_id,
-            *client_secret;
+            *client_secret, *caller_info;
     bool allow_http;
     int64_t timeout_ms;
     int64_t backoff_ms;
@@ -183,8 +185,9 @@ int intune_refusal(struct intune_attempt *attempt, const struct http_response *r
 
 struct intune_call {
     const char *what;        /* for errors; and after the service's URI */
-    const char *url;         /* of Graph; NULL: the connector service */
-    const char *api_version; /* of the connector service; NULL: INTUNE_API_VERSION */
+    const char *url;         /* of Graph; NULL: a service of discovery */
+    const char *service;     /* its name there; NULL: INTUNE_CONNECTOR_SERVICE */
+    const char *api_version; /* of that service; NULL: INTUNE_API_VERSION */
     const char *method;
     json_object *body;    /* borrowed; or */
     struct cc_bytes text; /* JSON text */
@@ -209,6 +212,13 @@ CC_MUST int intune_call(struct intune *intune, const struct intune_call *call,
 struct intune_work;
 CC_MUST int intune_download_read(const void *text, size_t len, unsigned max, int64_t date_ms,
         struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed,
+        struct cc_err *err);
+
+/* ---- scep.c ---- */
+
+/* Reads the answer of an action from its text. */
+struct intune_scep_answer;
+CC_MUST int intune_scep_answer_read(const void *text, size_t len, struct intune_scep_answer *ret,
         struct cc_err *err);
 
 /* ---- revocation.c ---- */

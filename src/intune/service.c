@@ -42,6 +42,7 @@ link_free(struct intune_link *link)
     free(link->tenant);
     free(link->client_id);
     free(link->client_secret);
+    free(link->caller_info);
     free(link);
 }
 
@@ -69,7 +70,8 @@ copy_settings(struct intune_link *link, const struct intune_settings *settings, 
             (link->app_id = cc_strdup(settings->app_id, err)) == NULL ||
             (link->tenant = cc_strdup(settings->tenant, err)) == NULL ||
             (link->client_id = cc_strdup(settings->client_id, err)) == NULL ||
-            (link->client_secret = cc_strdup(settings->client_secret, err)) == NULL)
+            (link->client_secret = cc_strdup(settings->client_secret, err)) == NULL ||
+            (link->caller_info = cc_strdup(settings->caller_info, err)) == NULL)
         return -1;
     link->allow_http = settings->allow_http;
     link->timeout_ms = settings->timeout_ms > 0 ? settings->timeout_ms : TIMEOUT_MS;

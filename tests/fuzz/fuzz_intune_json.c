@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What the service answers: a token, the endpoints, requests of each kind and the lists they come in.  The first byte
- * chooses the reader.
+ * What the service answers: a token, the endpoints, requests of each kind and the lists they come in, verdicts on
+ * requests of devices.  The first byte chooses the reader.
  * Whatever is read well must be within its bounds, and a token must be gone from the text it stood in.
  */
 
@@ -14,6 +14,7 @@
 #include "intune/pkcs.h"
 #include "intune/queue.h"
 #include "intune/revocation.h"
+#include "intune/scep.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -176,11 +177,28 @@ revocation_download(const uint8_t *data, size_t size)
     intune_work_free(work, count);
 }
 
+static void
+scep_answer(const uint8_t *data, size_t size)
+{
+    struct intune_scep_answer answer = { 0 };
+
+    if (intune_scep_answer_read(data, size, &answer, NULL) != 0) {
+        require(!answer.accepted && answer.code[0] == '\0');
+        return;
+    }
+    require(answer.code[0] != '\0');
+    require(answer.accepted == (strcmp(answer.code, "Success") == 0));
+    for (const char *c = answer.code; *c != '\0'; c++)
+        require((unsigned char)*c >= 0x20 && *c != 0x7f);
+    for (const char *c = answer.description; *c != '\0'; c++)
+        require((unsigned char)*c >= 0x20 && *c != 0x7f);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const readers[])(const uint8_t *, size_t) = { token, endpoints, request, download,
-        pkcs_request, revocation_request, revocation_download };
+        pkcs_request, revocation_request, revocation_download, scep_answer };
 
     if (size == 0)
         return 0;

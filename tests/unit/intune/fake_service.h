@@ -57,6 +57,8 @@ struct fake {
     char authorization[FAKE_PARTS][128];
     char request_id[FAKE_PARTS][128];
     char api_version[FAKE_PARTS][64];
+    char user_agent[FAKE_PARTS][64]; /* of the header that is spelled so, without hyphen */
+    char content_type[FAKE_PARTS][64];
     char filter[1024];
 
     char contacts[256];
@@ -85,6 +87,10 @@ fake_note(struct fake *fake, enum fake_part part, struct http_exchange *exchange
             fake_or_dash(http_exchange_header(exchange, "client-request-id")));
     (void)snprintf(fake->api_version[part], sizeof(fake->api_version[part]), "%s",
             fake_or_dash(http_exchange_header(exchange, "api-version")));
+    (void)snprintf(fake->user_agent[part], sizeof(fake->user_agent[part]), "%s",
+            fake_or_dash(http_exchange_header(exchange, "UserAgent")));
+    (void)snprintf(fake->content_type[part], sizeof(fake->content_type[part]), "%s",
+            fake_or_dash(http_exchange_header(exchange, "Content-Type")));
     if (part == FAKE_GRAPH)
         (void)snprintf(fake->filter, sizeof(fake->filter), "%s",
                 fake_or_dash(http_exchange_query(exchange, "$filter")));
@@ -113,8 +119,9 @@ fake_good_body(struct fake *fake, enum fake_part part, char *ret, size_t size)
         (void)snprintf(ret, size,
                 "{\"value\":[{\"providerName\":null,\"uri\":\"https://nobody.example/\"},"
                 "{\"providerName\":\"pkiCONNECTORfeService\",\"uri\":\"%s%s/\"},"
-                "{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"https://second.example/\"}]}",
-                fake->base, fake->uri_path);
+                "{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"https://second.example/\"},"
+                "{\"providerName\":\"ScepRequestValidationFEService\",\"uri\":\"%s%s/scep\"}]}",
+                fake->base, fake->uri_path, fake->base, fake->uri_path);
         break;
     case FAKE_SERVICE:
         (void)snprintf(ret, size, "%s", fake->service_answer);
