@@ -13,7 +13,8 @@
  * Refused before any handler sees it: methods other than those allowed, more than one Content-Length, any
  * Transfer-Encoding, paths that are not absolute, plain, and without "//", ".", "..", NUL or control bytes; 400, 405,
  * 411, 413, 414, 431, 501.  Below the opaque prefix a path may be anything that is printable ASCII: it is not decoded, and
- * its handler must take it for data.
+ * its handler must take it for data.  A query whose escapes are broken is refused, too, unless raw_query leaves its
+ * values to the handler.
  */
 
 #include <stdbool.h>
@@ -43,8 +44,10 @@ struct http_listener_settings {
     unsigned max_connections;             /* 0: 512 */
     unsigned max_connections_per_address; /* 0: no bound of its own */
     size_t max_body;                      /* bytes; 0: 256 KiB */
-    int64_t deadline_ms;       /* from the first byte of a request to its last; 0: 10 s */
+    size_t max_target;   /* bytes of a request target, besides 8 KiB of header; 0: 8 KiB for both */
+    int64_t deadline_ms; /* from the first byte of a request to its last; 0: 10 s */
     const char *opaque_prefix; /* "/ocsp/": below it a path is given as it was sent; NULL: none */
+    bool raw_query;            /* values of the query need not decode: http_exchange_query_raw() */
     http_handler_fn handler;
     void *handler_arg;
 };
@@ -62,8 +65,13 @@ uint16_t http_listener_port(const struct http_listener *listener);
 const char *http_exchange_method(const struct http_exchange *exchange);
 const char *http_exchange_path(const struct http_exchange
                 *exchange); /* percent-decoded unless opaque, without the query */
-const char *http_exchange_query(const struct http_exchange *exchange,
-        const char *name); /* decoded; NULL: absent */
+
+/* Of the first parameter of this name.  NULL: absent, or (where the settings allow it) it does not decode. */
+const char *http_exchange_query(const struct http_exchange *exchange, const char *name);
+
+/* The same as it was sent, "+" and "%" in it; NULL: absent. */
+const char *http_exchange_query_raw(const struct http_exchange *exchange, const char *name);
+
 const char *http_exchange_header(const struct http_exchange *exchange,
         const char *name); /* NULL: absent */
 struct cc_bytes http_exchange_body(const struct http_exchange *exchange);

@@ -16,10 +16,10 @@ http_exchange_new(struct http_listener *listener)
 
     if (exchange == NULL)
         return NULL;
-    cc_buf_init(&exchange->path, HTTP_HEADER_MAX);
-    cc_buf_init(&exchange->query, (size_t)HTTP_HEADER_MAX * 2);
+    cc_buf_init(&exchange->path, http_path_max(&listener->rules));
+    cc_buf_init(&exchange->query, http_query_max(&listener->rules));
     cc_buf_init(&exchange->headers, HTTP_HEADER_MAX);
-    cc_buf_init(&exchange->body, listener->max_body);
+    cc_buf_init(&exchange->body, listener->rules.max_body);
     exchange->listener = listener;
     exchange->owners = 1;
     pthread_mutex_lock(&listener->lock);
@@ -74,13 +74,19 @@ http_exchange_path(const struct http_exchange *exchange)
 const char *
 http_exchange_query(const struct http_exchange *exchange, const char *name)
 {
-    return http_pairs_find(&exchange->query, name, false);
+    return http_query_find(&exchange->query, name, false);
+}
+
+const char *
+http_exchange_query_raw(const struct http_exchange *exchange, const char *name)
+{
+    return http_query_find(&exchange->query, name, true);
 }
 
 const char *
 http_exchange_header(const struct http_exchange *exchange, const char *name)
 {
-    return http_pairs_find(&exchange->headers, name, true);
+    return http_field_find(&exchange->headers, name);
 }
 
 struct cc_bytes

@@ -24,7 +24,7 @@
 #include "base/pool.h"
 #include "http/listener.h"
 
-#define HTTP_HEADER_MAX 8192 /* bytes of request line and header together */
+#define HTTP_HEADER_MAX 8192 /* bytes of request line and header, but see max_target */
 #define HTTP_HEADERS_MAX 64
 #define HTTP_QUERY_MAX 64
 #define HTTP_METHOD_MAX 15
@@ -56,8 +56,8 @@ struct http_exchange {
     char method[HTTP_METHOD_MAX + 1];
     char peer[HTTP_PEER_MAX];
     struct cc_buf path;
-    struct cc_buf query;   /* name NUL value NUL, and so on */
-    struct cc_buf headers; /* the same */
+    struct cc_buf query;   /* of http_target_parse() */
+    struct cc_buf headers; /* of http_head_check() */
     struct cc_buf body;
 };
 
@@ -68,6 +68,14 @@ struct http_track {
     bool receiving;   /* waits for a whole request */
     int64_t deadline; /* monotonic; INT64_MAX: none */
     struct http_track *prev, *next;
+};
+
+/* What a listener takes. */
+struct http_rules {
+    char *opaque_prefix; /* NULL: none */
+    size_t max_target;   /* 0: what HTTP_HEADER_MAX leaves it */
+    bool raw_query;
+    size_t max_body;
 };
 
 struct http_listener {
@@ -91,9 +99,8 @@ struct http_listener {
     struct cc_pool *pool;
     int fd;
     char *unix_path;
-    char *opaque_prefix; /* NULL: none */
+    struct http_rules rules;
     unsigned max_connections;
-    size_t max_body;
     int64_t deadline_ms;
     http_handler_fn handler;
     void *handler_arg;
@@ -101,16 +108,30 @@ struct http_listener {
 
 /* ---- request.c: what a request must look like ---- */
 
-/* Takes a request target apart; 0 or the status that refuses it.  opaque_prefix may be NULL. */
-unsigned http_target_parse(const char *raw, const char *opaque_prefix, struct cc_buf *ret_path,
+/* Ceilings of what http_target_parse() appends. */
+size_t http_path_max(const struct http_rules *rules);
+size_t http_query_max(const struct http_rules *rules);
+
+/*
+ * Takes a request target apart; 0 or the status that refuses it.  The query becomes triples of strings, each with its
+ * NUL: name, value as sent, "=" and value decoded, or "" where it does not decode.
+ */
+unsigned http_target_parse(const char *raw, const struct http_rules *rules, struct cc_buf *ret_path,
         struct cc_buf *ret_query);
 
-/* Copies the header and checks it; 0 or the status that refuses it.  target: as it stands in the request line. */
-unsigned http_head_check(struct MHD_Connection *connection, const char *method,
-        struct cc_bytes target, const char *version, size_t max_body, struct cc_buf *ret_headers);
+/* The value of the first triple of this name, as sent or decoded, or NULL. */
+const char *http_query_find(const struct cc_buf *query, const char *name, bool raw);
 
-/* The value of the first pair of this name, or NULL. */
-const char *http_pairs_find(const struct cc_buf *pairs, const char *name, bool nocase);
+/*
+ * Copies the header, as pairs of strings, and checks it; 0 or the status that refuses it.  target: as it stands in the
+ * request line.
+ */
+unsigned http_head_check(struct MHD_Connection *connection, const char *method,
+        struct cc_bytes target, const char *version, const struct http_rules *rules,
+        struct cc_buf *ret_headers);
+
+/* The value of the first field of this name, or NULL. */
+const char *http_field_find(const struct cc_buf *headers, const char *name);
 
 /* ---- exchange.c ---- */
 

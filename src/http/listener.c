@@ -31,7 +31,7 @@
 /* Connections beyond the bound, so that they can be told. */
 #define EXCESS_CONNECTIONS 64
 
-/* Of libmicrohttpd, a connection: the header of the request and that of the answer. */
+/* Of libmicrohttpd, a connection: the header of the request and that of the answer; a target of its own ceiling more. */
 #define CONNECTION_MEMORY ((size_t)2 * HTTP_HEADER_MAX)
 
 /* A peer that takes its answer slower than this is let go. */
@@ -57,7 +57,7 @@ http_listener_release(struct http_listener *listener)
     pthread_cond_destroy(&listener->answered);
     pthread_mutex_destroy(&listener->lock);
     free(listener->unix_path);
-    free(listener->opaque_prefix);
+    free(listener->rules.opaque_prefix);
     free(listener);
 }
 
@@ -79,7 +79,9 @@ listener_new(const struct http_listener_settings *settings, struct cc_err *err)
     listener->fd = -1;
     listener->max_connections =
             settings->max_connections > 0 ? settings->max_connections : CONNECTIONS_MAX;
-    listener->max_body = settings->max_body > 0 ? settings->max_body : BODY_MAX;
+    listener->rules.max_body = settings->max_body > 0 ? settings->max_body : BODY_MAX;
+    listener->rules.max_target = settings->max_target;
+    listener->rules.raw_query = settings->raw_query;
     listener->deadline_ms = settings->deadline_ms > 0 ? settings->deadline_ms : DEADLINE_MS;
     listener->handler = settings->handler;
     listener->handler_arg = settings->handler_arg;
@@ -241,8 +243,8 @@ on_line(void *arg, const char *target, struct MHD_Connection *connection)
 
     if (exchange == NULL)
         return NULL;
-    exchange->refusal = http_target_parse(target, exchange->listener->opaque_prefix,
-            &exchange->path, &exchange->query);
+    exchange->refusal = http_target_parse(target, &exchange->listener->rules, &exchange->path,
+            &exchange->query);
     exchange->target = cc_bytes_of_str(target);
     note_peer(exchange, connection);
     return exchange;
@@ -290,7 +292,7 @@ begin(struct MHD_Connection *connection, struct http_exchange *exchange, const c
     exchange->phase = HTTP_PHASE_BODY;
     cc_strcpy(exchange->method, sizeof(exchange->method), method);
     if (status == 0)
-        status = http_head_check(connection, method, exchange->target, version, listener->max_body,
+        status = http_head_check(connection, method, exchange->target, version, &listener->rules,
                 &exchange->headers);
     pthread_mutex_lock(&listener->lock);
     full = track == NULL || track->excess || listener->closing;
@@ -585,7 +587,7 @@ start_daemon(struct http_listener *listener, const struct http_listener_settings
             MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
             MHD_OPTION_CONNECTION_LIMIT, listener->max_connections + EXCESS_CONNECTIONS,
             MHD_OPTION_PER_IP_CONNECTION_LIMIT, settings->max_connections_per_address,
-            MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY + listener->rules.max_target,
             MHD_OPTION_STRICT_FOR_CLIENT, 1,
             MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     /* clang-format on */
@@ -634,7 +636,7 @@ http_listener_open(const struct http_listener_settings *settings,
     if (listener == NULL)
         return -1;
     if (settings->opaque_prefix != NULL &&
-            (listener->opaque_prefix = cc_strdup(settings->opaque_prefix, err)) == NULL) {
+            (listener->rules.opaque_prefix = cc_strdup(settings->opaque_prefix, err)) == NULL) {
         http_listener_close(listener);
         return -1;
     }

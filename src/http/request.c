@@ -83,8 +83,27 @@ path_is_plain(const char *path)
     return true;
 }
 
+/* Both forms of a value, each with its NUL. */
 static bool
-query_parse(const char *text, struct cc_buf *ret)
+value_parse(const char *text, size_t len, bool raw_query, struct cc_buf *ret)
+{
+    size_t start;
+
+    if (cc_buf_add(ret, text, len, NULL) != 0 || cc_buf_add_u8(ret, '\0', NULL) != 0)
+        return false;
+    start = ret->len;
+    if (cc_buf_add_u8(ret, '=', NULL) != 0)
+        return false;
+    if (!decode(text, len, true, ret)) {
+        if (!raw_query)
+            return false;
+        ret->len = start;
+    }
+    return cc_buf_add_u8(ret, '\0', NULL) == 0;
+}
+
+static bool
+query_parse(const char *text, bool raw_query, struct cc_buf *ret)
 {
     unsigned count = 0;
 
@@ -92,14 +111,12 @@ query_parse(const char *text, struct cc_buf *ret)
         size_t len = strcspn(text, "&");
         const char *equals = memchr(text, '=', len);
         size_t name_len = equals == NULL ? len : (size_t)(equals - text);
+        size_t value = equals == NULL ? len : name_len + 1;
 
         if (len > 0) {
             if (++count > HTTP_QUERY_MAX || !decode(text, name_len, true, ret) ||
-                    cc_buf_add_u8(ret, '\0', NULL) != 0)
-                return false;
-            if (equals != NULL && !decode(equals + 1, len - name_len - 1, true, ret))
-                return false;
-            if (cc_buf_add_u8(ret, '\0', NULL) != 0)
+                    cc_buf_add_u8(ret, '\0', NULL) != 0 ||
+                    !value_parse(text + value, len - value, raw_query, ret))
                 return false;
         }
         text += len;
@@ -117,23 +134,56 @@ path_parse(const char *raw, size_t len, const char *opaque_prefix, struct cc_buf
     return decode(raw, len, false, ret) && path_is_plain(cc_buf_str(ret));
 }
 
+size_t
+http_path_max(const struct http_rules *rules)
+{
+    return rules->max_target > 0 ? rules->max_target : HTTP_HEADER_MAX;
+}
+
+/* Values are there twice, with three ends and a mark. */
+size_t
+http_query_max(const struct http_rules *rules)
+{
+    return http_path_max(rules) * 2 + (size_t)HTTP_QUERY_MAX * 4;
+}
+
 unsigned
-http_target_parse(const char *raw, const char *opaque_prefix, struct cc_buf *ret_path,
+http_target_parse(const char *raw, const struct http_rules *rules, struct cc_buf *ret_path,
         struct cc_buf *ret_query)
 {
     size_t path_len = strcspn(raw, "?");
     const char *c;
 
-    if (strlen(raw) > HTTP_HEADER_MAX)
+    if (strlen(raw) > http_path_max(rules))
         return MHD_HTTP_URI_TOO_LONG;
     for (c = raw; *c != '\0'; c++)
         if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f || *c == '#')
             return MHD_HTTP_BAD_REQUEST;
-    if (!path_parse(raw, path_len, opaque_prefix, ret_path))
+    if (!path_parse(raw, path_len, rules->opaque_prefix, ret_path))
         return MHD_HTTP_BAD_REQUEST;
-    if (raw[path_len] == '?' && !query_parse(raw + path_len + 1, ret_query))
+    if (raw[path_len] == '?' && !query_parse(raw + path_len + 1, rules->raw_query, ret_query))
         return MHD_HTTP_BAD_REQUEST;
     return 0;
+}
+
+const char *
+http_query_find(const struct cc_buf *query, const char *name, bool raw)
+{
+    size_t at = 0;
+
+    while (at < query->len) {
+        const char *key = (const char *)query->data + at;
+        const char *sent = key + strlen(key) + 1;
+        const char *decoded = sent + strlen(sent) + 1;
+
+        if (strcmp(key, name) == 0) {
+            if (raw)
+                return sent;
+            return decoded[0] == '\0' ? NULL : decoded + 1;
+        }
+        at += (size_t)(decoded - key) + strlen(decoded) + 1;
+    }
+    return NULL;
 }
 
 /* RFC 9110 section 5.6.2. */
@@ -284,16 +334,17 @@ is_whole(const struct head *head, const char *method, struct cc_bytes target, co
 
 unsigned
 http_head_check(struct MHD_Connection *connection, const char *method, struct cc_bytes target,
-        const char *version, size_t max_body, struct cc_buf *ret_headers)
+        const char *version, const struct http_rules *rules, struct cc_buf *ret_headers)
 {
     const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     struct head head = { .copy = ret_headers, .line_end = version + strlen(version) };
+    size_t max = HTTP_HEADER_MAX + (rules->max_target > 0 ? target.len : 0);
     bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
 
     if (!http_1_1 && strcmp(version, MHD_HTTP_VERSION_1_0) != 0)
         return MHD_HTTP_BAD_REQUEST;
-    if (info == NULL || info->header_size > HTTP_HEADER_MAX)
+    if (info == NULL || info->header_size > max)
         return MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
     (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, on_field, &head);
     if (head.status != 0)
@@ -305,19 +356,19 @@ http_head_check(struct MHD_Connection *connection, const char *method, struct cc
         return MHD_HTTP_BAD_REQUEST;
     if ((head.status = method_check(method)) != 0)
         return head.status;
-    return length_check(&head, method, max_body);
+    return length_check(&head, method, rules->max_body);
 }
 
 const char *
-http_pairs_find(const struct cc_buf *pairs, const char *name, bool nocase)
+http_field_find(const struct cc_buf *headers, const char *name)
 {
     size_t at = 0;
 
-    while (at < pairs->len) {
-        const char *key = (const char *)pairs->data + at;
+    while (at < headers->len) {
+        const char *key = (const char *)headers->data + at;
         const char *value = key + strlen(key) + 1;
 
-        if (nocase ? cc_equal_nocase(key, name) : strcmp(key, name) == 0)
+        if (cc_equal_nocase(key, name))
             return value;
         at += (size_t)(value - key) + strlen(value) + 1;
     }

@@ -37,16 +37,18 @@ echo(void *arg, struct http_exchange *exchange)
     struct seen *seen = arg;
     const char *path = http_exchange_path(exchange);
     const char *query = http_exchange_query(exchange, "q");
+    const char *raw = http_exchange_query_raw(exchange, "q");
     const char *header = http_exchange_header(exchange, "x-a");
     struct cc_bytes body = http_exchange_body(exchange);
     const struct http_header headers[] = { { "X-Test", "yes" } };
     bool keep = strcmp(path, "/keep") == 0;
     char line[512];
 
-    (void)snprintf(line, sizeof(line), "<%s %s q=%s x=%s b=%.*s p=%s>",
+    (void)snprintf(line, sizeof(line), "<%s %.100s q=%.100s x=%.100s b=%.*s p=%s>{%zu:%.100s}",
             http_exchange_method(exchange), path, query == NULL ? "-" : query,
             header == NULL ? "-" : header, (int)body.len,
-            body.len == 0 ? "" : (const char *)body.data, http_exchange_peer(exchange));
+            body.len == 0 ? "" : (const char *)body.data, http_exchange_peer(exchange),
+            raw == NULL ? 0 : strlen(raw), raw == NULL ? "-" : raw);
     pthread_mutex_lock(&seen->lock);
     seen->calls++;
     if (strstr(path, "smuggled") != NULL)
@@ -123,6 +125,14 @@ static const struct raw_case cases[] = {
     { "empty query", BYTES("GET /a?q= HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200, "q= x" },
     { "name in the query only decoded once", BYTES("GET /?q=%2541 HTTP/1.1\r\n" HOST CLOSE "\r\n"),
             200, "q=%41 " },
+    { "query as it came", BYTES("GET /?q=a+b%2B%2f%3D HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200,
+            "q=a b+/= x=- b= p=127.0.0.1>{12:a+b%2B%2f%3D}" },
+    { "query twice", BYTES("GET /?q=1&x=2&q=3 HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200,
+            "q=1 x=- b= p=127.0.0.1>{1:1}" },
+    { "query without value", BYTES("GET /?&&q&x HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200,
+            "q= x=- b= p=127.0.0.1>{0:}" },
+    { "equals in a value", BYTES("GET /?q==a=b= HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200,
+            "q==a=b= x=- b= p=127.0.0.1>{5:=a=b=}" },
     { "no such query", BYTES("GET /?Q=1 HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200, "q=- " },
     { "escaped path", BYTES("GET /a%28%27x%27%29 HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200, "/a('x')" },
     { "last slash", BYTES("GET /a/ HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200, "<GET /a/ " },
@@ -146,6 +156,10 @@ static const struct raw_case cases[] = {
     { "DELETE", BYTES("DELETE /x HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200, "<DELETE /x" },
     { "DELETE with body", BYTES("DELETE /x HTTP/1.1\r\n" HOST CLOSE "Content-Length: 1\r\n\r\n1"),
             200, "b=1" },
+    { "POST without type, with query",
+            BYTES("POST /?q=PKIOperation HTTP/1.1\r\n" HOST CLOSE
+                  "Content-Length: 3\r\n\r\n\x30\x01z"),
+            200, "q=PKIOperation x=- b=\x30\x01z p" },
     { "HEAD", BYTES("HEAD / HTTP/1.1\r\n" HOST CLOSE "\r\n"), 200, "" },
     { "HTTP/1.0", BYTES("GET / HTTP/1.0\r\n\r\n"), 200, "<GET /" },
     { "body at the ceiling",
@@ -468,6 +482,107 @@ header_ceiling(void **state)
         free(request);
     }
     http_listener_close(listener);
+}
+
+/* What a listener that leaves the values to its handler lets through. */
+static void
+raw_queries(void **state)
+{
+    static const struct {
+        const char *query;
+        int want_status;
+        const char *want_line;
+    } table[] = {
+        { "q=MII+a/b%2B%0A%3D%3D", 200,
+                "<GET /a q=MII a/b+\n== x=- b= p=127.0.0.1>{19:MII+a/b%2B%0A%3D%3D}" },
+        { "q=a+%zz", 200, "<GET /a q=- x=- b= p=127.0.0.1>{5:a+%zz}" },
+        { "q=%", 200, "q=- x=- b= p=127.0.0.1>{1:%}" },
+        { "q=a%4", 200, "q=- x=- b= p=127.0.0.1>{3:a%4}" },
+        { "q=%00", 200, "q=- x=- b= p=127.0.0.1>{3:%00}" },
+        { "q=%zz&q=2", 200, "q=- x=- b= p=127.0.0.1>{3:%zz}" },
+        { "q=1&q=%zz", 200, "q=1 x=- b= p=127.0.0.1>{1:1}" },
+        { "x=%zz&q=1", 200, "q=1 x=- b= p=127.0.0.1>{1:1}" },
+        { "x=%zz", 200, "q=- x=- b= p=127.0.0.1>{0:-}" },
+        { "Q=1", 200, "q=- x=- b= p=127.0.0.1>{0:-}" },
+        { "q", 200, "q= x=- b= p=127.0.0.1>{0:}" },
+        { "", 200, "q=- x=- b= p=127.0.0.1>{0:-}" },
+        { "%71=1", 200, "q=1 x=- b= p=127.0.0.1>{1:1}" },
+        { "%zz=1", 400, NULL },
+        { "q=a#b", 400, NULL },
+        { "q=\xC3\xA9", 400, NULL },
+        { "q=a\x01z", 400, NULL },
+    };
+    struct seen seen;
+    struct http_listener *listener =
+            open_with(&seen, (struct http_listener_settings){ .raw_query = true });
+    char request[256], answer[1024];
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(table); i++) {
+        int fd = raw_connect(http_listener_port(listener));
+
+        (void)snprintf(request, sizeof(request), "GET /a?%s HTTP/1.1\r\n" HOST CLOSE "\r\n",
+                table[i].query);
+        raw_send(fd, request, strlen(request));
+        assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+        if (raw_status(answer) != table[i].want_status ||
+                (table[i].want_line != NULL && strstr(answer, table[i].want_line) == NULL))
+            fail_msg("%s: %s", table[i].query, answer);
+        (void)close(fd);
+    }
+    http_listener_close(listener);
+}
+
+/* A target with a ceiling of its own takes nothing from the header, and lends it nothing. */
+static void
+target_ceiling(void **state)
+{
+    static const struct {
+        size_t max_target, target, field;
+        int want_status;
+    } sizes[] = {
+        { 16384, 16384, 1, 200 },
+        { 16384, 16385, 1, 414 },
+        { 16384, 16384, 8000, 200 },
+        { 16384, 16384, 8200, 431 },
+        { 16384, 50, 8000, 200 },
+        { 16384, 50, 8200, 431 },
+        { 16384, 9000, 15000, 431 },
+        { 16384, 50, 60000, 431 },
+        { 16384, 60000, 1, 414 },
+        { 60, 60, 8000, 200 },
+        { 60, 61, 1, 414 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(sizes); i++) {
+        struct seen seen;
+        struct http_listener *listener = open_with(&seen,
+                (struct http_listener_settings){ .max_target = sizes[i].max_target });
+        char *request = calloc(1, 100000);
+        char answer[8192], want[32];
+        int fd = raw_connect(http_listener_port(listener));
+        size_t value = sizes[i].target - strlen("/?q=");
+        char *at = request;
+
+        at += sprintf(at, "GET /?q=");
+        memset(at, '+', value);
+        at += value;
+        at += sprintf(at, " HTTP/1.1\r\n" HOST CLOSE "X-B: ");
+        memset(at, 'a', sizes[i].field);
+        at += sizes[i].field;
+        at += sprintf(at, "\r\n\r\n");
+        raw_send(fd, request, (size_t)(at - request));
+        assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+        if (raw_status(answer) != sizes[i].want_status)
+            fail_msg("case %zu: %s", i, answer);
+        (void)snprintf(want, sizeof(want), "{%zu:+++", value);
+        if (sizes[i].want_status == 200)
+            assert_non_null(strstr(answer, want));
+        (void)close(fd);
+        free(request);
+        http_listener_close(listener);
+    }
 }
 
 /* One byte now and then does not help: the deadline is of the whole request. */
@@ -996,6 +1111,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_on_the_wire),
         cmocka_unit_test(header_ceiling),
+        cmocka_unit_test(raw_queries),
+        cmocka_unit_test(target_ceiling),
         cmocka_unit_test(slow_peers_are_cut),
         cmocka_unit_test(slow_crowd_gives_way),
         cmocka_unit_test(one_address_has_a_bound),
