@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -585,6 +586,78 @@ target_ceiling(void **state)
     }
 }
 
+/* They know no chunks, and that the answer is over from the end of the connection. */
+static void
+old_clients_are_answered(void **state)
+{
+    static const char *const requests[] = {
+        "GET /old?q=GetCACaps HTTP/1.0\r\n\r\n",
+        "GET /old HTTP/1.0\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "POST /old HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc",
+        "POST /old HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+        "POST /old HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
+    };
+    struct seen seen;
+    struct http_listener *listener = open_with(&seen, (struct http_listener_settings){ 0 });
+    char answer[1024], want[64];
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(requests); i++) {
+        int fd = raw_connect(http_listener_port(listener));
+        const char *body;
+
+        raw_send(fd, requests[i], strlen(requests[i]));
+        assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+        assert_int_equal(raw_status(answer), 200);
+        assert_non_null(body = strstr(answer, "\r\n\r\n"));
+        (void)snprintf(want, sizeof(want), "Content-Length: %zu\r\n", strlen(body + 4));
+        if (strstr(answer, want) == NULL || strstr(answer, "<") == NULL ||
+                strstr(answer, "Transfer-Encoding") != NULL || strstr(answer, " 100 ") != NULL)
+            fail_msg("%s: %s", requests[i], answer);
+        (void)close(fd);
+    }
+    http_listener_close(listener);
+}
+
+/* A client that asks first is told to go on, or at once that it need not. */
+static void
+expectations_are_met(void **state)
+{
+    struct seen seen;
+    struct http_listener *listener =
+            open_with(&seen, (struct http_listener_settings){ .max_body = 64 });
+    uint16_t port = http_listener_port(listener);
+    char answer[1024];
+    int fd = raw_connect(port);
+
+    (void)state;
+    raw_send(fd, BYTES("POST / HTTP/1.1\r\n" HOST CLOSE
+                       "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"));
+    assert_true(raw_read_until(fd, "HTTP/1.1 100 Continue\r\n\r\n", answer, sizeof(answer)));
+    assert_int_equal(seen.calls, 0);
+    raw_send(fd, BYTES("hello"));
+    assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+    assert_int_equal(raw_status(answer), 200);
+    assert_non_null(strstr(answer, "b=hello"));
+    (void)close(fd);
+
+    fd = raw_connect(port);
+    raw_send(fd, BYTES("POST / HTTP/1.1\r\n" HOST CLOSE
+                       "Content-Length: 65\r\nExpect: 100-continue\r\n\r\n"));
+    assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+    assert_int_equal(raw_status(answer), 413);
+    (void)close(fd);
+
+    /* Nothing to wait for: the answer comes, with or without a word before it. */
+    fd = raw_connect(port);
+    raw_send(fd, BYTES("POST / HTTP/1.1\r\n" HOST CLOSE
+                       "Content-Length: 0\r\nExpect: 100-continue\r\n\r\n"));
+    assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+    assert_non_null(strstr(answer, "HTTP/1.1 200 OK\r\n"));
+    (void)close(fd);
+    http_listener_close(listener);
+}
+
 /* One byte now and then does not help: the deadline is of the whole request. */
 static void
 slow_peers_are_cut(void **state)
@@ -643,6 +716,69 @@ slow_crowd_gives_way(void **state)
     for (i = 0; i < CC_COUNT(fds); i++)
         (void)close(fds[i]);
     http_listener_close(listener);
+}
+
+/* A byte on each connection; one that was closed is opened again. */
+static void
+trickle(int *fds, size_t count, size_t round, uint16_t port)
+{
+    static const char request[] = "POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n";
+
+    for (size_t i = 0; i < count; i++) {
+        char byte;
+
+        if (recv(fds[i], &byte, 1, MSG_DONTWAIT) >= 0 || errno != EAGAIN) {
+            (void)close(fds[i]);
+            fds[i] = raw_connect(port);
+        }
+        raw_send(fds[i], request + round % (sizeof(request) - 1), 1);
+    }
+}
+
+/* Many more than there is room for, each of them sending and none ever done, and all of them back as soon as cut. */
+static void
+good_clients_pass_a_slow_crowd(void **state)
+{
+    enum { CROWD = 2000, ROUNDS = 5 };
+    struct rlimit files, before;
+    int *fds = calloc(CROWD, sizeof(*fds));
+    struct http_listener *listener;
+    struct seen seen;
+    uint16_t port;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    files = before;
+    if (files.rlim_max < 4096)
+        skip();
+    files.rlim_cur = files.rlim_cur < 4096 ? 4096 : files.rlim_cur;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    listener = open_with(&seen,
+            (struct http_listener_settings){ .max_connections = 512, .deadline_ms = 60000 });
+    port = http_listener_port(listener);
+    for (size_t i = 0; i < CROWD; i++)
+        fds[i] = raw_connect(port);
+    for (size_t round = 0; round < ROUNDS; round++) {
+        int64_t start = cc_clock_mono_ms();
+        int fd = raw_connect(port);
+        char answer[1024];
+
+        /* In two parts, with the crowd's next bytes and newcomers between them. */
+        raw_send(fd, BYTES("POST /good HTTP/1.1\r\n" HOST CLOSE "Content-Length: 5\r\n\r\nhe"));
+        trickle(fds, 400, round, port);
+        raw_send(fd, BYTES("llo"));
+        assert_true(raw_read_all(fd, answer, sizeof(answer)) > 0);
+        assert_int_equal(raw_status(answer), 200);
+        assert_true(cc_clock_mono_ms() - start < 5000);
+        (void)close(fd);
+        trickle(fds, CROWD, round, port);
+    }
+    assert_int_equal(seen.calls, ROUNDS);
+    for (size_t i = 0; i < CROWD; i++)
+        (void)close(fds[i]);
+    http_listener_close(listener);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    free(fds);
 }
 
 static void
@@ -1113,8 +1249,11 @@ main(void)
         cmocka_unit_test(header_ceiling),
         cmocka_unit_test(raw_queries),
         cmocka_unit_test(target_ceiling),
+        cmocka_unit_test(old_clients_are_answered),
+        cmocka_unit_test(expectations_are_met),
         cmocka_unit_test(slow_peers_are_cut),
         cmocka_unit_test(slow_crowd_gives_way),
+        cmocka_unit_test(good_clients_pass_a_slow_crowd),
         cmocka_unit_test(one_address_has_a_bound),
         cmocka_unit_test(full_house_says_so),
         cmocka_unit_test(full_queue_says_so),
