@@ -43,7 +43,8 @@ enum ca_capability {
     CA_CAN_PEND = 1 << 5,          /* it may answer CA_PENDING */
     CA_TAKES_SUBJECT = 1 << 6,     /* subject and SANs as data, whatever the CSR says */
     CA_TAKES_FOREIGN_CSR = 1 << 7, /* requests whose key is a device's */
-    CA_CAN_SHOW = 1 << 8           /* ca_get1_certificate(), ca_get1_crl() */
+    CA_CAN_SHOW = 1 << 8,          /* ca_get1_certificate(), ca_get1_crl() */
+    CA_TAKES_OWN_KEYS = 1 << 9     /* requests without a CSR, for keys of our own token */
 };
 unsigned ca_capabilities(const struct ca *ca);
 
@@ -67,6 +68,8 @@ const char *ca_outcome_name(enum ca_outcome outcome);
 struct ca_request {
     const char *request_id; /* ours, unique; NULL: by hand, nobody will look for it */
     struct cc_bytes csr;    /* PKCS #10, DER; its signature is verified here */
+    EVP_PKEY *
+            own_key; /* instead of a CSR: the public half of a key that our token has, as may sign nothing */
     const struct pki_plan *plan;
     int64_t deadline;
 };

@@ -7,8 +7,8 @@
  *
  * INI read with inih: PATH, then PATH's sibling folder "<name>.d/" with *.conf in order of name (for
  * /etc/certconnector/certconnector.conf: /etc/certconnector/certconnector.conf.d/), later files setting keys that
- * earlier ones left unset or set (a drop-in overrides), then "section.key=value" overrides; [ca "NAME"] and [profile
- * "NAME"] are "ca.NAME" and "profile.NAME" there.  Within one file a duplicate key or section with a name, and anywhere
+ * earlier ones left unset or set (a drop-in overrides), then "section.key=value" overrides; [ca "NAME"], [profile
+ * "NAME"] and [scep-profile "NAME"] are "ca.NAME" and so on there.  Within one file a duplicate key or section with a name, and anywhere
  * an unknown section or key or a bad value, is an error: "FILE:LINE: [section] key: what is wrong and what to do", with
  * the nearest known name.  Secrets are references only.
  *
@@ -60,6 +60,14 @@ enum config_error_codes { CONFIG_ERROR_CODES_NAME, CONFIG_ERROR_CODES_NUMBER };
 enum config_foreign { CONFIG_FOREIGN_LEAVE, CONFIG_FOREIGN_REFUSE };
 enum config_sid { CONFIG_SID_NONE, CONFIG_SID_EXTENSION, CONFIG_SID_URI };
 enum config_ca_kind { CONFIG_CA_LOCAL };
+enum config_challenge {
+    CONFIG_CHALLENGE_SERVICE,
+    CONFIG_CHALLENGE_STATIC,
+    CONFIG_CHALLENGE_FILE,
+    CONFIG_CHALLENGE_HOOK
+};
+enum config_legacy { CONFIG_LEGACY_NONE, CONFIG_LEGACY_3DES, CONFIG_LEGACY_DES };
+enum config_notify { CONFIG_NOTIFY_DURABLE, CONFIG_NOTIFY_BEFORE_REPLY };
 
 /* [ca "NAME"] */
 struct config_ca {
@@ -93,6 +101,25 @@ struct config_profile {
     struct config_list crl_urls, delta_crl_urls, issuer_urls, ocsp_urls; /* default: the CA's */
     enum config_sid sid;                                                 /* default none */
     struct config_list templates; /* template names of requests; default: the profile's name */
+};
+
+/* What is enrolled at one URL: [scep] at its path, [scep-profile "NAME"] at the path and /NAME. */
+struct config_scep {
+    const char *name;    /* NULL: of [scep] */
+    const char *ca;      /* name of a [ca]; default that of [scep], there the only one, else NULL */
+    const char *profile; /* name of a [profile]; the same */
+    enum config_challenge challenge; /* default service */
+    const char *challenge_secret;    /* reference */
+    const char *challenge_file, *challenge_url;
+    enum config_legacy legacy;        /* default none */
+    enum config_notify notify;        /* default durable */
+    int64_t renewal_window_ms;        /* default 0s: any time */
+    int64_t renewal_grace_ms;         /* default 0s */
+    bool queries;                     /* default no: GetCert, GetCRL */
+    bool chain_in_reply;              /* default no */
+    bool root_in_chain;               /* default yes */
+    const char *next_ca;              /* file, or NULL */
+    const char *ra_sign, *ra_encrypt; /* files, or NULL */
 };
 
 struct config {
@@ -157,6 +184,17 @@ struct config {
         enum config_error_codes error_codes; /* default name */
         enum config_foreign foreign;         /* default leave */
     } revocation;
+    struct {
+        const char *listen;       /* needed for the feature */
+        const char *path;         /* default /scep */
+        unsigned workers;         /* messages at once; default 32 */
+        unsigned max_connections; /* default 512 */
+        int64_t deadline_ms;      /* of one message; default 20s */
+        int64_t remember_ms;      /* default 30d */
+        struct config_scep own;
+    } scep;
+    struct config_scep *scep_profiles;
+    size_t scep_profile_count;
     struct {
         const char *listen;  /* of CRLs, CA certificates and OCSP; or NULL: nothing is published */
         unsigned ocsp_cache; /* answers kept; default 4096 */

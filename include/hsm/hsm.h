@@ -179,7 +179,7 @@ struct hsm_key_transport {
  * -1 is never about what was encrypted: the token is away, there is no such key or its role does not decrypt, or the
  * token can do neither this padding nor the bare operation.  ret_key is secret: the caller wipes it.
  */
-#define HSM_CONTENT_KEY_MIN 16
+#define HSM_CONTENT_KEY_MIN 8
 #define HSM_CONTENT_KEY_MAX 64
 CC_MUST int hsm_key_open_content_key(struct hsm_key *key, const struct hsm_key_transport *transport,
         uint8_t *ret_key, size_t len, struct cc_err *err);

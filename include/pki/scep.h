@@ -87,6 +87,10 @@ struct pki_scep_draft {
 CC_MUST int pki_scep_write(const struct pki_scep_draft *draft, struct cc_buf *ret,
         struct cc_err *err);
 
+/* SignedData around some content, with the usual attributes and the signer's certificate; DER, appended. */
+CC_MUST int pki_signed_write(X509 *signer, EVP_PKEY *key, const EVP_MD *md, struct cc_bytes content,
+        struct cc_buf *ret, struct cc_err *err);
+
 /* Certificates in this order, and a CRL (NULL: none), without a signature (section 3.4); DER, appended. */
 CC_MUST int pki_certs_only_write(X509 *const *certificates, size_t count, X509_CRL *crl,
         struct cc_buf *ret, struct cc_err *err);

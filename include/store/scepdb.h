@@ -48,6 +48,7 @@ struct scepdb_row {
     struct cc_bytes key_hash;   /* SHA-256 over the SubjectPublicKeyInfo of the CSR */
     enum scepdb_state state;
     enum scepdb_notify notify;
+    const char *owner; /* the instance that has, or had, it in hand */
     const char *ca, *ca_request_id;
     struct cc_bytes csr;         /* sealed; none: gone */
     const char *pending;         /* the CA's text, or NULL */
@@ -56,6 +57,7 @@ struct scepdb_row {
     const char *detail;          /* of a failure, for people; or NULL */
     uint32_t hresult;            /* of a failure, for the service */
     unsigned attempts;           /* to tell the service */
+    int64_t lease_until_ms;
     int64_t received_ms, expires_ms;
 };
 

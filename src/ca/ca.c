@@ -83,7 +83,8 @@ can(const struct ca *ca, enum ca_capability capability, const char *what, struct
 /* ---- issuing ---- */
 
 static int
-check_request(const struct ca_request *request, struct ca_checked *ret, struct cc_err *err)
+check_request(const struct ca *ca, const struct ca_request *request, struct ca_checked *ret,
+        struct cc_err *err)
 {
     const struct pki_profile *profile = request->plan->profile;
 
@@ -91,9 +92,15 @@ check_request(const struct ca_request *request, struct ca_checked *ret, struct c
     if (request->request_id != NULL && strlen(request->request_id) > CA_REQUEST_ID_MAX)
         return cc_err_set(err, CC_DOM_INPUT, 0, "a request id of %zu bytes",
                 strlen(request->request_id));
-    if (pki_csr_parse(request->csr, &ret->csr, err) != 0 || pki_csr_verify(ret->csr, err) != 0)
-        return -1;
-    ret->key = X509_REQ_get0_pubkey(ret->csr);
+    if (request->own_key != NULL) {
+        if (!can(ca, CA_TAKES_OWN_KEYS, "certify a key without a request", err))
+            return -1;
+        ret->key = request->own_key;
+    } else {
+        if (pki_csr_parse(request->csr, &ret->csr, err) != 0 || pki_csr_verify(ret->csr, err) != 0)
+            return -1;
+        ret->key = X509_REQ_get0_pubkey(ret->csr);
+    }
     return pki_key_check(ret->key, profile != NULL ? profile->key_specs : ~0u, err);
 }
 
@@ -146,7 +153,7 @@ ca_issue(struct ca *ca, const struct ca_request *request, X509 **ret_certificate
     X509 *certificate = NULL;
     NEED_ERR(err);
 
-    if (check_request(request, &checked, err) == 0) {
+    if (check_request(ca, request, &checked, err) == 0) {
         outcome = ca->driver->issue(ca, &checked, &certificate, ret_pending, err);
         outcome = accept(ca, &checked, outcome, certificate, ret_certificate, err);
     }
@@ -165,7 +172,7 @@ ca_poll(struct ca *ca, const struct ca_request *request, const char *pending,
 
     if (!can(ca, CA_CAN_PEND, "be asked for what it left pending", err))
         return CA_REFUSED;
-    if (check_request(request, &checked, err) == 0) {
+    if (check_request(ca, request, &checked, err) == 0) {
         outcome = ca->driver->poll(ca, &checked, pending, &certificate, ret_pending, err);
         outcome = accept(ca, &checked, outcome, certificate, ret_certificate, err);
     }

@@ -373,7 +373,7 @@ local_close(struct ca *ca)
 static const struct ca_driver driver = {
     .kind = "local",
     .capabilities = CA_CAN_REVOKE | CA_CAN_HOLD | CA_CAN_REASONS | CA_CAN_STATUS | CA_CAN_FIND |
-                    CA_TAKES_SUBJECT | CA_TAKES_FOREIGN_CSR | CA_CAN_SHOW,
+                    CA_TAKES_SUBJECT | CA_TAKES_FOREIGN_CSR | CA_CAN_SHOW | CA_TAKES_OWN_KEYS,
     .close = local_close,
     .issue = ca_local_issue,
     .find = ca_local_find,

@@ -226,17 +226,17 @@ check_reference(const struct config *config, const char *group_name, const char 
             config_hint_item(config, group, name, hint, sizeof(hint)));
 }
 
-/* A reference of [pkcs]; when it is not said, it is to the only item. */
+/* A reference of [pkcs] or [scep]; when it is not said, it is to the only item. */
 static int
-check_choice(struct config *config, const struct config_trace *trace, const char *key,
-        struct cc_err *err)
+check_choice(struct config *config, const struct config_trace *trace, const char *section,
+        const char *key, struct cc_err *err)
 {
-    const struct config_setting *setting = config_setting_find("pkcs", key);
+    const struct config_setting *setting = config_setting_find(section, key);
     const struct config_group *group = config_group_find(key);
     const char *name = config_text_get(config, setting->offset);
 
     if (name != NULL)
-        return check_reference(config, key, name, said(trace, setting), "pkcs", key, err);
+        return check_reference(config, key, name, said(trace, setting), section, key, err);
     if (config_group_count(config, group) != 1)
         return 0;
     return config_text_set(config, setting->offset,
@@ -258,9 +258,63 @@ check_references(struct config *config, const struct config_trace *trace, struct
                     "profile", err) != 0)
             return -1;
     }
-    if (check_choice(config, trace, "ca", err) != 0)
+    if (check_choice(config, trace, "pkcs", "ca", err) != 0 ||
+            check_choice(config, trace, "pkcs", "profile", err) != 0 ||
+            check_choice(config, trace, "scep", "ca", err) != 0)
         return -1;
-    return check_choice(config, trace, "profile", err);
+    return check_choice(config, trace, "scep", "profile", err);
+}
+
+/* ---- SCEP profiles ---- */
+
+/* Left to [scep], or one that there is. */
+static int
+check_scep_reference(const struct config *config, const struct item *item, const char *key,
+        const char *of_scep, struct cc_err *err)
+{
+    const struct config_setting *setting = config_setting_find("scep-profile", key);
+    const char *name = config_text_get(item->object, setting->offset);
+    char label[CONFIG_SECTION_MAX];
+
+    if (name == NULL)
+        return config_text_set(item->object, setting->offset, of_scep, err);
+    config_group_label(item->group, config_item_name(item->object), label);
+    return check_reference(config, key, name, item_said(item, key), label, key, err);
+}
+
+/* What a challenge of this kind needs beside; NULL: nothing. */
+static const char *
+missing_challenge(const struct config_scep *scep)
+{
+    if (scep->challenge == CONFIG_CHALLENGE_STATIC && scep->challenge_secret == NULL)
+        return "static needs challenge-secret, as in file:/etc/certconnector/scep.secret";
+    if (scep->challenge == CONFIG_CHALLENGE_FILE && scep->challenge_file == NULL)
+        return "file needs challenge-file, the path of a file with a secret a line";
+    if (scep->challenge == CONFIG_CHALLENGE_HOOK && scep->challenge_url == NULL)
+        return "hook needs challenge-url, as in https://hook.example/challenge";
+    return NULL;
+}
+
+static int
+check_scep_profile(const struct config *config, const struct item *item, struct cc_err *err)
+{
+    const char *missing = missing_challenge(item->object);
+
+    if (check_scep_reference(config, item, "ca", config->scep.own.ca, err) != 0 ||
+            check_scep_reference(config, item, "profile", config->scep.own.profile, err) != 0)
+        return -1;
+    return missing == NULL ? 0 : fail_item(item, "challenge", err, missing);
+}
+
+static int
+check_scep(struct config *config, const struct config_trace *trace, struct cc_err *err)
+{
+    const struct config_setting *challenge = config_setting_find("scep", "challenge");
+    const char *missing = missing_challenge(&config->scep.own);
+
+    if (missing != NULL)
+        return config_fail(said(trace, challenge), "scep", "challenge", err, "%s", missing);
+    return check_group(config, trace, "scep-profile", check_scep_profile, err);
 }
 
 /* ---- features ---- */
@@ -281,6 +335,15 @@ missing_for(const struct config *config)
         return "pkcs has no profile; add a section [profile \"NAME\"]";
     if ((features & CONFIG_PKCS) != 0 && config_key(config, "seal") == NULL)
         return "pkcs has no key to seal others with; add seal = pkcs11:object=NAME to [keys]";
+    if ((features & CONFIG_SCEP) != 0 && config->scep.listen == NULL)
+        return "scep has no address; add listen = 127.0.0.1:8080 to [scep]";
+    if ((features & CONFIG_SCEP) != 0 &&
+            (config->scep.own.ca == NULL || config->scep.own.profile == NULL))
+        return "scep has no CA or no profile; name a [ca \"NAME\"] and a [profile \"NAME\"] in [scep]";
+    if ((features & CONFIG_SCEP) != 0 &&
+            (config_key(config, "scep-ra-encrypt") == NULL || config_key(config, "seal") == NULL))
+        return "scep has no keys; add scep-ra-sign, scep-ra-encrypt and seal to [keys], each as "
+               "pkcs11:object=NAME";
     if ((features & CONFIG_REVOCATION) != 0 && config->ca_count == 0)
         return "revocation has no CA; add a section [ca \"NAME\"] with kind = local";
     return NULL;
@@ -363,6 +426,8 @@ config_check_whole(struct config *config, const struct config_trace *trace, stru
     if (check_group(config, trace, "profile", check_templates, err) != 0)
         return -1;
     if (check_references(config, trace, err) != 0)
+        return -1;
+    if (check_scep(config, trace, err) != 0)
         return -1;
     if (check_features(config, trace, err) != 0)
         return -1;

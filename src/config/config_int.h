@@ -7,7 +7,7 @@
  *
  * A setting is one entry of the table in table.c: its place in a struct, how its text is read and written, its
  * default, and an example for the person who has to correct it.  The struct, called object here, is struct config, or
- * for a section that stands once for each name ([ca "NAME"], [profile "NAME"]: a group) an item of an array in it.  A
+ * for a section that stands once for each name ([ca "NAME"] and its like: a group) an item of an array in it.  A
  * section whose keys are names ([keys], [key-alias]) is an entry of the table of sections.  Adding a setting is a field
  * in config.h and a line there.
  */
@@ -29,9 +29,9 @@
 #define CONFIG_LIST_MAX 64         /* items of a list */
 #define CONFIG_NAME_MAX 64         /* bytes of an item's name */
 #define CONFIG_SECTION_MAX 96      /* bytes of a section's name with its item's and a NUL */
-#define CONFIG_SETTINGS_MAX 128
+#define CONFIG_SETTINGS_MAX 160
 #define CONFIG_NAMES_COUNT 2  /* sections whose keys are names */
-#define CONFIG_GROUPS_COUNT 2 /* sections that stand once for each name */
+#define CONFIG_GROUPS_COUNT 3 /* sections that stand once for each name */
 
 /* Where something stands; line 0: the command line. */
 struct config_origin {
@@ -99,8 +99,7 @@ extern const size_t config_setting_count;
 extern const struct config_names config_names[CONFIG_NAMES_COUNT];
 extern const struct config_group config_groups[CONFIG_GROUPS_COUNT];
 
-/* Features that this version has, and the word of each bit. */
-#define CONFIG_FEATURES_HERE ((unsigned)(CONFIG_PKCS | CONFIG_PFX_IMPORT | CONFIG_REVOCATION))
+/* The word of each feature. */
 struct config_feature_name {
     enum config_feature bit;
     const char *name;
@@ -201,6 +200,7 @@ int config_check_ocsp_url(const char *value, struct cc_err *err);
 int config_check_oid(const char *value, struct cc_err *err);
 int config_check_attribute(const char *value, struct cc_err *err);
 int config_check_domain(const char *value, struct cc_err *err);
+int config_check_url_path(const char *value, struct cc_err *err);
 int config_check_listen(const char *value, struct cc_err *err);
 
 /* One file's text, read with inih.  Each callback returns 0, or -1 with err set, which ends the reading. */

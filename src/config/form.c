@@ -373,3 +373,16 @@ config_check_listen(const char *value, struct cc_err *err)
                 "must be an address and port, 127.0.0.1:8081 or [::1]:8081, or unix:/PATH");
     return 0;
 }
+
+int
+config_check_url_path(const char *value, struct cc_err *err)
+{
+    const size_t len = strlen(value);
+
+    if (value[0] != '/' || len < 2 || len > 128 || value[len - 1] == '/' ||
+            strstr(value, "//") != NULL || strstr(value, "/.") != NULL ||
+            !only(value, LETTERS DIGITS "/-._~"))
+        return config_bad(err,
+                "must be the path of a URL, begun with / and not ended with it; as in /scep");
+    return 0;
+}

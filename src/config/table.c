@@ -9,6 +9,8 @@
 #define AT(field) offsetof(struct config, field)
 #define CA(field) offsetof(struct config_ca, field)
 #define PROFILE(field) offsetof(struct config_profile, field)
+#define SCEP(field) offsetof(struct config_scep, field)
+#define SCEP_OWN(field) (AT(scep.own) + SCEP(field))
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
@@ -23,6 +25,9 @@ static const char *const error_codes[] = { "name", "number", NULL };
 static const char *const foreigns[] = { "leave", "refuse", NULL };
 static const char *const kinds[] = { "local", NULL };
 static const char *const digests[] = { "sha256", "sha384", "sha512", NULL };
+static const char *const challenges[] = { "service", "static", "file", "hook", NULL };
+static const char *const legacies[] = { "none", "3des", "des", NULL };
+static const char *const notifies[] = { "durable", "before-reply", NULL };
 static const char *const sids[] = { "none", "extension", "uri", NULL };
 static const char *const san_types[] = { "upn", "email", "dns", "uri", "ip", "guid", NULL };
 static const char *const key_specs[] = { "rsa2048", "rsa3072", "rsa4096", "ecP256", "ecP384",
@@ -89,6 +94,41 @@ const struct config_feature_name config_feature_names[] = {
 const size_t config_feature_name_count = CC_COUNT(config_feature_names);
 
 /* clang-format off */
+/* What both [scep] and [scep-profile "NAME"] have. */
+#define SCEP_SETTINGS(in, place)                                                                                      \
+    {.section = in, .key = "ca", .form = CONFIG_FORM_TEXT, .offset = place(ca), .check = config_check_name,           \
+     .example = "corp"},                                                                                              \
+    {.section = in, .key = "profile", .form = CONFIG_FORM_TEXT, .offset = place(profile),                             \
+     .check = config_check_name, .example = "device"},                                                                \
+    {.section = in, .key = "challenge", .form = CONFIG_FORM_CHOICE, .offset = place(challenge),                       \
+     .choices = challenges, .fallback = "service", .example = "service"},                                             \
+    {.section = in, .key = "challenge-secret", .form = CONFIG_FORM_TEXT, .offset = place(challenge_secret),           \
+     .check = config_check_reference, .secret = true, .example = "file:/etc/certconnector/scep.secret"},              \
+    {.section = in, .key = "challenge-file", .form = CONFIG_FORM_TEXT, .offset = place(challenge_file),               \
+     .check = config_check_path, .example = "/etc/certconnector/scep.secrets"},                                       \
+    {.section = in, .key = "challenge-url", .form = CONFIG_FORM_TEXT, .offset = place(challenge_url),                 \
+     .check = config_check_url, .example = "https://hook.example/challenge"},                                         \
+    {.section = in, .key = "legacy", .form = CONFIG_FORM_CHOICE, .offset = place(legacy), .choices = legacies,        \
+     .fallback = "none", .example = "none"},                                                                          \
+    {.section = in, .key = "notify", .form = CONFIG_FORM_CHOICE, .offset = place(notify), .choices = notifies,        \
+     .fallback = "durable", .example = "durable"},                                                                    \
+    {.section = in, .key = "renewal-window", .form = CONFIG_FORM_DURATION, .offset = place(renewal_window_ms),        \
+     .min = 0, .max = 3650 * DAY, .fallback = "0s", .example = "30d"},                                                \
+    {.section = in, .key = "renewal-grace", .form = CONFIG_FORM_DURATION, .offset = place(renewal_grace_ms),          \
+     .min = 0, .max = 3650 * DAY, .fallback = "0s", .example = "7d"},                                                 \
+    {.section = in, .key = "queries", .form = CONFIG_FORM_BOOL, .offset = place(queries), .fallback = "no",           \
+     .example = "no"},                                                                                                \
+    {.section = in, .key = "chain-in-reply", .form = CONFIG_FORM_BOOL, .offset = place(chain_in_reply),               \
+     .fallback = "no", .example = "no"},                                                                              \
+    {.section = in, .key = "root-in-chain", .form = CONFIG_FORM_BOOL, .offset = place(root_in_chain),                 \
+     .fallback = "yes", .example = "yes"},                                                                            \
+    {.section = in, .key = "next-ca", .form = CONFIG_FORM_TEXT, .offset = place(next_ca),                             \
+     .check = config_check_path, .example = "/etc/certconnector/next-ca.pem"},                                        \
+    {.section = in, .key = "ra-sign", .form = CONFIG_FORM_TEXT, .offset = place(ra_sign),                             \
+     .check = config_check_path, .example = "/etc/certconnector/ra-sign.pem"},                                        \
+    {.section = in, .key = "ra-encrypt", .form = CONFIG_FORM_TEXT, .offset = place(ra_encrypt),                       \
+     .check = config_check_path, .example = "/etc/certconnector/ra-encrypt.pem"}
+
 const struct config_setting config_settings[] = {
     {.section = "connector", .key = "name", .form = CONFIG_FORM_TEXT, .offset = AT(connector.name),
      .check = config_check_name, .example = "dc1-connector-1"},
@@ -195,6 +235,21 @@ const struct config_setting config_settings[] = {
     {.section = "revocation", .key = "foreign", .form = CONFIG_FORM_CHOICE, .offset = AT(revocation.foreign),
      .choices = foreigns, .fallback = "leave", .example = "leave"},
 
+    {.section = "scep", .key = "listen", .form = CONFIG_FORM_TEXT, .offset = AT(scep.listen),
+     .check = config_check_listen, .example = "127.0.0.1:8080"},
+    {.section = "scep", .key = "path", .form = CONFIG_FORM_TEXT, .offset = AT(scep.path),
+     .check = config_check_url_path, .fallback = "/scep", .example = "/scep"},
+    {.section = "scep", .key = "workers", .form = CONFIG_FORM_UNSIGNED, .offset = AT(scep.workers),
+     .min = 1, .max = 256, .fallback = "32", .example = "32"},
+    {.section = "scep", .key = "max-connections", .form = CONFIG_FORM_UNSIGNED, .offset = AT(scep.max_connections),
+     .min = 1, .max = 65536, .fallback = "512", .example = "512"},
+    {.section = "scep", .key = "deadline", .form = CONFIG_FORM_DURATION, .offset = AT(scep.deadline_ms),
+     .min = SECOND, .max = 5 * MINUTE, .fallback = "20s", .example = "20s"},
+    {.section = "scep", .key = "remember", .form = CONFIG_FORM_DURATION, .offset = AT(scep.remember_ms),
+     .min = HOUR, .max = 3650 * DAY, .fallback = "30d", .example = "30d"},
+    SCEP_SETTINGS("scep", SCEP_OWN),
+    SCEP_SETTINGS("scep-profile", SCEP),
+
     {.section = "publish", .key = "listen", .form = CONFIG_FORM_TEXT, .offset = AT(publish.listen),
      .check = config_check_listen, .example = "127.0.0.1:8081"},
     {.section = "publish", .key = "ocsp-cache", .form = CONFIG_FORM_UNSIGNED, .offset = AT(publish.ocsp_cache),
@@ -285,13 +340,16 @@ const struct config_group config_groups[CONFIG_GROUPS_COUNT] = {
      .count_offset = AT(ca_count)},
     {.section = "profile", .shown = "profile \"NAME\"", .item_size = sizeof(struct config_profile),
      .items_offset = AT(profiles), .count_offset = AT(profile_count)},
+    {.section = "scep-profile", .shown = "scep-profile \"NAME\"", .item_size = sizeof(struct config_scep),
+     .items_offset = AT(scep_profiles), .count_offset = AT(scep_profile_count)},
 };
 /* clang-format on */
 
 const size_t config_setting_count = CC_COUNT(config_settings);
 
 _Static_assert(CC_COUNT(config_settings) <= CONFIG_SETTINGS_MAX, "struct config_trace has no room");
-_Static_assert(CA(name) == 0 && PROFILE(name) == 0, "an item does not begin with its name");
+_Static_assert(CA(name) == 0 && PROFILE(name) == 0 && SCEP(name) == 0,
+        "an item does not begin with its name");
 
 const struct config_setting *
 config_setting_find(const char *section, const char *key)

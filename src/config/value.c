@@ -221,9 +221,6 @@ add_feature(const char *word, unsigned *features, struct cc_err *err)
         names[i] = f->name;
         if (strcmp(f->name, word) != 0)
             continue;
-        if ((f->bit & CONFIG_FEATURES_HERE) == 0)
-            return cc_err_set(err, CC_DOM_CONFIG, 0, "%s is not part of this version; remove it",
-                    f->name);
         if ((*features & f->bit) != 0)
             return cc_err_set(err, CC_DOM_CONFIG, 0, "%s stands here twice; remove one", f->name);
         *features |= f->bit;
@@ -232,7 +229,7 @@ add_feature(const char *word, unsigned *features, struct cc_err *err)
     near = cc_nearest(word, names, config_feature_name_count);
     return cc_err_set(err, CC_DOM_CONFIG, 0, "there is no feature \"%s\"; %s%s",
             cc_escape_into(shown, sizeof(shown), word),
-            near == NULL ? "write pkcs, pfx-import or revocation" : "did you mean ",
+            near == NULL ? "write pkcs, pfx-import, scep or revocation" : "did you mean ",
             near == NULL ? "" : near);
 }
 

@@ -30,6 +30,7 @@
 #include "pfximport/pfximport.h"
 #include "pkcs/pkcs.h"
 #include "revocation/revocation.h"
+#include "scep/scep.h"
 #include "store/store.h"
 
 #define DAEMON_DRAIN_MS 20000  /* for work under way, when we stop */
@@ -37,9 +38,6 @@
 #define DAEMON_LOOK_MS 10000   /* between two looks at ourselves (watchdog, status text) */
 #define DAEMON_CLOSED_KEEP_MS                                                                      \
     (INT64_C(30) * 24 * 3600 * 1000) /* closed requests are kept, to recognise repeats */
-
-/* Features that this version has. */
-#define DAEMON_FEATURES (CONFIG_PKCS | CONFIG_PFX_IMPORT | CONFIG_REVOCATION)
 
 struct options {
     const char *config_path;
@@ -56,7 +54,8 @@ struct parts {
     struct hsm *hsm;
     struct intune *intune;
     struct authorities *authorities;
-    struct revocation *revocation; /* NULL: the feature is off; so here */
+    struct scep *scep; /* NULL: the feature is off; so here */
+    struct revocation *revocation;
     struct pkcs *pkcs;
     struct pfximport *pfximport;
     struct health *health;
@@ -123,15 +122,21 @@ struct workload_status {
     uint64_t succeeded, failed;
     int64_t last_download_ms;
     int64_t ready_keys; /* of pkcs */
+    struct scep_status scep;
 };
 
-enum workload { WORKLOAD_PKCS, WORKLOAD_PFX_IMPORT, WORKLOAD_REVOCATION, WORKLOADS };
+enum workload { WORKLOAD_PKCS, WORKLOAD_PFX_IMPORT, WORKLOAD_SCEP, WORKLOAD_REVOCATION, WORKLOADS };
 
 /* Its name as a feature and in the journal. */
 const char *workload_name(enum workload workload);
 unsigned workload_feature(enum workload workload); /* CONFIG_… */
 void workload_get_status(const struct parts *parts, enum workload workload,
         struct workload_status *ret);
+
+/* ---- enrolment.c ---- */
+
+CC_MUST int enrolment_start(struct daemon *d, struct parts *parts, struct cc_err *err);
+void enrolment_get_status(struct scep *scep, struct workload_status *ret);
 
 /* ---- reload.c ---- */
 

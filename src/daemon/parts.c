@@ -175,6 +175,7 @@ close_parts(struct daemon *d, const struct parts *parts)
     seen.pfximport = NULL;
     seen.pkcs = NULL;
     seen.revocation = NULL;
+    seen.scep = NULL;
     seen.authorities = NULL;
     seen.keys = NULL;
     set_parts(d, &seen);
@@ -209,8 +210,6 @@ parts_start(struct daemon *d, struct cc_err *err)
     int rc = -1;
 
     d->begun_with = d->config;
-    if ((d->config->connector.features & ~(unsigned)DAEMON_FEATURES) != 0)
-        cc_log(CC_LOG_WARNING, "daemon", "this version has no feature scep; it is off");
     if (hsm_open(&token, &parts.hsm, err) != 0)
         goto out;
     if (intune_open(&service, &parts.intune, err) != 0)

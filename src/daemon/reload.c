@@ -39,9 +39,11 @@ effect_of(const char *section, const char *key)
         { "pkcs", "ca", EFFECT_PARTS },
         { "pkcs", "profile", EFFECT_PARTS },
         { "publish", NULL, EFFECT_PARTS },
+        { "scep", NULL, EFFECT_PARTS },
     };
 
-    if (cc_starts_with(section, "ca ") || cc_starts_with(section, "profile "))
+    if (cc_starts_with(section, "ca ") || cc_starts_with(section, "profile ") ||
+            cc_starts_with(section, "scep-profile "))
         return EFFECT_PARTS;
 
     for (size_t i = 0; i < CC_COUNT(table); i++) {

@@ -223,6 +223,27 @@ put_keys(json_object *status, struct daemon *d, bool *ok)
     free(states);
 }
 
+/* It has no queue: its requests come by themselves, and its rows are not the journal's. */
+static void
+put_scep(json_object *obj, const struct workload_status *workload, bool *ok)
+{
+    const struct scep_status *scep = &workload->scep;
+
+    put_str(obj, "state", scep->ready ? "ready" : "starting", ok);
+    put_int(obj, "inWork", workload->in_work, ok);
+    put_count(obj, "succeeded", workload->succeeded, ok);
+    put_count(obj, "failed", workload->failed, ok);
+    put_count(obj, "pending", scep->pending, ok);
+    put_count(obj, "notificationsDue", scep->untold, ok);
+    put_count(obj, "badMessages", scep->bad_messages, ok);
+    put_time(obj, "oldestRequestDateTime", scep->oldest_open_ms, ok);
+    put_int(obj, "port", scep->port, ok);
+    if (scep->legacy != NULL)
+        put_str(obj, "legacy", scep->legacy, ok);
+    if (!scep->ready && scep->last_error[0] != '\0')
+        put_str(obj, "lastError", scep->last_error, ok);
+}
+
 /* Those that run; imported PFX always, whose numbers monitoring has looked for since the first version. */
 static void
 put_workloads(json_object *obj, struct daemon *d, const struct snapshot *s, bool *ok)
@@ -235,6 +256,10 @@ put_workloads(json_object *obj, struct daemon *d, const struct snapshot *s, bool
 
         if (!s->workloads[i].running && i != WORKLOAD_PFX_IMPORT)
             continue;
+        if (i == WORKLOAD_SCEP) {
+            put_scep(put_object(obj, name, ok), &s->workloads[i], ok);
+            continue;
+        }
         counted = journal_count(d->store, name, &counts, NULL) == 0;
         one = put_object(obj, name, ok);
         put_workload(one, &s->workloads[i], counted ? &counts : NULL, ok);

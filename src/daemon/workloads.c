@@ -17,6 +17,7 @@ static const struct {
 } workloads[WORKLOADS] = {
     [WORKLOAD_PKCS] = { "pkcs", CONFIG_PKCS },
     [WORKLOAD_PFX_IMPORT] = { "pfx-import", CONFIG_PFX_IMPORT },
+    [WORKLOAD_SCEP] = { "scep", CONFIG_SCEP },
     [WORKLOAD_REVOCATION] = { "revocation", CONFIG_REVOCATION },
 };
 
@@ -270,6 +271,8 @@ workloads_start(struct daemon *d, struct parts *parts, struct cc_err *err)
     const struct config *config = d->config;
     const struct revocation_settings revocation = revocation_settings_of(d, config, parts);
 
+    if ((config->connector.features & CONFIG_SCEP) != 0 && enrolment_start(d, parts, err) != 0)
+        return -1;
     if ((config->connector.features & CONFIG_REVOCATION) != 0 &&
             revocation_start(&revocation, &parts->revocation, err) != 0)
         return -1;
@@ -318,6 +321,7 @@ workloads_stop(const struct parts *parts)
     pfximport_stop(parts->pfximport, cc_deadline_left(deadline));
     pkcs_stop(parts->pkcs, cc_deadline_left(deadline));
     revocation_stop(parts->revocation, cc_deadline_left(deadline));
+    scep_stop(parts->scep, cc_deadline_left(deadline));
 }
 
 /* ---- what they are doing ---- */
@@ -329,7 +333,7 @@ get_pkcs(struct pkcs *work, struct workload_status *ret)
 
     pkcs_get_status(work, &status);
     *ret = (struct workload_status){ true, status.in_work, status.succeeded, status.failed,
-        status.last_download_ms, status.pool_ready };
+        status.last_download_ms, status.pool_ready, { .ready = false } };
 }
 
 static void
@@ -339,7 +343,7 @@ get_pfximport(struct pfximport *work, struct workload_status *ret)
 
     pfximport_get_status(work, &status);
     *ret = (struct workload_status){ true, status.in_work, status.succeeded, status.failed,
-        status.last_download_ms, 0 };
+        status.last_download_ms, 0, { .ready = false } };
 }
 
 static void
@@ -349,7 +353,7 @@ get_revocation(struct revocation *work, struct workload_status *ret)
 
     revocation_get_status(work, &status);
     *ret = (struct workload_status){ true, status.in_work, status.succeeded, status.failed,
-        status.last_download_ms, 0 };
+        status.last_download_ms, 0, { .ready = false } };
 }
 
 void
@@ -360,6 +364,8 @@ workload_get_status(const struct parts *parts, enum workload workload, struct wo
         get_pkcs(parts->pkcs, ret);
     else if (workload == WORKLOAD_PFX_IMPORT && parts->pfximport != NULL)
         get_pfximport(parts->pfximport, ret);
+    else if (workload == WORKLOAD_SCEP && parts->scep != NULL)
+        enrolment_get_status(parts->scep, ret);
     else if (workload == WORKLOAD_REVOCATION && parts->revocation != NULL)
         get_revocation(parts->revocation, ret);
 }

@@ -524,6 +524,7 @@ pki_enveloped_write_like(const struct pki_enveloped *like, X509 *recipient, stru
     if (cipher == NULL || in == NULL ||
             (cms = CMS_EnvelopedData_create_ex(cipher, pki_cipher_libctx(like->cipher_nid),
                      NULL)) == NULL ||
+            CMS_set_detached(cms, 0) != 1 ||
             (to = CMS_add1_recipient_cert(cms, recipient, CMS_KEY_PARAM)) == NULL ||
             (like->oaep && !set_oaep(to, like)) || CMS_final(cms, in, NULL, CMS_BINARY) != 1 ||
             (len = i2d_CMS_ContentInfo(cms, &der)) <= 0) {

@@ -91,3 +91,26 @@ pki_scep_write(const struct pki_scep_draft *draft, struct cc_buf *ret, struct cc
     CMS_ContentInfo_free(cms);
     return rc;
 }
+
+int
+pki_signed_write(X509 *signer, EVP_PKEY *key, const EVP_MD *md, struct cc_bytes content,
+        struct cc_buf *ret, struct cc_err *err)
+{
+    const unsigned flags = CMS_BINARY | CMS_NOSMIMECAP | CMS_PARTIAL;
+    CMS_ContentInfo *cms = CMS_sign(NULL, NULL, NULL, NULL, CMS_BINARY | CMS_PARTIAL);
+    BIO *in = BIO_new_mem_buf(content.data, (int)content.len);
+    unsigned char *der = NULL;
+    int len, rc = -1;
+
+    ERR_clear_error();
+    if (cms == NULL || in == NULL || CMS_add1_signer(cms, signer, key, md, flags) == NULL ||
+            CMS_final(cms, in, NULL, CMS_BINARY) != 1 ||
+            (len = i2d_CMS_ContentInfo(cms, &der)) <= 0)
+        cc_err_set_openssl(err, "SignedData");
+    else
+        rc = cc_buf_add(ret, der, (size_t)len, err);
+    OPENSSL_free(der);
+    BIO_free(in);
+    CMS_ContentInfo_free(cms);
+    return rc;
+}

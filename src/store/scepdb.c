@@ -7,7 +7,8 @@
 
 #define COLUMNS                                                                                    \
     "id, profile, transaction_id, key_hash, state, notify, ca, ca_request_id, csr, pending,"       \
-    " certificate, fail_info, detail, hresult, attempts, received_ms, expires_ms"
+    " certificate, fail_info, detail, hresult, attempts, received_ms, expires_ms, owner,"          \
+    " lease_until_ms"
 
 static void
 read_row(struct db_rows *rows, struct scepdb_row *ret)
@@ -30,6 +31,8 @@ read_row(struct db_rows *rows, struct scepdb_row *ret)
         .attempts = (unsigned)db_int(rows, 14),
         .received_ms = db_int(rows, 15),
         .expires_ms = db_int(rows, 16),
+        .owner = db_text(rows, 17),
+        .lease_until_ms = db_int(rows, 18),
     };
 }
 

@@ -638,7 +638,7 @@ static const struct bad bad_files[] = {
     /* values */
     { TOKEN "[connector]\nfeatures = pfx-imprt\n", 5, "did you mean pfx-import" },
     { TOKEN "[connector]\nfeatures = everything\n", 5,
-            "there is no feature \"everything\"; write pkcs, pfx-import or revocation" },
+            "there is no feature \"everything\"; write pkcs, pfx-import, scep or revocation" },
     { TOKEN "[connector]\nfeatures = scep\n", 5, "scep is not part of this version" },
     { TOKEN "[connector]\nfeatures = pfx-import,scep\n", 5, "scep is not part of this version" },
     { TOKEN "[connector]\nfeatures = pfx-import, pfx-import\n", 5, "pfx-import stands here twice" },

@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: MIT */
+#include "scep_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/cond.h"
+#include "base/log.h"
+#include "base/pool.h"
+#include "base/text.h"
+#include "pki/cert.h"
+#include "pki/name.h"
+
+/*
+ * The outbox.  A notice is made with the row's end and told by one of a few threads; then the admin event is written,
+ * and the row closed, many at once (the settler).  What the service does not take now waits in the store.
+ */
+
+#define TELLERS 4
+#define QUEUE_MAX 1024
+#define TELL_MS 20000
+#define NOW_MS 10000
+#define QUEUED_MS 60000 /* the store takes a queued notice over after this */
+#define LATER_BASE_MS 1000
+#define LATER_CAP_MS 300000
+#define SETTLE_MAX 64
+#define WALK_MAX 64
+#define WALK_MS 5000
+#define LEFT_MS 60000
+#define PRUNE_MAX 500
+#define STORE_RETRY_MS 1000
+#define REVOKE_MS 10000
+#define JSON_MAX ((size_t)128 << 10)
+
+struct notice {
+    struct notice *next;
+    struct scep *scep;
+    struct ca *ca;
+    uint8_t id[SCEPDB_ID_LEN];
+    char request_id[SCEP_HEX_LEN];
+    char transaction[4 * PKI_SCEP_TRANSACTION_MAX + 4];
+    char serial[128], thumbprint[PKI_THUMBPRINT_LEN], detail[256];
+    uint8_t serial_bytes[64];
+    size_t serial_len;
+    bool issued;
+    bool tell;      /* else only the event is due */
+    bool in_flight; /* of the store: nobody else may have it in hand */
+    bool silent;    /* the admin event stands already */
+    enum notice_verdict verdict;
+    bool take_back;
+    unsigned attempts;
+    int64_t begun_ms; /* monotonic; 0: not known */
+    struct cc_buf json;
+};
+
+struct notifier {
+    struct cc_pool *pool;
+    pthread_t thread;
+    bool started;
+    struct notice *settling; /* guarded by scep->lock */
+    size_t settling_count;
+    int64_t next_left_ms, next_prune_ms; /* monotonic; the settler's own */
+};
+
+int64_t
+notify_due_ms(void)
+{
+    return cc_clock_now_ms() + QUEUED_MS;
+}
+
+void
+notice_free(struct notice *notice)
+{
+    if (notice == NULL)
+        return;
+    cc_buf_wipe(&notice->json);
+    free(notice);
+}
+
+/* ---- making one ---- */
+
+static int
+write_success(struct notice *notice, X509 *certificate, struct cc_bytes csr, struct cc_err *err)
+{
+    struct cc_buf issuer = CC_BUF_INIT(2 * PKI_NAME_TEXT_MAX);
+    struct intune_scep_success success = {
+        .transaction_id = notice->transaction,
+        .csr = csr,
+        .thumbprint = notice->thumbprint,
+        .serial_number = notice->serial,
+        .ca_configuration = ca_name(notice->ca),
+    };
+    int64_t from;
+    int rc = -1;
+
+    if (pki_cert_validity(certificate, &from, &success.not_after_ms, err) == 0 &&
+            pki_name_format(X509_get_issuer_name(certificate), &issuer, err) == 0) {
+        success.issuer = cc_buf_str(&issuer);
+        rc = intune_scep_success_write(&success, &notice->json, err);
+    }
+    cc_buf_free(&issuer);
+    return rc;
+}
+
+static int
+read_certificate(struct notice *notice, X509 *certificate, struct cc_err *err)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(certificate);
+    struct cc_buf text = CC_BUF_INIT(sizeof(notice->serial) - 1);
+    int rc = -1;
+
+    notice->serial_len = (size_t)ASN1_STRING_length(serial);
+    if (notice->serial_len > sizeof(notice->serial_bytes))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "a serial number of %zu bytes", notice->serial_len);
+    memcpy(notice->serial_bytes, ASN1_STRING_get0_data(serial), notice->serial_len);
+    if (pki_cert_serial(certificate, &text, err) == 0 &&
+            pki_cert_thumbprint(certificate, notice->thumbprint, err) == 0) {
+        (void)cc_strcpy(notice->serial, sizeof(notice->serial), cc_buf_str(&text));
+        for (char *c = notice->thumbprint; *c != '\0'; c++)
+            *c = *c >= 'a' && *c <= 'f' ? (char)(*c - 'a' + 'A') : *c;
+        rc = 0;
+    }
+    cc_buf_free(&text);
+    return rc;
+}
+
+static int
+fill(struct notice *notice, const struct scepdb_ending *ending, struct cc_bytes csr,
+        struct cc_err *err)
+{
+    X509 *certificate = NULL;
+    int rc = 0;
+
+    if (!notice->issued) {
+        const struct intune_scep_failure failure = {
+            .transaction_id = notice->transaction,
+            .csr = csr,
+            .hresult = ending->hresult,
+            .description = notice->detail,
+        };
+        return notice->tell ? intune_scep_failure_write(&failure, &notice->json, err) : 0;
+    }
+    if (pki_cert_parse(ending->certificate, &certificate, err) != 0)
+        return -1;
+    rc = read_certificate(notice, certificate, err);
+    if (rc == 0 && notice->tell)
+        rc = write_success(notice, certificate, csr, err);
+    X509_free(certificate);
+    return rc;
+}
+
+int
+notice_new(const struct task *task, const struct scepdb_ending *ending, struct notice **ret_notice,
+        struct cc_err *err)
+{
+    struct notice *notice = calloc(1, sizeof(*notice));
+
+    if (notice == NULL)
+        return cc_err_nomem(err);
+    notice->scep = task->endpoint->scep;
+    notice->ca = task->endpoint->settings.ca;
+    memcpy(notice->id, task->id, SCEPDB_ID_LEN);
+    (void)cc_strcpy(notice->request_id, sizeof(notice->request_id), task->request_id);
+    (void)cc_strcpy(notice->transaction, sizeof(notice->transaction), task->transaction);
+    (void)cc_strcpy(notice->detail, sizeof(notice->detail),
+            ending->detail != NULL ? ending->detail : "");
+    notice->issued = ending->certificate.len > 0;
+    notice->tell = ending->notify == SCEPDB_NOTIFY_DUE;
+    notice->begun_ms = task->begun_ms;
+    cc_buf_init(&notice->json, JSON_MAX);
+    if (fill(notice, ending, cc_buf_bytes(&task->csr_der), err) != 0) {
+        notice_free(notice);
+        return -1;
+    }
+    *ret_notice = notice;
+    return 0;
+}
+
+int
+notice_of_row(struct scep *scep, const struct scepdb_row *row, struct notice **ret_notice,
+        struct cc_err *err)
+{
+    const struct scepdb_ending ending = {
+        .certificate = row->certificate,
+        .notify = row->notify,
+        .detail = row->detail,
+        .hresult = row->hresult,
+    };
+    struct endpoint *endpoint = endpoint_find(scep, row->profile);
+    struct task *task;
+    int rc = -1;
+
+    if (endpoint == NULL)
+        return cc_err_set(err, CC_DOM_CONFIG, 0,
+                "the SCEP profile \"%s\" of an enrolment is not configured any more", row->profile);
+    if ((task = task_new_resumed(endpoint, row)) == NULL)
+        return cc_err_nomem(err);
+    if (row->notify != SCEPDB_NOTIFY_DUE || task_unseal_csr(task, row->csr, err) == 0)
+        rc = notice_new(task, &ending, ret_notice, err);
+    if (rc == 0) {
+        (*ret_notice)->begun_ms = 0;
+        (*ret_notice)->attempts = row->attempts;
+    }
+    task_free(task);
+    return rc;
+}
+
+/* ---- events ---- */
+
+static struct event_fields
+fields_of(const struct notice *notice)
+{
+    return (struct event_fields){
+        .request_id = notice->request_id,
+        .transaction_id = notice->transaction,
+        .serial_number = notice->issued ? notice->serial : NULL,
+        .thumbprint = notice->issued ? notice->thumbprint : NULL,
+        .ca = ca_name(notice->ca),
+        .duration_ms = notice->begun_ms > 0 ? cc_clock_mono_ms() - notice->begun_ms : 0,
+        .deferred = true,
+    };
+}
+
+/* Exactly one of these a request. */
+static void
+say_end(const struct notice *notice)
+{
+    const struct event_fields fields = fields_of(notice);
+    struct eventlog *log = notice->scep->log;
+
+    if (notice->silent)
+        return;
+    if (!notice->issued)
+        eventlog_write(log, EVENT_SCEP_REQUEST_ISSUED_FAILURE, &fields,
+                "No certificate was issued for SCEP request %s: %s", notice->transaction,
+                notice->detail);
+    else if (notice->verdict == NOTICE_REFUSED)
+        eventlog_write(log, EVENT_SCEP_REQUEST_UPLOAD_FAILURE, &fields,
+                "Certificate %s was issued for SCEP request %s, but the service did not take the "
+                "news: %s%s",
+                notice->serial, notice->transaction, notice->detail,
+                notice->take_back ? "; the certificate was revoked" : "");
+    else
+        eventlog_write(log, EVENT_SCREP_REQUEST_SUCCESS, &fields,
+                "Certificate %s was issued for SCEP request %s%s", notice->serial,
+                notice->transaction, notice->tell ? ", and the service was told" : "");
+}
+
+/* ---- telling ---- */
+
+/* The service's word is final unless it may have been out of order itself. */
+static bool
+is_final(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_HTTP && err->code >= 400 && err->code < 500 && err->code != 401 &&
+           err->code != 403 && err->code != 404 && err->code != 408 && err->code != 410 &&
+           err->code != 429;
+}
+
+static enum notice_verdict
+tell(struct notice *notice, int64_t ms)
+{
+    struct scep *scep = notice->scep;
+    struct intune_scep_answer said = { .accepted = false };
+    struct event_fields fields = fields_of(notice);
+    struct cc_err err = { 0 };
+
+    if (intune_scep_notify(scep->intune, notice->issued ? INTUNE_SCEP_SUCCESS : INTUNE_SCEP_FAILURE,
+                cc_buf_str(&notice->json), cc_deadline_in(ms), &said, &err) != 0) {
+        if (is_final(&err)) {
+            (void)cc_strcpy(notice->detail, sizeof(notice->detail), cc_err_text(&err));
+            return NOTICE_REFUSED;
+        }
+        fields.error = &err;
+        eventlog_write(scep->log, EVENT_SCEP_NOTIFY_ATTEMPT_FAILED, &fields,
+                "The service could not be told of SCEP request %s; it is tried again: %s",
+                notice->transaction, cc_err_text(&err));
+        return NOTICE_LATER;
+    }
+    if (said.accepted) {
+        eventlog_write(scep->log, EVENT_SCEP_NOTIFY_SUCCESS, &fields,
+                "The service was told of SCEP request %s", notice->transaction);
+        return NOTICE_TAKEN;
+    }
+    if (notice->issued)
+        (void)snprintf(notice->detail, sizeof(notice->detail), "%s: %.180s", said.code,
+                said.description);
+    return NOTICE_REFUSED;
+}
+
+static void
+put_off(struct notice *notice)
+{
+    struct cc_err err = { 0 };
+    const int64_t wait = cc_backoff_ms(notice->attempts, LATER_BASE_MS, LATER_CAP_MS);
+
+    if (scepdb_tell_later(notice->scep->store, (struct cc_bytes){ notice->id, SCEPDB_ID_LEN },
+                cc_clock_now_ms() + wait, &err) != 0)
+        cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
+}
+
+/* ---- settling ---- */
+
+static struct scepdb_settled
+settled_of(const struct notice *notice)
+{
+    return (struct scepdb_settled){
+        .id = { notice->id, SCEPDB_ID_LEN },
+        .failed = notice->verdict == NOTICE_REFUSED,
+        .take_back = notice->take_back,
+        .fail_info = PKI_SCEP_BAD_REQUEST,
+    };
+}
+
+/* Devices that asked meanwhile for what was in hand ask again. */
+static void
+end_flight(struct notice *notice)
+{
+    const struct answer answer = { .kind = ANSWER_LATER };
+
+    if (notice->in_flight)
+        answer_waiting(flight_end(notice->scep, notice->id), &answer);
+    notice->in_flight = false;
+}
+
+static void
+put_to_settle(struct notice *take_notice)
+{
+    struct scep *scep = take_notice->scep;
+
+    end_flight(take_notice);
+    pthread_mutex_lock(&scep->lock);
+    take_notice->next = scep->notifier->settling;
+    scep->notifier->settling = take_notice;
+    scep->notifier->settling_count++;
+    pthread_cond_broadcast(&scep->changed);
+    pthread_mutex_unlock(&scep->lock);
+}
+
+static void
+tell_job(void *arg)
+{
+    struct notice *notice = arg;
+
+    notice->verdict = tell(notice, TELL_MS);
+    if (notice->verdict == NOTICE_LATER) {
+        put_off(notice);
+        end_flight(notice);
+        notice_free(notice);
+        return;
+    }
+    put_to_settle(notice);
+}
+
+void
+notice_enqueue(struct scep *scep, struct notice *take_notice)
+{
+    if (!take_notice->tell || take_notice->silent) {
+        put_to_settle(take_notice);
+    } else if (!cc_pool_submit(scep->notifier->pool, tell_job, take_notice)) {
+        end_flight(take_notice);
+        notice_free(take_notice);
+    }
+}
+
+void
+notice_enqueue_again(struct notice *take_notice, bool silent)
+{
+    struct scep *scep = take_notice->scep;
+
+    take_notice->silent = silent;
+    if (!silent && !flight_begin(scep, take_notice->id, NULL)) {
+        notice_free(take_notice);
+        return;
+    }
+    take_notice->in_flight = !silent;
+    notice_enqueue(scep, take_notice);
+}
+
+/* A certificate that nobody may have does not stay good. */
+static void
+revoke(const struct notice *notice)
+{
+    const struct ca_revocation revocation = {
+        .serial = { notice->serial_bytes, notice->serial_len },
+        .reason = PKI_REASON_CESSATION_OF_OPERATION,
+        .deadline = cc_deadline_in(REVOKE_MS),
+    };
+    struct cc_err err = { 0 };
+
+    if (ca_revoke(notice->ca, &revocation, NULL, &err) != CA_DONE)
+        cc_log(CC_LOG_ERROR, "scep",
+                "certificate %s, which the service did not accept, could not be revoked: %s",
+                notice->serial, cc_err_text(&err));
+}
+
+enum notice_verdict
+notice_tell_now(struct scep *scep, struct notice *take_notice)
+{
+    const enum notice_verdict verdict = tell(take_notice, NOW_MS);
+    struct scepdb_settled settled;
+    struct cc_err err = { 0 };
+
+    take_notice->verdict = verdict;
+    if (verdict == NOTICE_LATER) {
+        put_off(take_notice);
+        notice_free(take_notice);
+        return verdict;
+    }
+    take_notice->take_back = verdict == NOTICE_REFUSED;
+    if (take_notice->take_back)
+        revoke(take_notice);
+    settled = settled_of(take_notice);
+    say_end(take_notice);
+    if (eventlog_sync(scep->log, &err) != 0 || scepdb_settle(scep->store, &settled, 1, &err) != 0)
+        cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
+    notice_free(take_notice);
+    return verdict;
+}
+
+/* At most SETTLE_MAX of those that wait; NULL: none. */
+static struct notice *
+take_settling(struct scep *scep, size_t *ret_count)
+{
+    struct notifier *notifier = scep->notifier;
+    struct notice *list = NULL;
+
+    *ret_count = 0;
+    pthread_mutex_lock(&scep->lock);
+    while (notifier->settling != NULL && *ret_count < SETTLE_MAX) {
+        struct notice *one = notifier->settling;
+
+        notifier->settling = one->next;
+        notifier->settling_count--;
+        one->next = list;
+        list = one;
+        ++*ret_count;
+    }
+    pthread_mutex_unlock(&scep->lock);
+    return list;
+}
+
+static void
+free_list(struct notice *list)
+{
+    while (list != NULL) {
+        struct notice *next = list->next;
+
+        notice_free(list);
+        list = next;
+    }
+}
+
+/* What cannot be made durable now is settled by what the store says, at the next start at the latest. */
+static void
+settle(struct scep *scep, struct notice *take_list, size_t count)
+{
+    struct scepdb_settled settled[SETTLE_MAX];
+    struct cc_err err = { 0 };
+    size_t n = 0;
+
+    for (struct notice *one = take_list; one != NULL; one = one->next) {
+        say_end(one);
+        settled[n++] = settled_of(one);
+    }
+    while (eventlog_sync(scep->log, &err) != 0 ||
+            scepdb_settle(scep->store, settled, count, &err) != 0) {
+        bool go_on;
+
+        cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
+        cc_err_clear(&err);
+        pthread_mutex_lock(&scep->lock);
+        go_on = scep_wait(scep, STORE_RETRY_MS);
+        pthread_mutex_unlock(&scep->lock);
+        if (!go_on)
+            break;
+    }
+    free_list(take_list);
+}
+
+/* ---- out of the store ---- */
+
+struct walk {
+    struct scep *scep;
+    struct notice *list;
+};
+
+static int
+note_due(void *arg, const struct scepdb_row *row)
+{
+    struct walk *walk = arg;
+    struct notice *notice = NULL;
+    struct cc_err err = { 0 };
+
+    if (row->id.len != SCEPDB_ID_LEN || !flight_begin(walk->scep, row->id.data, NULL))
+        return 0;
+    if (notice_of_row(walk->scep, row, &notice, &err) != 0) {
+        const struct answer answer = { .kind = ANSWER_LATER };
+
+        answer_waiting(flight_end(walk->scep, row->id.data), &answer);
+        cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
+        return 0;
+    }
+    notice->in_flight = true;
+    notice->next = walk->list;
+    walk->list = notice;
+    return 0;
+}
+
+/* *ret_ms: until there may be others. */
+static void
+walk_due(struct scep *scep, int64_t *ret_ms)
+{
+    struct walk walk = { .scep = scep };
+    struct cc_err err = { 0 };
+    int64_t next_ms = 0;
+
+    *ret_ms = WALK_MS;
+    if (scepdb_walk_due(scep->store, cc_clock_now_ms(), WALK_MAX, note_due, &walk, &next_ms,
+                &err) != 0)
+        cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
+    if (next_ms > 0 && next_ms - cc_clock_now_ms() < *ret_ms)
+        *ret_ms = next_ms > cc_clock_now_ms() ? next_ms - cc_clock_now_ms() : 0;
+    while (walk.list != NULL) {
+        struct notice *one = walk.list;
+
+        walk.list = one->next;
+        notice_enqueue(scep, one);
+    }
+}
+
+static void
+tidy(struct scep *scep)
+{
+    struct notifier *notifier = scep->notifier;
+    const int64_t now = cc_clock_mono_ms();
+    struct cc_err err = { 0 };
+    bool more = true;
+
+    if (now >= notifier->next_left_ms) {
+        recover_left(scep);
+        if (eventlog_sync(scep->log, &err) != 0)
+            cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
+        notifier->next_left_ms = now + LEFT_MS;
+    }
+    if (now < notifier->next_prune_ms)
+        return;
+    while (more && scepdb_prune(scep->store, cc_clock_now_ms(), PRUNE_MAX, &more, &err) == 0)
+        ;
+    notifier->next_prune_ms = now + 60 * LEFT_MS;
+}
+
+/* ---- the settler ---- */
+
+static bool
+wait_settling(struct scep *scep, int64_t ms)
+{
+    bool go_on = true;
+
+    pthread_mutex_lock(&scep->lock);
+    if (scep->notifier->settling == NULL)
+        go_on = scep_wait(scep, ms);
+    pthread_mutex_unlock(&scep->lock);
+    return go_on;
+}
+
+static void *
+settler_run(void *arg)
+{
+    struct scep *scep = arg;
+    int64_t walk_at = 0, wait_ms = WALK_MS;
+    struct cc_err err = { 0 };
+    bool go_on = true;
+
+    if (recover_own(scep, &err) != 0)
+        cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
+    while (go_on) {
+        size_t count;
+        struct notice *list;
+
+        if (cc_clock_mono_ms() >= walk_at) {
+            walk_due(scep, &wait_ms);
+            tidy(scep);
+            walk_at = cc_clock_mono_ms() + wait_ms;
+        }
+        go_on = wait_settling(scep, cc_deadline_left(walk_at));
+        while ((list = take_settling(scep, &count)) != NULL)
+            settle(scep, list, count);
+    }
+    return NULL;
+}
+
+int
+notify_start(struct scep *scep, struct cc_err *err)
+{
+    struct notifier *notifier = calloc(1, sizeof(*notifier));
+    int rc;
+
+    if (notifier == NULL)
+        return cc_err_nomem(err);
+    scep->notifier = notifier;
+    if ((notifier->pool = cc_pool_open("cc-scep-tell", TELLERS, QUEUE_MAX, err)) == NULL)
+        return -1;
+    if ((rc = pthread_create(&notifier->thread, NULL, settler_run, scep)) != 0)
+        return cc_err_set_errno(err, rc, "thread of the SCEP notifications");
+    (void)pthread_setname_np(notifier->thread, "cc-scep-settle");
+    notifier->started = true;
+    return 0;
+}
+
+void
+notify_stop(struct scep *scep, int64_t deadline)
+{
+    struct notifier *notifier = scep->notifier;
+
+    if (notifier == NULL)
+        return;
+    if (notifier->pool != NULL && !cc_pool_drain(notifier->pool, deadline))
+        intune_cancel(scep->intune);
+    cc_pool_close(notifier->pool);
+    pthread_mutex_lock(&scep->lock);
+    scep->stopping = true;
+    pthread_cond_broadcast(&scep->changed);
+    pthread_mutex_unlock(&scep->lock);
+    if (notifier->started)
+        pthread_join(notifier->thread, NULL);
+    free_list(notifier->settling);
+    free(notifier);
+    scep->notifier = NULL;
+}
