@@ -639,8 +639,6 @@ static const struct bad bad_files[] = {
     { TOKEN "[connector]\nfeatures = pfx-imprt\n", 5, "did you mean pfx-import" },
     { TOKEN "[connector]\nfeatures = everything\n", 5,
             "there is no feature \"everything\"; write pkcs, pfx-import, scep or revocation" },
-    { TOKEN "[connector]\nfeatures = scep\n", 5, "scep is not part of this version" },
-    { TOKEN "[connector]\nfeatures = pfx-import,scep\n", 5, "scep is not part of this version" },
     { TOKEN "[connector]\nfeatures = pfx-import, pfx-import\n", 5, "pfx-import stands here twice" },
     { TOKEN "[connector]\nfeatures = pfx-import,\n", 5, "must be features with commas" },
     { TOKEN "[connector]\nname = two words\n", 5, "must be 1 to 64 letters" },
