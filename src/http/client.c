@@ -21,8 +21,11 @@
 #define RETRY_AFTER_MAX_MS INT64_C(3600000)
 #define HEADER_LINE_MAX ((size_t)CC_SECRET_MAX + 256)
 
-/* Lines that are kept when nobody needs them; each is a connection or a few. */
-#define IDLE_LINES_MAX 16
+/*
+ * Lines that are kept when nobody needs them; each is a connection or a few.  As many as calls at once are to be expected
+ * under load: with less, each rise in it would be paid for in TLS handshakes.
+ */
+#define IDLE_LINES_MAX 64
 
 /* One easy handle and the multi handle that keeps its connections.  Used by one call at a time. */
 struct line {

@@ -18,7 +18,7 @@
 /* ---- a peer of our own making ---- */
 
 static atomic_uint held_calls;
-static struct http_exchange *held[8];
+static struct http_exchange *held[48];
 static pthread_mutex_t held_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t held_changed = PTHREAD_COND_INITIALIZER;
 
@@ -616,6 +616,8 @@ long_poll(void *arg)
 
     (void)snprintf(url, sizeof(url), "%s/hold", call->f->base);
     call->rc = http_client_send(call->f->client, &request, &response, &call->err);
+    if (call->rc == 0)
+        http_response_free(&response);
     return NULL;
 }
 
@@ -681,6 +683,52 @@ any_thread_may_send(void **state)
 
         pthread_join(threads[i], &failed);
         assert_null(failed);
+    }
+}
+
+/* Descriptors of this process that are connected to the port. */
+static unsigned
+connections_to(uint16_t port)
+{
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        struct sockaddr_in peer = { 0 };
+        socklen_t len = sizeof(peer);
+
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
+                ntohs(peer.sin_port) == port)
+            count++;
+    }
+    return count;
+}
+
+/* Calls of a busy hour keep what they were made over, and the next ones need nothing new. */
+static void
+connections_are_kept(void **state)
+{
+    struct fixture *f = *state;
+    uint16_t port = http_listener_port(f->listener);
+    struct long_call calls[CC_COUNT(held)];
+    pthread_t threads[CC_COUNT(held)];
+
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < CC_COUNT(calls); i++) {
+            calls[i] = (struct long_call){ .f = f };
+            assert_int_equal(pthread_create(&threads[i], NULL, long_poll, &calls[i]), 0);
+        }
+        pthread_mutex_lock(&held_lock);
+        while (held_calls < CC_COUNT(calls))
+            pthread_cond_wait(&held_changed, &held_lock);
+        held_calls = 0;
+        for (size_t i = 0; i < CC_COUNT(calls); i++)
+            http_exchange_reply(held[i], 200, NULL, 0, NULL, NULL, 0);
+        pthread_mutex_unlock(&held_lock);
+        for (size_t i = 0; i < CC_COUNT(calls); i++) {
+            pthread_join(threads[i], NULL);
+            assert_int_equal(calls[i].rc, 0);
+        }
+        assert_int_equal(connections_to(port), CC_COUNT(calls));
     }
 }
 
@@ -806,6 +854,7 @@ main(void)
         cmocka_unit_test(broken_answers),
         cmocka_unit_test_setup_teardown(cancel_ends_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(any_thread_may_send, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(connections_are_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_secret_stays, set_up, tear_down),
         cmocka_unit_test(url_escape),
     };
