@@ -214,6 +214,7 @@ open_listener(struct scep *scep, const struct scep_settings *settings, struct cc
         .max_connections = settings->max_connections,
         .max_body = SCEP_BODY_MAX,
         .max_target = SCEP_TARGET_MAX,
+        .raw_query = true,
         .handler = serve,
         .handler_arg = scep,
     };
