@@ -17,7 +17,6 @@
  */
 
 #define CA_DEADLINE_MS 20000
-#define REVOKE_MS 10000
 #define SEALED_MAX (PKI_CSR_MAX + 256)
 
 #define REFUSED "the request is not authorised"
@@ -151,9 +150,8 @@ end_failed(struct task *task, uint32_t hresult, const char *text, const struct c
 
 /* Where the service shall have the news first: what it did not take, nobody gets. */
 static struct answer
-told(const struct task *task, enum notice_verdict verdict, X509 *take_certificate)
+told(enum notice_verdict verdict, X509 *take_certificate)
 {
-    (void)task;
     if (verdict == NOTICE_TAKEN)
         return success(take_certificate);
     X509_free(take_certificate);
@@ -182,7 +180,7 @@ end_issued(struct task *task, X509 *take_certificate)
         rc = end(task, &ending, &verdict, &err);
     }
     if (rc == 0) {
-        answer = told(task, verdict, take_certificate);
+        answer = told(verdict, take_certificate);
     } else {
         X509_free(take_certificate);
         answer = later(task, &err);
@@ -377,7 +375,7 @@ repeat_issued(struct task *task, const struct known *known)
         X509_free(certificate);
         return later(task, &err);
     }
-    return told(task, notice_tell_now(task->endpoint->scep, notice), certificate);
+    return told(notice_tell_now(task->endpoint->scep, notice), certificate);
 }
 
 static struct answer

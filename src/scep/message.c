@@ -333,11 +333,10 @@ name_task(struct task *task, struct cc_err *err)
     return 0;
 }
 
+/* The key and the challenge of the CSR. */
 static int
 read_csr(struct task *task, struct cc_err *err)
 {
-    if (pki_csr_parse(cc_buf_bytes(&task->csr_der), &task->csr, err) != 0)
-        return -1;
     if ((task->key = X509_REQ_get0_pubkey(task->csr)) == NULL) {
         ERR_clear_error();
         return cc_err_set(err, CC_DOM_INPUT, 0, "the request's key cannot be read");
@@ -356,7 +355,21 @@ task_unseal_csr(struct task *task, struct cc_bytes sealed, struct cc_err *err)
         return -1;
     rc = cc_buf_add(&task->csr_der, cc_secret_data(csr), cc_secret_len(csr), err);
     cc_secret_free(csr);
-    return rc == 0 ? read_csr(task, err) : -1;
+    if (rc != 0 || pki_csr_parse(cc_buf_bytes(&task->csr_der), &task->csr, err) != 0)
+        return -1;
+    return read_csr(task, err);
+}
+
+/* DER, and nothing else: whatever is not a CSR did not decrypt. */
+static int
+parse_content(struct task *task)
+{
+    const struct cc_bytes content = { cc_secret_data(task->content), cc_secret_len(task->content) };
+
+    if (content.len > PKI_CSR_MAX || content.data[0] != (V_ASN1_CONSTRUCTED | V_ASN1_SEQUENCE) ||
+            pki_csr_parse(content, &task->csr, NULL) != 0)
+        return -1;
+    return cc_buf_add(&task->csr_der, content.data, content.len, NULL);
 }
 
 /* 0, or 1 with an answer. */
@@ -366,15 +379,10 @@ read_request(struct task *task, struct answer *ret_answer)
     const struct scep_profile *settings = &task->endpoint->settings;
     struct cc_err err = { 0 };
 
-    if (cc_secret_len(task->content) > PKI_CSR_MAX ||
-            cc_buf_add(&task->csr_der, cc_secret_data(task->content), cc_secret_len(task->content),
-                    NULL) != 0 ||
-            pki_csr_parse(cc_buf_bytes(&task->csr_der), &task->csr, NULL) != 0) {
+    if (parse_content(task) != 0) {
         *ret_answer = bad_envelope(task);
         return 1;
     }
-    X509_REQ_free(task->csr);
-    task->csr = NULL;
     if (read_csr(task, &err) != 0) {
         *ret_answer =
                 fail(task, PKI_SCEP_BAD_REQUEST, "the certificate request is malformed", &err);
@@ -501,7 +509,7 @@ do_query(struct task *task)
     }
     if (!task->endpoint->settings.queries)
         return answer_failure(PKI_SCEP_BAD_REQUEST, "GetCert and GetCRL are not offered here");
-    if (open_message(task, &answer) != 0)
+    if (authorise_query(task, &answer) != 0 || open_message(task, &answer) != 0)
         return answer;
     return task->message.type == PKI_SCEP_GET_CERT ? query_get_cert(task) : query_get_crl(task);
 }

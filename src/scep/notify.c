@@ -44,7 +44,8 @@ struct notice {
     uint8_t serial_bytes[64];
     size_t serial_len;
     bool issued;
-    bool tell;      /* else only the event is due */
+    bool tell; /* else only the event is due */
+    bool first; /* the service hears of it before the device does: refused, the certificate is taken back */
     bool in_flight; /* of the store: nobody else may have it in hand */
     bool silent;    /* the admin event stands already */
     enum notice_verdict verdict;
@@ -167,6 +168,7 @@ notice_new(const struct task *task, const struct scepdb_ending *ending, struct n
             ending->detail != NULL ? ending->detail : "");
     notice->issued = ending->certificate.len > 0;
     notice->tell = ending->notify == SCEPDB_NOTIFY_DUE;
+    notice->first = task->endpoint->settings.before_reply && notice->issued && notice->tell;
     notice->begun_ms = task->begun_ms;
     cc_buf_init(&notice->json, JSON_MAX);
     if (fill(notice, ending, cc_buf_bytes(&task->csr_der), err) != 0) {
@@ -259,7 +261,7 @@ is_final(const struct cc_err *err)
 }
 
 static enum notice_verdict
-tell(struct notice *notice, int64_t ms)
+ask(struct notice *notice, int64_t ms)
 {
     struct scep *scep = notice->scep;
     struct intune_scep_answer said = { .accepted = false };
@@ -287,6 +289,35 @@ tell(struct notice *notice, int64_t ms)
         (void)snprintf(notice->detail, sizeof(notice->detail), "%s: %.180s", said.code,
                 said.description);
     return NOTICE_REFUSED;
+}
+
+/* A certificate that nobody may have does not stay good: until the CA has revoked it nothing is settled. */
+static enum notice_verdict
+take_back(struct notice *notice)
+{
+    const struct ca_revocation revocation = {
+        .serial = { notice->serial_bytes, notice->serial_len },
+        .reason = PKI_REASON_CESSATION_OF_OPERATION,
+        .deadline = cc_deadline_in(REVOKE_MS),
+    };
+    struct cc_err err = { 0 };
+    const enum ca_outcome outcome = ca_revoke(notice->ca, &revocation, NULL, &err);
+
+    notice->take_back = true;
+    if (outcome == CA_DONE || outcome == CA_NOT_FOUND)
+        return NOTICE_REFUSED;
+    cc_log(CC_LOG_ERROR, "scep",
+            "certificate %s, which the service did not accept, could not be revoked: %s",
+            notice->serial, cc_err_text(&err));
+    return outcome == CA_REFUSED ? NOTICE_REFUSED : NOTICE_LATER;
+}
+
+static enum notice_verdict
+tell(struct notice *notice, int64_t ms)
+{
+    const enum notice_verdict verdict = ask(notice, ms);
+
+    return verdict == NOTICE_REFUSED && notice->first ? take_back(notice) : verdict;
 }
 
 static void
@@ -378,23 +409,6 @@ notice_enqueue_again(struct notice *take_notice, bool silent)
     notice_enqueue(scep, take_notice);
 }
 
-/* A certificate that nobody may have does not stay good. */
-static void
-revoke(const struct notice *notice)
-{
-    const struct ca_revocation revocation = {
-        .serial = { notice->serial_bytes, notice->serial_len },
-        .reason = PKI_REASON_CESSATION_OF_OPERATION,
-        .deadline = cc_deadline_in(REVOKE_MS),
-    };
-    struct cc_err err = { 0 };
-
-    if (ca_revoke(notice->ca, &revocation, NULL, &err) != CA_DONE)
-        cc_log(CC_LOG_ERROR, "scep",
-                "certificate %s, which the service did not accept, could not be revoked: %s",
-                notice->serial, cc_err_text(&err));
-}
-
 enum notice_verdict
 notice_tell_now(struct scep *scep, struct notice *take_notice)
 {
@@ -408,9 +422,6 @@ notice_tell_now(struct scep *scep, struct notice *take_notice)
         notice_free(take_notice);
         return verdict;
     }
-    take_notice->take_back = verdict == NOTICE_REFUSED;
-    if (take_notice->take_back)
-        revoke(take_notice);
     settled = settled_of(take_notice);
     say_end(take_notice);
     if (eventlog_sync(scep->log, &err) != 0 || scepdb_settle(scep->store, &settled, 1, &err) != 0)

@@ -151,7 +151,8 @@ void task_say_failed(const struct task *task, const char *why, const struct cc_e
 /* Signer against request: 0 with task->renewal, 1 with a failure in *ret_answer. */
 CC_MUST int authorise(struct task *task, struct answer *ret_answer);
 
-/* The signer of a query has a good certificate of ours: 0, or 1 with an answer. */
+/* The signer of a query has a good certificate of ours, as its answer costs two operations of the token: 0, or 1 with an
+   answer. */
 CC_MUST int authorise_query(struct task *task, struct answer *ret_answer);
 
 /* Asks who says of challenges: 0 good, 1 refused or not to be asked, with *ret_answer. */
