@@ -4,12 +4,12 @@
 
 /*
  * The stand-in service's durable state: its clients and access tokens, users, imported PFX, connectors, the queues with
- * their leases and history, and the certificates to be revoked.
+ * their leases and history, the certificates to be revoked, and the challenges and SCEP transactions of devices.
  *
  * Any thread, like all of the store.  What writes is durable when it returns.  Strings in arguments are borrowed;
  * strings in callbacks live during the callback, and a callback must not call the store.  Nothing here is a secret in
- * clear: secrets and tokens come as hashes, PFX passwords as ciphertext.  Times: milliseconds since 1970, given by the
- * caller.
+ * clear but the key that challenges are signed with, a value: secrets and tokens come as hashes, PFX passwords as
+ * ciphertext, and a challenge is not kept.  Times: milliseconds since 1970, given by the caller.
  *
  * A request of a queue goes
  *
@@ -468,5 +468,118 @@ struct tenant_revocation_counts {
 };
 CC_MUST int tenant_revocation_count(struct tenant_store *store,
         struct tenant_revocation_counts *ret, struct cc_err *err);
+
+/* ---- SCEP: challenges ---- */
+
+/*
+ * A challenge is kept by its id and by what a request with it has to be.  The first validation that is good binds it to
+ * that transaction and that request; from then on it is good for these only.
+ */
+struct tenant_scep_challenge {
+    int64_t seq;
+    const char *id;       /* lower-case UUID */
+    const char *document; /* JSON: what was ordered */
+    int64_t issued_ms, expires_ms;
+    bool targeted;              /* its profile is still meant for the device */
+    const char *transaction_id; /* NULL, and no hash: not bound yet */
+    struct cc_bytes csr_hash;
+};
+
+struct tenant_new_scep_challenge {
+    char id[TENANT_UUID_LEN]; /* made by the caller */
+    const char *document;
+    int64_t issued_ms, expires_ms;
+};
+
+/* Adds all of them in one step. */
+CC_MUST int tenant_scep_challenge_add(struct tenant_store *store,
+        const struct tenant_new_scep_challenge *challenges, size_t count, struct cc_err *err);
+
+/* fn is called once or not at all. */
+typedef int (*tenant_scep_challenge_fn)(void *arg, const struct tenant_scep_challenge *challenge);
+CC_MUST int tenant_scep_challenge_find(struct tenant_store *store, const char *id,
+        tenant_scep_challenge_fn fn, void *arg, struct cc_err *err);
+
+/* The profile is no longer meant for the device. */
+CC_MUST int tenant_scep_challenge_untarget(struct tenant_store *store, const char *id,
+        bool *ret_found, struct cc_err *err);
+
+/* ---- SCEP: transactions ---- */
+
+/*
+ * A transaction is a transactionId with the hash of a certificate request.  It is known from its first validation,
+ * whatever that came to; of those that were only ever refused, the last TENANT_SCEP_REFUSED_MAX are kept, as devices
+ * choose both.
+ */
+#define TENANT_SCEP_REFUSED_MAX 10000
+
+struct tenant_scep_validation {
+    const char *transaction_id;
+    struct cc_bytes csr_hash;
+    const char *code;         /* what it came to */
+    const char *challenge_id; /* the challenge to bind, where it is good; NULL: it is refused */
+    const char *bound_code;   /* what it comes to when that is bound to another */
+    int64_t now_ms;
+};
+
+/* Records a validation and binds the challenge, in one step.  *ret_bound: it is not bound to another. */
+CC_MUST int tenant_scep_validate(struct tenant_store *store,
+        const struct tenant_scep_validation *validation, bool *ret_bound, struct cc_err *err);
+
+enum tenant_scep_outcome { TENANT_SCEP_SUCCEEDED = 1, TENANT_SCEP_FAILED };
+
+struct tenant_scep_notification {
+    const char *transaction_id;
+    struct cc_bytes csr_hash;
+    enum tenant_scep_outcome outcome;
+    const char *text; /* its members as JSON; the very same text is the very same notification */
+    const char *caller_info;
+    int64_t now_ms;
+};
+
+enum tenant_scep_verdict {
+    TENANT_SCEP_ACCEPTED = 1,
+    TENANT_SCEP_REPEATED,     /* the very same again: counted */
+    TENANT_SCEP_CONTRADICTED, /* there was another, and it stands */
+    TENANT_SCEP_UNKNOWN       /* the transaction was never validated */
+};
+CC_MUST int tenant_scep_notify(struct tenant_store *store,
+        const struct tenant_scep_notification *notification, enum tenant_scep_verdict *ret_verdict,
+        struct cc_err *err);
+
+struct tenant_scep_transaction {
+    int64_t seq; /* from 1 */
+    const char *transaction_id;
+    struct cc_bytes csr_hash;
+    const char *challenge_id; /* of its last good validation; NULL: it had none */
+    int64_t validations;
+    const char *last_code; /* of the last validation */
+    int64_t first_ms, last_ms;
+    enum tenant_scep_outcome outcome;       /* 0: no notification, and what follows is empty */
+    const char *notification, *caller_info; /* the first one's */
+    int64_t notifications;                  /* the first and its repetitions */
+    int64_t contradictions;                 /* those that were not taken */
+    int64_t notified_ms, notified_last_ms;  /* of the first and of the last that was taken */
+};
+
+struct tenant_scep_query {
+    const char *transaction_id; /* NULL: any */
+    int64_t after_seq;          /* those behind it, in order of seq */
+    unsigned limit;
+};
+
+typedef int (
+        *tenant_scep_transaction_fn)(void *arg, const struct tenant_scep_transaction *transaction);
+CC_MUST int tenant_scep_list(struct tenant_store *store, const struct tenant_scep_query *query,
+        tenant_scep_transaction_fn fn, void *arg, struct cc_err *err);
+
+/* Since the store was made. */
+struct tenant_scep_counts {
+    int64_t validated, refused;              /* validations */
+    int64_t succeeded, failed;               /* notifications that were taken, once each */
+    int64_t repeated, contradicted, unknown; /* other notifications */
+};
+CC_MUST int tenant_scep_count(struct tenant_store *store, struct tenant_scep_counts *ret,
+        struct cc_err *err);
 
 #endif

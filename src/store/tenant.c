@@ -138,6 +138,38 @@ static const struct db_step steps[] = {
                    "CREATE TABLE tenant_clock ("
                    " name TEXT PRIMARY KEY,"
                    " time_ms BIGINT NOT NULL);" },
+    { .number = 3,
+            .what = "challenges of devices, and what was said of their SCEP transactions",
+            .sql = "CREATE TABLE tenant_scep_challenge ("
+                   " seq BIGINT PRIMARY KEY,"
+                   " id TEXT NOT NULL UNIQUE,"
+                   " document TEXT NOT NULL,"
+                   " issued_ms BIGINT NOT NULL,"
+                   " expires_ms BIGINT NOT NULL,"
+                   " targeted BIGINT NOT NULL,"
+                   " transaction_id TEXT,"
+                   " csr_hash BYTEA);"
+                   "CREATE TABLE tenant_scep_transaction ("
+                   " seq BIGINT PRIMARY KEY,"
+                   " transaction_id TEXT NOT NULL,"
+                   " csr_hash BYTEA NOT NULL,"
+                   " challenge_id TEXT,"
+                   " validated BIGINT NOT NULL,"
+                   " validations BIGINT NOT NULL,"
+                   " last_code TEXT NOT NULL,"
+                   " first_ms BIGINT NOT NULL,"
+                   " last_ms BIGINT NOT NULL,"
+                   " outcome BIGINT NOT NULL,"
+                   " notification TEXT,"
+                   " caller_info TEXT,"
+                   " notifications BIGINT NOT NULL,"
+                   " contradictions BIGINT NOT NULL,"
+                   " notified_ms BIGINT NOT NULL,"
+                   " notified_last_ms BIGINT NOT NULL,"
+                   " UNIQUE (transaction_id, csr_hash));"
+                   /* To forget the oldest of them. */
+                   "CREATE INDEX tenant_scep_refused ON tenant_scep_transaction (seq)"
+                   " WHERE validated = 0;" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

@@ -45,5 +45,12 @@ CC_MUST int tenant_revocation_read(struct db_conn *conn, int64_t seq, tenant_rev
 #define COUNTER_REVOCATION_DELIVERIES "revocation.deliveries"
 #define COUNTER_REVOCATION_REQUEUED "revocation.requeued"
 #define COUNTER_REVOCATION_UPLOADS "revocation.uploads."
+#define COUNTER_SCEP_VALIDATED "scep.validated"
+#define COUNTER_SCEP_REFUSED "scep.refused"
+#define COUNTER_SCEP_SUCCEEDED "scep.succeeded"
+#define COUNTER_SCEP_FAILED "scep.failed"
+#define COUNTER_SCEP_REPEATED "scep.repeated"
+#define COUNTER_SCEP_CONTRADICTED "scep.contradicted"
+#define COUNTER_SCEP_UNKNOWN "scep.unknown"
 
 #endif

@@ -389,7 +389,8 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tenant):
     request_id = tenant.enqueue(tenant.upload_pfx())
     tenant.stop()
     with sqlite3.connect(tenant.folder / "state.db") as db:
-        for table in ("tenant_request_document", "tenant_revocation", "tenant_revocation_event", "tenant_clock"):
+        for table in ("tenant_request_document", "tenant_revocation", "tenant_revocation_event", "tenant_clock",
+                      "tenant_scep_challenge", "tenant_scep_transaction"):
             db.execute(f"DROP TABLE {table}")
         db.execute("DROP INDEX tenant_request_feature")
         db.execute("UPDATE schema_version SET version = 1 WHERE name = 'tenant'")
