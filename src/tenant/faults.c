@@ -10,6 +10,7 @@
 #define RULES_MAX 32
 #define PATH_MAX_LEN 255
 #define BODY_MAX 65536
+#define CODE_MAX 256
 #define LATENCY_MAX_MS 600000
 #define TOKEN_LIFETIME_S 3599 /* as Entra ID says */
 #define VALUE_FALSE "{\"value\":false}"
@@ -155,31 +156,59 @@ read_drop(json_object *obj, struct rule *rule, struct cc_err *err)
     return 0;
 }
 
-/* valueFalse is the answer of a service that took nothing: short for that status and body. */
+/* What a SCEP action answers when it comes to this code. */
 static int
-read_answer(json_object *obj, struct rule *rule, const char **ret_body, struct cc_err *err)
+write_code(const char *code, struct cc_buf *ret, struct cc_err *err)
 {
-    bool value_false;
+    json_object *body = json_object_new_object();
+    int rc = -1;
+
+    if (cc_json_add_str(body, "code", code, err) == 0 &&
+            cc_json_add_str(body, "errorDescription", "a code that was asked for", err) == 0)
+        rc = cc_json_write(body, ret, err);
+    json_object_put(body);
+    return rc;
+}
+
+/*
+ * Short for a status and a body: valueFalse is the answer of a service that took nothing, code that of a SCEP action.
+ * The body goes to ret_body.
+ */
+static int
+read_answer(json_object *obj, struct rule *rule, struct cc_buf *ret_body, bool *ret_has_body,
+        struct cc_err *err)
+{
+    const char *body, *code;
+    bool value_false, is_short;
+    int rc = 0;
 
     if (cc_json_get_int(obj, "status", 200, 599, 0, &rule->status, err) != 0 ||
-            cc_json_get_str(obj, "body", BODY_MAX, ret_body, err) != 0 ||
+            cc_json_get_str(obj, "body", BODY_MAX, &body, err) != 0 ||
+            cc_json_get_str(obj, "code", CODE_MAX, &code, err) != 0 ||
             cc_json_get_bool(obj, "valueFalse", false, &value_false, err) != 0)
         return -1;
-    if (!value_false)
-        return 0;
-    if (rule->status != 0 || *ret_body != NULL)
+    is_short = value_false || code != NULL;
+    if (is_short && (rule->status != 0 || body != NULL || (value_false && code != NULL)))
         return cc_err_set(err, CC_DOM_INPUT, 0,
-                "member \"valueFalse\" goes with neither status nor body");
-    rule->status = 200;
-    *ret_body = VALUE_FALSE;
-    return 0;
+                "members \"valueFalse\" and \"code\" go with neither status nor body");
+    if (is_short)
+        rule->status = 200;
+    if (code != NULL)
+        rc = write_code(code, ret_body, err);
+    else if (value_false || body != NULL)
+        rc = cc_buf_add_str(ret_body, value_false ? VALUE_FALSE : body, err);
+    *ret_has_body = is_short || body != NULL;
+    return rc;
 }
 
 /* The body is a copy of its own: the caller frees it unless it takes the rule. */
 static int
 read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
 {
-    const char *path, *body;
+    struct cc_buf body = CC_BUF_INIT(BODY_MAX + 1);
+    const char *path;
+    bool has_body;
+    int rc = -1;
 
     *rule = (struct rule){ .count = -1 };
     if (cc_json_get_str(obj, "path", PATH_MAX_LEN, &path, err) != 0 ||
@@ -188,12 +217,15 @@ read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
             cc_json_get_int(obj, "msRetryAfter", 0, 86400000, -1, &rule->ms_retry_after, err) !=
                     0 ||
             cc_json_get_int(obj, "count", 1, INT64_MAX, -1, &rule->count, err) != 0 ||
-            read_answer(obj, rule, &body, err) != 0 || read_drop(obj, rule, err) != 0)
-        return -1;
+            read_drop(obj, rule, err) != 0 || read_answer(obj, rule, &body, &has_body, err) != 0)
+        goto out;
     (void)cc_strcpy(rule->path, sizeof(rule->path), path != NULL ? path : "");
-    if (body != NULL && (rule->body = cc_strdup(body, err)) == NULL)
-        return -1;
-    return 0;
+    if (has_body && (rule->body = cc_strdup(cc_buf_str(&body), err)) == NULL)
+        goto out;
+    rc = 0;
+out:
+    cc_buf_free(&body);
+    return rc;
 }
 
 /* With the lock.  One of the same path is replaced. */
