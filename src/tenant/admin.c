@@ -385,6 +385,7 @@ admin_counts(struct call *call)
     if (tenant_count(tenant->store, &counts, &err) != 0 || add_requests(body, &counts, &err) != 0 ||
             add_uploads(body, &counts, &err) != 0 || add_features(tenant, body, &err) != 0 ||
             admin_add_revocation_counts(tenant, body, &err) != 0 ||
+            admin_add_scep_counts(tenant, body, &err) != 0 ||
             cc_json_add_int(body, "leases", counts.leases, &err) != 0 ||
             cc_json_add_int(body, "released", counts.released, &err) != 0 ||
             cc_json_add_int(body, "waiting", (int64_t)parked, &err) != 0) {

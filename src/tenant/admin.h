@@ -16,6 +16,9 @@ CC_MUST int admin_add_json(json_object *obj, const char *name, const char *text,
 CC_MUST int admin_add_revocation_counts(struct tenant *tenant, json_object *body,
         struct cc_err *err);
 
+/* The member "scep" of the counts (admin_scep.c). */
+CC_MUST int admin_add_scep_counts(struct tenant *tenant, json_object *body, struct cc_err *err);
+
 /* ---- lists in pages: $top, $skiptoken (admin_page.c) ---- */
 
 struct admin_page {
@@ -51,6 +54,11 @@ CC_MUST int admin_order_each(json_object *body, admin_order_fn fn, void *arg, st
 
 /* The member "overrides" as text, yours to free; NULL where there is none. */
 CC_MUST int admin_order_overrides(json_object *obj, char **ret, struct cc_err *err);
+
+/* A text with the request's number where it has the mark, appended. */
+#define ADMIN_NUMBER_MARK "%d"
+CC_MUST int admin_order_number(const char *text, size_t number, struct cc_buf *ret,
+        struct cc_err *err);
 
 /* An id at a time, then {"requestId"} or {"requestIds"}. */
 CC_MUST int admin_order_add_id(json_object *ids, const char *id, struct cc_err *err);

@@ -70,6 +70,20 @@ admin_order_overrides(json_object *obj, char **ret, struct cc_err *err)
 }
 
 int
+admin_order_number(const char *text, size_t number, struct cc_buf *ret, struct cc_err *err)
+{
+    const char *mark;
+
+    while ((mark = strstr(text, ADMIN_NUMBER_MARK)) != NULL) {
+        if (cc_buf_add(ret, text, (size_t)(mark - text), err) != 0 ||
+                cc_buf_printf(ret, err, "%zu", number) != 0)
+            return -1;
+        text = mark + strlen(ADMIN_NUMBER_MARK);
+    }
+    return cc_buf_add_str(ret, text, err);
+}
+
+int
 admin_order_add_id(json_object *ids, const char *id, struct cc_err *err)
 {
     json_object *text = json_object_new_string(id);

@@ -11,7 +11,6 @@
 #define TEXT_MAX 65536
 #define BINARY_MAX ((size_t)4 << 20)
 #define TOTAL_MAX ((size_t)256 << 20) /* of all requests of one call */
-#define NUMBER_MARK "%d"              /* in a subjectName */
 
 /* One element of what was asked for: count requests that differ in their subject only. */
 struct order {
@@ -169,7 +168,7 @@ read_subject(json_object *obj, struct order *order, struct cc_err *err)
 
     if (cc_json_get_str(obj, "subjectName", TEXT_MAX, &subject, err) != 0)
         return -1;
-    if (subject == NULL || strstr(subject, NUMBER_MARK) == NULL)
+    if (subject == NULL || strstr(subject, ADMIN_NUMBER_MARK) == NULL)
         return 0;
     return (order->subject = cc_strdup(subject, err)) != NULL ? 0 : -1;
 }
@@ -219,20 +218,6 @@ read_orders(json_object *body, struct orders *o, struct cc_err *err)
 /* ---- what becomes of it ---- */
 
 static int
-put_number(const char *text, size_t number, struct cc_buf *ret, struct cc_err *err)
-{
-    const char *mark;
-
-    while ((mark = strstr(text, NUMBER_MARK)) != NULL) {
-        if (cc_buf_add(ret, text, (size_t)(mark - text), err) != 0 ||
-                cc_buf_printf(ret, err, "%zu", number) != 0)
-            return -1;
-        text = mark + strlen(NUMBER_MARK);
-    }
-    return cc_buf_add_str(ret, text, err);
-}
-
-static int
 put_subject(const struct order *order, size_t number, struct cc_err *err)
 {
     struct cc_buf subject = CC_BUF_INIT(TEXT_MAX * 4);
@@ -240,7 +225,7 @@ put_subject(const struct order *order, size_t number, struct cc_err *err)
 
     if (order->subject == NULL)
         return 0;
-    if ((rc = put_number(order->subject, number, &subject, err)) == 0)
+    if ((rc = admin_order_number(order->subject, number, &subject, err)) == 0)
         rc = cc_json_add_str(order->obj, "subjectName", cc_buf_str(&subject), err);
     cc_buf_free(&subject);
     return rc;

@@ -246,6 +246,16 @@ call_json_latin1(struct call *call, json_type type)
     return read_json(call, type, true);
 }
 
+size_t
+call_count_chars(const char *text)
+{
+    size_t count = 0;
+
+    for (; *text != '\0'; text++)
+        count += ((unsigned char)*text & 0xc0) != 0x80;
+    return count;
+}
+
 /* A Host header ends up in URLs of answers: only what may stand in an authority (RFC 3986 section 3.2). */
 static bool
 is_host(const char *text)

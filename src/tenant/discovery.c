@@ -6,25 +6,29 @@
 
 #include "base/json.h"
 
-#define PROVIDER "PkiConnectorFEService"
+/* A service's place: ACCOUNT_PATH number "/" its folder; server.c has the same in its routes. */
+#define ACCOUNT_PATH "/RACerts/a"
 
-/* The account's place: ACCOUNT_PATH1 number ACCOUNT_PATH2; server.c has the same in its routes. */
-#define ACCOUNT_PATH1 "/RACerts/a"
-#define ACCOUNT_PATH2 "/StatelessPkiConnectorService"
+static const struct service {
+    const char *provider, *folder;
+} services[] = {
+    { "PkiConnectorFEService", "StatelessPkiConnectorService" },
+    { "ScepRequestValidationFEService", "StatelessScepRequestValidationService" },
+};
 
 static json_object *
-endpoint(struct call *call, const char *base, struct cc_err *err)
+endpoint(struct call *call, const char *base, const struct service *service, struct cc_err *err)
 {
     struct cc_buf uri = CC_BUF_INIT(1024);
     json_object *item = json_object_new_object();
 
-    if (cc_buf_printf(&uri, err, "%s" ACCOUNT_PATH1 "%ld" ACCOUNT_PATH2, base,
-                atomic_load(&call->tenant->account)) != 0 ||
+    if (cc_buf_printf(&uri, err, "%s" ACCOUNT_PATH "%ld/%s", base,
+                atomic_load(&call->tenant->account), service->folder) != 0 ||
             cc_json_add_str(item, "id", call->tenant->id, err) != 0 ||
-            cc_json_add_str(item, "capability", PROVIDER, err) != 0 ||
+            cc_json_add_str(item, "capability", service->provider, err) != 0 ||
             cc_json_add_str(item, "providerId", TENANT_APP_ID, err) != 0 ||
-            cc_json_add_str(item, "providerName", PROVIDER, err) != 0 ||
-            cc_json_add_str(item, "providerResourceId", PROVIDER, err) != 0 ||
+            cc_json_add_str(item, "providerName", service->provider, err) != 0 ||
+            cc_json_add_str(item, "providerResourceId", service->provider, err) != 0 ||
             cc_json_add_str(item, "uri", cc_buf_str(&uri), err) != 0) {
         json_object_put(item);
         item = NULL;
@@ -33,23 +37,40 @@ endpoint(struct call *call, const char *base, struct cc_err *err)
     return item;
 }
 
+static int
+add_endpoints(struct call *call, const char *base, json_object *value, struct cc_err *err)
+{
+    for (size_t i = 0; i < CC_COUNT(services); i++) {
+        json_object *item = endpoint(call, base, &services[i], err);
+
+        if (item == NULL)
+            return -1;
+        if (json_object_array_add(value, item) != 0) {
+            json_object_put(item);
+            return cc_err_nomem(err);
+        }
+    }
+    return 0;
+}
+
 static json_object *
 endpoints(struct call *call, const char *base, struct cc_err *err)
 {
     struct cc_buf context = CC_BUF_INIT(1024);
     json_object *body = json_object_new_object();
     json_object *value = json_object_new_array();
-    json_object *item = NULL;
     int rc = -1;
 
     if (cc_buf_printf(&context, err, "%s/v1.0/$metadata#servicePrincipals('appId=%s')/endpoints",
                 base, TENANT_APP_ID) != 0 ||
             cc_json_add_str(body, "@odata.context", cc_buf_str(&context), err) != 0)
         goto out;
-    if (value == NULL || (item = endpoint(call, base, err)) == NULL ||
-            json_object_array_add(value, item) != 0)
+    if (value == NULL) {
+        cc_err_nomem(err);
         goto out;
-    item = NULL;
+    }
+    if (add_endpoints(call, base, value, err) != 0)
+        goto out;
     rc = cc_json_add(body, "value", value, err);
     value = NULL;
 out:
@@ -57,7 +78,6 @@ out:
         json_object_put(body);
         body = NULL;
     }
-    json_object_put(item);
     json_object_put(value);
     cc_buf_free(&context);
     return body;

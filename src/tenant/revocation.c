@@ -87,16 +87,6 @@ hand_out(void *arg, const struct tenant_revocation *r)
     return 0;
 }
 
-static size_t
-count_chars(const char *text)
-{
-    size_t count = 0;
-
-    for (; *text != '\0'; text++)
-        count += ((unsigned char)*text & 0xc0) != 0x80;
-    return count;
-}
-
 static int
 read_ask(json_object *body, struct tenant_revocation_ask *ask, struct cc_err *err)
 {
@@ -113,7 +103,7 @@ read_ask(json_object *body, struct tenant_revocation_ask *ask, struct cc_err *er
         return -1;
     if (max == 0)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"maxRequests\" is missing");
-    if (ask->issuer_name != NULL && count_chars(ask->issuer_name) > ISSUER_CHARS_MAX)
+    if (ask->issuer_name != NULL && call_count_chars(ask->issuer_name) > ISSUER_CHARS_MAX)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"issuerName\" has more than %d characters",
                 ISSUER_CHARS_MAX);
     /* An empty name works as none. */

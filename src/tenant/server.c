@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tenant_int.h"
+#include "scep.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +36,9 @@ static const struct route {
     { "POST", "/RACerts/*/StatelessPkiConnectorService/Connectors/*", AUTH_RESOURCE,
             connectors_call },
 
+    { "POST", "/RACerts/*/StatelessScepRequestValidationService/ScepActions/*", AUTH_RESOURCE,
+            scep_call },
+
     { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user },
     { "POST", "/admin/api/pfxImportRequests", AUTH_ADMIN, admin_add_pfx_requests },
     { "POST", "/admin/api/pkcsRequests", AUTH_ADMIN, admin_add_pkcs_requests },
@@ -49,6 +52,10 @@ static const struct route {
     { "GET", "/admin/api/revocationClock", AUTH_ADMIN, admin_get_revocation_clock },
     { "POST", "/admin/api/revocationClock", AUTH_ADMIN, admin_set_revocation_clock },
     { "PUT", "/admin/api/revocationFilter", AUTH_ADMIN, admin_put_revocation_filter },
+    { "POST", "/admin/api/scepChallenges", AUTH_ADMIN, admin_add_scep_challenges },
+    { "GET", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_get_scep_challenge },
+    { "DELETE", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_untarget_scep_challenge },
+    { "GET", "/admin/api/scepTransactions", AUTH_ADMIN, admin_list_scep_transactions },
     { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors },
     { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts },
     { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults },
@@ -259,7 +266,8 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
     tenant->store = take_store;
     atomic_store(&tenant->revocation_filter, settings->revocation_filter);
     auth_hash_token(cc_secret_str(admin_token), tenant->admin_hash);
-    if (load_id(tenant, err) != 0 || load_account(tenant, err) != 0)
+    if (load_id(tenant, err) != 0 || load_account(tenant, err) != 0 ||
+            scep_key_load(tenant, err) != 0)
         goto fail;
     if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
             faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
@@ -291,5 +299,6 @@ tenant_close(struct tenant *tenant)
     faults_close(tenant->faults);
     connectors_close(tenant->connectors);
     tenant_store_close(tenant->store);
+    cc_wipe(tenant->scep_key, sizeof(tenant->scep_key));
     free(tenant);
 }

@@ -28,6 +28,8 @@
 #define TENANT_APP_ID "0000000a-0000-0000-c000-000000000000"
 #define TENANT_API_VERSION "2026-11-01"
 #define TENANT_REVOCATION_API_VERSION "5019-05-05"
+#define TENANT_SCEP_API_VERSION "2018-02-20"
+#define TENANT_SCEP_KEY_LEN 32
 #define TENANT_CONNECTORS_MAX 100
 #define TENANT_FEATURE_PKCS "pkcs"
 #define TENANT_FEATURE_PFX_IMPORT "pfx-import"
@@ -65,6 +67,7 @@ struct tenant {
     struct later *later;
     struct parking *parking[QUEUES];
     uint8_t admin_hash[TENANT_HASH_LEN];
+    uint8_t scep_key[TENANT_SCEP_KEY_LEN]; /* that challenges are signed with */
     char id[CC_UUID_LEN];
     _Atomic long account; /* number of the account's place in URIs, counted up by a move */
     _Atomic enum tenant_revocation_filter revocation_filter;
@@ -124,6 +127,9 @@ json_object *call_json(struct call *call, json_type type);
 /* The same; what is no UTF-8 is taken for ISO 8859-1, which Microsoft's Java library sends without saying so. */
 json_object *call_json_latin1(struct call *call, json_type type);
 
+/* Characters of UTF-8, as ceilings of the service's are given in these. */
+size_t call_count_chars(const char *text);
+
 /* "https://host:port" as the client sees us; -1: the call was ended. */
 CC_MUST int call_base_url(struct call *call, struct cc_buf *ret);
 
@@ -160,6 +166,7 @@ void graph_pfx_patch(struct call *call);
 void graph_pfx_delete(struct call *call);
 void queue_call(struct call *call);
 void revocation_call(struct call *call);
+void scep_call(struct call *call);
 void connectors_call(struct call *call);
 void admin_add_user(struct call *call);
 void admin_add_pfx_requests(struct call *call);
@@ -176,6 +183,10 @@ void admin_unknown_revocations(struct call *call);
 void admin_get_revocation_clock(struct call *call);
 void admin_set_revocation_clock(struct call *call);
 void admin_put_revocation_filter(struct call *call);
+void admin_add_scep_challenges(struct call *call);
+void admin_get_scep_challenge(struct call *call);
+void admin_untarget_scep_challenge(struct call *call);
+void admin_list_scep_transactions(struct call *call);
 void admin_put_faults(struct call *call);
 void admin_get_faults(struct call *call);
 void admin_delete_faults(struct call *call);

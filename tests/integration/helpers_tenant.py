@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import time
+import urllib.parse
 import uuid
 
 import requests
@@ -23,6 +24,7 @@ PROGRAM = BUILD / "bin" / "certconnector-tenant"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 API_VERSION = "2026-11-01"
 REVOCATION_API_VERSION = "5019-05-05"
+SCEP_API_VERSION = "2018-02-20"
 APP_ID = "0000000a-0000-0000-c000-000000000000"
 GRAPH_SCOPE = "https://graph.microsoft.com/.default"
 RESOURCE_SCOPE = "https://api.manage.microsoft.com//.default"
@@ -127,11 +129,11 @@ class Tenant:
             self.tokens[scope] = answer.json()["access_token"]
         return self.tokens[scope]
 
-    def discover(self):
-        """The account's URI."""
+    def discover(self, provider="PkiConnectorFEService"):
+        """The URI of one of the account's services."""
         answer = self.graph("GET", f"v1.0/servicePrincipals/appId={APP_ID}/endpoints")
         assert answer.status_code == 200, answer.text
-        return {item["providerName"]: item["uri"] for item in answer.json()["value"]}["PkiConnectorFEService"]
+        return {item["providerName"]: item["uri"] for item in answer.json()["value"]}[provider]
 
     # ---- Graph ----
 
@@ -235,6 +237,28 @@ class Tenant:
         answer = self.authority_requests("uploadRevocationResults", {"results": list(results)}, **options)
         assert answer.status_code == 200, answer.text
         return answer.json()["value"]
+
+    def scep(self, action, body, headers=None, **options):
+        """One SCEP action; the answer."""
+        options.setdefault("uri", None)
+        options["uri"] = options["uri"] or self.discover("ScepRequestValidationFEService")
+        return self.service(f"ScepActions/{action}", body, headers={"api-version": SCEP_API_VERSION, **(headers or {})}, **options)
+
+    def challenges(self, *bodies, **members):
+        """Orders challenges: a list of {"id", "challenge"}."""
+        return self.admin("POST", "scepChallenges", list(bodies) if bodies else members)["challenges"]
+
+    def scep_transactions(self, transaction_id=None):
+        """All of them, page by page."""
+        path = "scepTransactions?$top=1000"
+        if transaction_id is not None:
+            path += "&transactionId=" + urllib.parse.quote(transaction_id, safe="")
+        value = []
+        while path:
+            page = self.admin("GET", path)
+            value += page["value"]
+            path = page.get("@odata.nextLink", "").replace("/admin/api/", "", 1)
+        return value
 
     def heartbeat(self, connector="connector-1", features=("pfx-import",), **members):
         return self.service("Connectors/heartbeat", {"heartbeat": {

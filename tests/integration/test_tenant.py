@@ -137,8 +137,8 @@ def test_paths_and_methods(shared, method, path, want):
 def test_discovery(shared):
     answer = shared.graph("GET", f"v1.0/servicePrincipals/appId={APP_ID}/endpoints")
     items = answer.json()["value"]
-    assert [i["providerName"] for i in items] == ["PkiConnectorFEService"]
-    assert items[0]["uri"].startswith(shared.url + "/RACerts/")
+    assert [i["providerName"] for i in items] == ["PkiConnectorFEService", "ScepRequestValidationFEService"]
+    assert all(i["uri"].startswith(shared.url + "/RACerts/") for i in items)
     assert "request-id" in answer.headers
     assert shared.graph("GET", "v1.0/servicePrincipals/appId=other/endpoints").status_code == 404
 
