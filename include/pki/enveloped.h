@@ -24,7 +24,7 @@
 enum pki_enveloped_fault {
     PKI_ENVELOPED_MALFORMED = 1,
     PKI_ENVELOPED_ALGORITHM, /* well formed, of a cipher or key transport that is not known here */
-    PKI_ENVELOPED_RECIPIENT  /* well formed, for somebody else, or for more than one */
+    PKI_ENVELOPED_RECIPIENT /* well formed, for somebody else, or for more than one where one is due */
 };
 
 /* One recipient by RSA key transport, content under a block cipher in CBC mode. */
@@ -47,7 +47,8 @@ CC_MUST int pki_enveloped_data_read(struct cc_bytes der, struct pki_enveloped *r
 
 /*
  * The same for one of these certificates, named by issuer and serial number or by its key identifier; *ret_which tells
- * which.  Single DES is read, too: whether it is wanted is the caller's to say.
+ * which.  Other recipients beside it are passed over.  Single DES is read, too: whether it is wanted is the caller's to
+ * say.
  */
 CC_MUST int pki_enveloped_data_read_for(struct cc_bytes der, X509 *const *recipients, size_t count,
         size_t *ret_which, struct pki_enveloped *ret, struct cc_err *err);

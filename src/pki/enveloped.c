@@ -320,41 +320,61 @@ read_content(const ENCRYPTED_CONTENT *content, struct pki_enveloped *ret, struct
             (size_t)ASN1_STRING_length(content->encrypted_content), err);
 }
 
-/* Section 6.2.1: issuerAndSerialNumber, or [0] subjectKeyIdentifier. */
+/* [0] subjectKeyIdentifier, which ASN1_ANY leaves in its encoding. */
 static bool
-is_for(const ASN1_TYPE *rid, X509 *recipient)
+is_key_id_of(const ASN1_STRING *rid, X509 *recipient)
 {
-    const ASN1_STRING *whole = rid->value.asn1_string;
     const ASN1_OCTET_STRING *key_id = X509_get0_subject_key_id(recipient);
-    const unsigned char *data = ASN1_STRING_get0_data(whole), *at = data;
-    const int len = ASN1_STRING_length(whole);
-    ISSUER_AND_SERIAL *name;
-    bool is;
+    const unsigned char *data = ASN1_STRING_get0_data(rid);
 
-    if (rid->type == V_ASN1_OTHER)
-        return key_id != NULL && len == 2 + ASN1_STRING_length(key_id) && data[0] == 0x80 &&
-               data[1] == ASN1_STRING_length(key_id) && data[1] < 0x80 &&
-               memcmp(data + 2, ASN1_STRING_get0_data(key_id), data[1]) == 0;
-    if (rid->type != V_ASN1_SEQUENCE)
-        return false;
-    name = (ISSUER_AND_SERIAL *)ASN1_item_d2i(NULL, &at, len, ASN1_ITEM_rptr(ISSUER_AND_SERIAL));
-    is = name != NULL && X509_NAME_cmp(name->issuer, X509_get_issuer_name(recipient)) == 0 &&
-         ASN1_INTEGER_cmp(name->serial_number, X509_get0_serialNumber(recipient)) == 0;
+    return key_id != NULL && ASN1_STRING_length(rid) == 2 + ASN1_STRING_length(key_id) &&
+           data[0] == 0x80 && data[1] == ASN1_STRING_length(key_id) && data[1] < 0x80 &&
+           memcmp(data + 2, ASN1_STRING_get0_data(key_id), data[1]) == 0;
+}
+
+static bool
+is_name_of(const ASN1_STRING *rid, X509 *recipient)
+{
+    const unsigned char *at = ASN1_STRING_get0_data(rid);
+    ISSUER_AND_SERIAL *name = (ISSUER_AND_SERIAL *)ASN1_item_d2i(NULL, &at, ASN1_STRING_length(rid),
+            ASN1_ITEM_rptr(ISSUER_AND_SERIAL));
+    bool is = name != NULL && X509_NAME_cmp(name->issuer, X509_get_issuer_name(recipient)) == 0 &&
+              ASN1_INTEGER_cmp(name->serial_number, X509_get0_serialNumber(recipient)) == 0;
+
     ASN1_item_free((ASN1_VALUE *)name, ASN1_ITEM_rptr(ISSUER_AND_SERIAL));
     return is;
 }
 
-static int
-find_recipient(const ASN1_TYPE *rid, X509 *const *recipients, size_t count, size_t *ret_which,
-        struct cc_err *err)
+/* Section 6.2.1.  Only of these two types is the value a string. */
+static bool
+is_for(const ASN1_TYPE *rid, X509 *recipient)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (is_for(rid, recipients[i])) {
-            *ret_which = i;
-            return 0;
+    switch (rid->type) {
+    case V_ASN1_OTHER:
+        return is_key_id_of(rid->value.asn1_string, recipient);
+    case V_ASN1_SEQUENCE:
+        return is_name_of(rid->value.sequence, recipient);
+    default:
+        return false;
+    }
+}
+
+/* The first that names one of the certificates.  The others are for others, and none is tried. */
+static const ANY_KEY_TRANS *
+find_recipient(const ANY_CONTENT_INFO *info, X509 *const *recipients, size_t count,
+        size_t *ret_which)
+{
+    for (int i = 0; i < sk_ANY_KEY_TRANS_num(info->content->recipients); i++) {
+        const ANY_KEY_TRANS *one = sk_ANY_KEY_TRANS_value(info->content->recipients, i);
+
+        for (size_t j = 0; j < count; j++) {
+            if (is_for(one->rid, recipients[j])) {
+                *ret_which = j;
+                return one;
+            }
         }
     }
-    return refuse(err, PKI_ENVELOPED_RECIPIENT, "it is for another recipient");
+    return NULL;
 }
 
 void
@@ -388,22 +408,12 @@ read_info(struct cc_bytes der, ANY_CONTENT_INFO **ret_info, struct cc_err *err)
     if (info == NULL || at != der.data + der.len ||
             OBJ_obj2nid(info->type) != NID_pkcs7_enveloped || info->content == NULL)
         malformed(err, "it is not one, or has something that no message here has");
-    else if (sk_ANY_KEY_TRANS_num(info->content->recipients) != 1)
-        refuse(err, PKI_ENVELOPED_RECIPIENT, "it is not for exactly one recipient");
     else {
         *ret_info = info;
         return 0;
     }
     ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
     return -1;
-}
-
-static int
-read_parts(const ANY_CONTENT_INFO *info, struct pki_enveloped *ret, struct cc_err *err)
-{
-    if (read_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0), ret, err) != 0)
-        return -1;
-    return read_content(info->content->content, ret, err);
 }
 
 int
@@ -414,7 +424,11 @@ pki_enveloped_data_read(struct cc_bytes der, struct pki_enveloped *ret, struct c
 
     if (read_info(der, &info, err) != 0)
         return -1;
-    rc = read_parts(info, ret, err);
+    if (sk_ANY_KEY_TRANS_num(info->content->recipients) != 1)
+        rc = refuse(err, PKI_ENVELOPED_RECIPIENT, "it is not for exactly one recipient");
+    else if ((rc = read_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0), ret,
+                      err)) == 0)
+        rc = read_content(info->content->content, ret, err);
     if (rc == 0 && ret->cipher_nid == NID_des_cbc)
         rc = refuse(err, PKI_ENVELOPED_ALGORITHM, "its content cipher is single DES");
     ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
@@ -426,14 +440,15 @@ pki_enveloped_data_read_for(struct cc_bytes der, X509 *const *recipients, size_t
         size_t *ret_which, struct pki_enveloped *ret, struct cc_err *err)
 {
     ANY_CONTENT_INFO *info = NULL;
+    const ANY_KEY_TRANS *ours;
     int rc;
 
     if (read_info(der, &info, err) != 0)
         return -1;
-    rc = find_recipient(sk_ANY_KEY_TRANS_value(info->content->recipients, 0)->rid, recipients,
-            count, ret_which, err);
-    if (rc == 0)
-        rc = read_parts(info, ret, err);
+    if ((ours = find_recipient(info, recipients, count, ret_which)) == NULL)
+        rc = refuse(err, PKI_ENVELOPED_RECIPIENT, "it is for another recipient");
+    else if ((rc = read_recipient(ours, ret, err)) == 0)
+        rc = read_content(info->content->content, ret, err);
     ASN1_item_free((ASN1_VALUE *)info, ASN1_ITEM_rptr(ANY_CONTENT_INFO));
     ERR_clear_error();
     return rc;
