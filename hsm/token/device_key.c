@@ -110,7 +110,7 @@ token_device_key_csr(struct p11_worker *worker, struct token_key *seal, struct c
 
     if (unseal(worker, seal, context, sealed, &key, err) != 0)
         return -1;
-    rc = pki_csr_build(key, subject, extensions, ret_csr, &e);
+    rc = pki_csr_build(key, subject, extensions, NULL, ret_csr, &e);
     EVP_PKEY_free(key);
     if (rc == 0)
         return 0;

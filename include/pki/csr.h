@@ -41,8 +41,9 @@ bool pki_csr_ask_had_sid(const struct pki_csr_ask *ask); /* and it was dropped *
 const char *pki_csr_ask_sid(const struct pki_csr_ask *ask);
 void pki_csr_ask_free(struct pki_csr_ask *ask); /* accepts NULL */
 
-/* Builds and signs a request; subject: DER of a Name, extensions: DER of Extensions or empty.  Appended, DER. */
+/* Builds and signs a request; subject: DER of a Name, extensions: DER of Extensions or empty, challenge: NULL for none,
+   UTF-8.  Appended, DER. */
 CC_MUST int pki_csr_build(EVP_PKEY *key, struct cc_bytes subject, struct cc_bytes extensions,
-        struct cc_buf *ret, struct cc_err *err);
+        const struct cc_secret *challenge, struct cc_buf *ret, struct cc_err *err);
 
 #endif

@@ -83,8 +83,8 @@ make_request(const struct pki_plan *plan, EVP_PKEY *key, struct cc_buf *ret_requ
 
     if (pki_name_write(plan->subject, &subject, err) == 0 &&
             pki_plan_extensions(plan, &extensions, err) == 0)
-        rc = pki_csr_build(key, cc_buf_bytes(&subject), cc_buf_bytes(&extensions), ret_request,
-                err);
+        rc = pki_csr_build(key, cc_buf_bytes(&subject), cc_buf_bytes(&extensions), NULL,
+                ret_request, err);
     cc_buf_free(&subject);
     cc_buf_free(&extensions);
     return rc;

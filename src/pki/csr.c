@@ -143,9 +143,28 @@ set_extensions(X509_REQ *csr, struct cc_bytes der, struct cc_err *err)
     return rc;
 }
 
+/* PrintableString where it can be: there are servers that take nothing else. */
+static int
+set_challenge(X509_REQ *csr, const struct cc_secret *challenge, struct cc_err *err)
+{
+    ASN1_STRING *text = NULL;
+    int rc = 0;
+
+    if (challenge == NULL)
+        return 0;
+    if (ASN1_mbstring_copy(&text, (const unsigned char *)cc_secret_str(challenge),
+                (int)cc_secret_len(challenge), MBSTRING_UTF8,
+                B_ASN1_PRINTABLESTRING | B_ASN1_UTF8STRING) < 0 ||
+            X509_REQ_add1_attr_by_NID(csr, NID_pkcs9_challengePassword, ASN1_STRING_type(text),
+                    ASN1_STRING_get0_data(text), ASN1_STRING_length(text)) != 1)
+        rc = cc_err_set_openssl(err, "the request's challengePassword");
+    ASN1_STRING_clear_free(text);
+    return rc;
+}
+
 int
 pki_csr_build(EVP_PKEY *key, struct cc_bytes subject, struct cc_bytes extensions,
-        struct cc_buf *ret, struct cc_err *err)
+        const struct cc_secret *challenge, struct cc_buf *ret, struct cc_err *err)
 {
     X509_REQ *csr = X509_REQ_new();
     unsigned char *der = NULL;
@@ -154,7 +173,8 @@ pki_csr_build(EVP_PKEY *key, struct cc_bytes subject, struct cc_bytes extensions
     ERR_clear_error();
     if (csr == NULL)
         return cc_err_nomem(err);
-    if (set_subject(csr, subject, err) != 0 || set_extensions(csr, extensions, err) != 0)
+    if (set_subject(csr, subject, err) != 0 || set_extensions(csr, extensions, err) != 0 ||
+            set_challenge(csr, challenge, err) != 0)
         goto out;
     if (!X509_REQ_set_version(csr, X509_REQ_VERSION_1) || !X509_REQ_set_pubkey(csr, key) ||
             X509_REQ_sign(csr, key, pki_signature_md(key)) <= 0 ||

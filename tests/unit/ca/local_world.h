@@ -138,7 +138,7 @@ device_csr(EVP_PKEY *key)
 
     MUST(pki_name_parse("CN=device", &subject, why));
     MUST(pki_name_write(subject, &name, why));
-    MUST(pki_csr_build(key, cc_buf_bytes(&name), (struct cc_bytes){ 0 }, &csr, why));
+    MUST(pki_csr_build(key, cc_buf_bytes(&name), (struct cc_bytes){ 0 }, NULL, &csr, why));
     X509_NAME_free(subject);
     cc_buf_free(&name);
     return csr;

@@ -159,7 +159,7 @@ csr_of(EVP_PKEY *key, const struct pki_plan *plan, struct cc_buf *ret)
     struct cc_buf subject = CC_BUF_INIT(4096);
 
     must(pki_name_write(plan->subject, &subject, err));
-    must(pki_csr_build(key, cc_buf_bytes(&subject), (struct cc_bytes){ NULL, 0 }, ret, err));
+    must(pki_csr_build(key, cc_buf_bytes(&subject), (struct cc_bytes){ NULL, 0 }, NULL, ret, err));
     cc_buf_free(&subject);
 }
 

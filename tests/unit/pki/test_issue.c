@@ -445,7 +445,7 @@ test_request(void **state)
     (void)state;
     must(pki_name_write(plan->subject, &subject, err));
     must(pki_plan_extensions(plan, &extensions, err));
-    must(pki_csr_build(pki.ec, cc_buf_bytes(&subject), cc_buf_bytes(&extensions), &der, err));
+    must(pki_csr_build(pki.ec, cc_buf_bytes(&subject), cc_buf_bytes(&extensions), NULL, &der, err));
     must(pki_csr_parse(cc_buf_bytes(&der), &csr, err));
     must(pki_csr_verify(csr, err));
     must(pki_csr_read_ask(csr, &read, err));
