@@ -359,22 +359,26 @@ is_for(const ASN1_TYPE *rid, X509 *recipient)
     }
 }
 
-/* The first that names one of the certificates.  The others are for others, and none is tried. */
+/* The one that names one of the certificates; NULL when none does, or two.  The others are for others, and none is tried. */
 static const ANY_KEY_TRANS *
 find_recipient(const ANY_CONTENT_INFO *info, X509 *const *recipients, size_t count,
         size_t *ret_which)
 {
+    const ANY_KEY_TRANS *found = NULL;
+
     for (int i = 0; i < sk_ANY_KEY_TRANS_num(info->content->recipients); i++) {
         const ANY_KEY_TRANS *one = sk_ANY_KEY_TRANS_value(info->content->recipients, i);
 
         for (size_t j = 0; j < count; j++) {
-            if (is_for(one->rid, recipients[j])) {
-                *ret_which = j;
-                return one;
-            }
+            if (!is_for(one->rid, recipients[j]))
+                continue;
+            if (found != NULL)
+                return NULL;
+            found = one;
+            *ret_which = j;
         }
     }
-    return NULL;
+    return found;
 }
 
 void
