@@ -143,7 +143,7 @@ write_request(const struct wish *wish, const struct pki_plan *plan, struct cc_bu
     if (pki_name_write(plan->subject, &subject, err) == 0 &&
             pki_plan_extensions(plan, &extensions, err) == 0 &&
             hsm_key_get0_evp(wish->token_key, &key, err) == 0)
-        rc = pki_csr_build(key, cc_buf_bytes(&subject), cc_buf_bytes(&extensions), ret, err);
+        rc = pki_csr_build(key, cc_buf_bytes(&subject), cc_buf_bytes(&extensions), NULL, ret, err);
     hsm_err_resolve(err);
     cc_buf_free(&subject);
     cc_buf_free(&extensions);
