@@ -92,7 +92,7 @@ admin() {
 # ---- the machine ---------------------------------------------------------------------------------------------------
 
 step "installing packages"
-"$PROJECT/scripts/install-deps.sh"
+"$PROJECT/scripts/install-deps.sh" --demo
 ensure_service_user
 
 step "building (a minute or two the first time)"
@@ -135,15 +135,24 @@ say "it listens on $service_url"
 # ---- the connector -------------------------------------------------------------------------------------------------
 
 step "making a CA in the token and starting a connector"
-world_port=$((20000 + RANDOM % 10000))
-while (exec 3<>"/dev/tcp/127.0.0.1/$world_port") 2>/dev/null; do
-    world_port=$((20000 + RANDOM % 10000))
-done
+free_port() {
+    local port=$((20000 + RANDOM % 10000))
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        port=$((20000 + RANDOM % 10000))
+    done
+    echo "$port"
+}
+world_port=$(free_port)
 world_url=http://127.0.0.1:$world_port
+scep_port=$(free_port)
+while [ "$scep_port" = "$world_port" ]; do
+    scep_port=$(free_port)
+done
+scep_url=http://127.0.0.1:$scep_port/scep
 cat >"$work/certconnector.conf" <<CONF
 [connector]
 name = demo-connector
-features = pfx-import, pkcs, revocation
+features = pfx-import, pkcs, scep, revocation
 state = sqlite:$work/state/state.db
 state-directory = $work/state
 control-socket = $work/run/control.sock
@@ -166,6 +175,8 @@ ca-file = $work/service-ca.pem
 [keys]
 pfx-import = pkcs11:object=pfx-import
 seal = pkcs11:object=seal
+scep-ra-sign = pkcs11:object=scep-ra-sign
+scep-ra-encrypt = pkcs11:object=scep-ra-encrypt
 ca = pkcs11:object=ca
 ocsp = pkcs11:object=ocsp
 
@@ -173,7 +184,16 @@ ocsp = pkcs11:object=ocsp
 Contoso HSM/PFXEncryptionKey = pkcs11:object=pfx-import
 
 [pkcs]
+profile = user
 key-pool = 10
+
+[scep]
+listen = 127.0.0.1:$scep_port
+profile = device
+
+; Debian's scep client knows single DES and nothing else.
+[scep-profile "old"]
+legacy = des
 
 [revocation]
 poll-interval = 1s
@@ -192,6 +212,10 @@ ocsp-urls = $world_url/ocsp
 validity = 90d
 extended-key-usages = clientAuth, emailProtection
 
+[profile "device"]
+validity = 30d
+san = dns
+
 [log]
 directory = $work/log
 CONF
@@ -203,7 +227,8 @@ cli ca init --config "$work/certconnector.conf" --subject "CN=Contoso Demo CA,O=
     >"$work/connector.out" 2>"$work/connector.err" &
 connector_pid=$!
 connector_ready() {
-    cli status --config "$work/certconnector.conf" --json | jq -e '.token.state == "open" and .service.contact == "ok"'
+    cli status --config "$work/certconnector.conf" --json |
+        jq -e '.token.state == "open" and .service.contact == "ok" and .workloads.scep.state == "ready"'
 }
 wait_until 30 "the connector is ready" connector_ready
 cli status --config "$work/certconnector.conf"
@@ -432,6 +457,76 @@ for kind in rsa2048 rsa3072 rsa4096 ecP256 ecP384; do
     done
 done
 
+# ---- devices that enrol by SCEP ------------------------------------------------------------------------------------
+
+# challenge NAME: the stand-in makes one for this device alone, as its profile would carry it.
+challenge() {
+    jq -n --arg subject "$1" --arg name "$2" \
+        '{subjectName: $subject} + if $name == "" then {} else {subjectAlternativeNames: [{type: "dns", value: $name}]} end' |
+        admin POST scepChallenges --json @- | jq -r '.challenges[0].challenge'
+}
+
+# enrolled FILE WHAT: the certificate is good, and the service heard of it exactly once.
+enrolled() {
+    local file=$1 what=$2 thumbprint
+    thumbprint=$(openssl x509 -in "$file" -noout -fingerprint -sha1 2>/dev/null | sed 's/.*=//; s/://g') || true
+    told_once() {
+        admin GET "scepTransactions?\$top=1000" |
+            jq -e --arg thumbprint "$thumbprint" '[.value[].notification | select(.members.certificateThumbprint == $thumbprint)
+                | .count] == [1]'
+    }
+    if ! openssl verify -x509_strict -purpose sslclient -CAfile "$work/results/ca.pem" "$file" >/dev/null 2>&1; then
+        failed "$what: no certificate, or one that does not verify: $(tail -n 3 "$work"/results/{pki,scepclient}.err 2>/dev/null)"
+    elif [ "${3-}" != untold ] && ! wait_until 20 "the service knows" told_once; then
+        failed "$what: the service did not hear of it exactly once"
+    else
+        held
+        say "    $what: $(openssl x509 -in "$file" -noout -subject), verified"
+    fi
+}
+
+strongswan() {
+    pki "$@" 2>"$work/results/pki.err"
+}
+
+step "a device enrols with strongSwan's client, its challenge verified by the service"
+(
+    cd "$work/devices"
+    strongswan --scepca --url "$scep_url" --caout scep-ca.crt --raout scep-ra.crt --outform pem
+    strongswan --gen --type rsa --size 2048 --outform pem >device1.key
+    strongswan --gen --type rsa --size 2048 --outform pem >device1-new.key
+) >/dev/null
+# scepca writes the certificates in the order of their appearance: which one is for what, its usages tell.
+for file in "$work"/devices/scep-ra*.crt; do
+    if openssl x509 -in "$file" -noout -ext keyUsage | grep -q 'Key Encipherment'; then
+        scep_encrypt=$file
+    else
+        scep_sign=$file
+    fi
+done
+scep_enrol() {
+    strongswan --scep --url "$scep_url" --cacert "$work/devices/scep-ca.crt" --cacert-enc "$scep_encrypt" --cacert-sig "$scep_sign" \
+        --dn 'O=Contoso, CN=device1' --san device1.contoso.example --outform pem "$@"
+}
+scep_enrol --in "$work/devices/device1.key" --password "$(challenge 'CN=device1,O=Contoso' device1.contoso.example)" \
+    --cipher aes --digest sha256 >"$work/results/device1.pem" || true
+enrolled "$work/results/device1.pem" "strongSwan, first enrolment"
+scep_enrol --in "$work/devices/device1-new.key" --cert "$work/results/device1.pem" --key "$work/devices/device1.key" \
+    --cipher aes --digest sha256 >"$work/results/device1-new.pem" || true
+enrolled "$work/results/device1-new.pem" "strongSwan, renewal without a challenge" untold
+if scep_enrol --in "$work/devices/device1-new.key" --password "$(challenge 'CN=another,O=Contoso' another.contoso.example)" \
+    --cipher aes --digest sha256 >"$work/results/refused.pem"; then
+    failed "a challenge for another device was good"
+else
+    held
+    say "    a challenge that was made for another device is refused"
+fi
+
+step "a device enrols with Debian's scep client, at a profile that takes its single DES"
+(cd "$work/devices" && scepclient -server-url "$scep_url/old" -private-key device2.key -certificate device2.pem \
+    -cn device2 -organization Contoso -ou Devices -country DE -challenge "$(challenge 'CN=device2,OU=Devices,O=Contoso,C=DE' '')") \
+    >"$work/results/scepclient.err" 2>&1 || true
+enrolled "$work/devices/device2.pem" "Debian's scep client"
 step "what the service wants revoked is revoked"
 for name in rsa2048-aes256 ecP256-compat; do
     jq -n --arg id "$(cat "$work/results/$name.id")" '{requestId: $id}' | admin POST revocationRequests --json @- >/dev/null

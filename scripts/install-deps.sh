@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Installs the Debian packages that certconnector is built with and runs on; with --test also those of its tests.
+# Installs the Debian packages that certconnector is built with and runs on; also those of its demo or its tests.
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'USAGE'
-usage: scripts/install-deps.sh [--test]
+usage: scripts/install-deps.sh [--demo | --test]
 
 Installs Debian 12 packages with apt-get: what is needed to build and run
-certconnector, and with --test also what its tests use.  Packages that are
-there already are left as they are.
+certconnector, with --demo also the SCEP clients of the demo, and with --test
+what its tests use.  Packages that are there already are left as they are.
 USAGE
 }
 
@@ -21,6 +21,7 @@ build_packages=(
     libsqlite3-dev libzstd-dev libsystemd-dev libp11-dev libp11-kit-dev
 )
 run_packages=(softhsm2 openssl ca-certificates curl jq procps util-linux)
+demo_packages=(strongswan-pki libstrongswan-extra-plugins scep)
 test_packages=(
     ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
@@ -30,7 +31,8 @@ test_packages=(
 packages=("${build_packages[@]}" "${run_packages[@]}")
 case "${1-}" in
 '') ;;
---test) packages+=("${test_packages[@]}") ;;
+--demo) packages+=("${demo_packages[@]}") ;;
+--test) packages+=("${demo_packages[@]}" "${test_packages[@]}") ;;
 -h | --help)
     usage
     exit 0
