@@ -19,6 +19,7 @@
 struct rule {
     char path[PATH_MAX_LEN + 1];
     int64_t status, latency_ms;
+    double rate; /* share of the calls that it applies to, latency and count aside */
     double drop_rate;
     char drop_when[8]; /* "before", "after", or "": by the drop's own throw */
     int64_t retry_after_s, ms_retry_after;
@@ -94,12 +95,18 @@ throw_dice(uint64_t seed, uint64_t number)
     return z ^ (z >> 31);
 }
 
+static bool
+is_below(uint64_t dice, double rate)
+{
+    return (double)(dice >> 11) * 0x1.0p-53 < rate;
+}
+
 static enum fault_drop
 throw_drop(const struct rule *rule, uint64_t seed)
 {
     uint64_t dice = throw_dice(seed, (uint64_t)rule->hits);
 
-    if ((double)(dice >> 11) * 0x1.0p-53 >= rule->drop_rate)
+    if (!is_below(dice, rule->drop_rate))
         return FAULT_NO_DROP;
     if (rule->drop_when[0] != '\0')
         return strcmp(rule->drop_when, "before") == 0 ? FAULT_DROP_BEFORE : FAULT_DROP_AFTER;
@@ -120,6 +127,8 @@ faults_decide(struct faults *faults, const char *path)
         rule->hits++;
         if (rule->count > 0)
             rule->count--;
+        if (!is_below(throw_dice(~faults->seed, (uint64_t)rule->hits), rule->rate))
+            break;
         fault.drop = throw_drop(rule, faults->seed);
         fault.latency_ms = rule->latency_ms;
         fault.status = (unsigned)rule->status;
@@ -134,26 +143,34 @@ faults_decide(struct faults *faults, const char *path)
 
 /* ---- switches ---- */
 
+/* A share, from 0 to 1; unchanged where it is absent. */
+static int
+read_share(json_object *obj, const char *name, double *ret, struct cc_err *err)
+{
+    json_object *share;
+    bool number;
+
+    if (!json_object_object_get_ex(obj, name, &share))
+        return 0;
+    number = json_object_is_type(share, json_type_double) ||
+             json_object_is_type(share, json_type_int);
+    *ret = json_object_get_double(share);
+    if (!number || !(*ret >= 0 && *ret <= 1))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "member \"%s\" is from 0 to 1", name);
+    return 0;
+}
+
 static int
 read_drop(json_object *obj, struct rule *rule, struct cc_err *err)
 {
     const char *when;
-    json_object *rate;
 
     if (cc_json_get_str(obj, "dropWhen", 7, &when, err) != 0)
         return -1;
     if (when != NULL && strcmp(when, "before") != 0 && strcmp(when, "after") != 0)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropWhen\" is before or after");
     (void)cc_strcpy(rule->drop_when, sizeof(rule->drop_when), when != NULL ? when : "");
-    if (json_object_object_get_ex(obj, "dropRate", &rate)) {
-        bool number = json_object_is_type(rate, json_type_double) ||
-                      json_object_is_type(rate, json_type_int);
-
-        rule->drop_rate = json_object_get_double(rate);
-        if (!number || !(rule->drop_rate >= 0 && rule->drop_rate <= 1))
-            return cc_err_set(err, CC_DOM_INPUT, 0, "member \"dropRate\" is from 0 to 1");
-    }
-    return 0;
+    return read_share(obj, "dropRate", &rule->drop_rate, err);
 }
 
 /* What a SCEP action answers when it comes to this code. */
@@ -210,14 +227,15 @@ read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
     bool has_body;
     int rc = -1;
 
-    *rule = (struct rule){ .count = -1 };
+    *rule = (struct rule){ .count = -1, .rate = 1 };
     if (cc_json_get_str(obj, "path", PATH_MAX_LEN, &path, err) != 0 ||
             cc_json_get_int(obj, "latencyMs", 0, LATENCY_MAX_MS, 0, &rule->latency_ms, err) != 0 ||
             cc_json_get_int(obj, "retryAfter", 0, 86400, -1, &rule->retry_after_s, err) != 0 ||
             cc_json_get_int(obj, "msRetryAfter", 0, 86400000, -1, &rule->ms_retry_after, err) !=
                     0 ||
             cc_json_get_int(obj, "count", 1, INT64_MAX, -1, &rule->count, err) != 0 ||
-            read_drop(obj, rule, err) != 0 || read_answer(obj, rule, &body, &has_body, err) != 0)
+            read_share(obj, "rate", &rule->rate, err) != 0 || read_drop(obj, rule, err) != 0 ||
+            read_answer(obj, rule, &body, &has_body, err) != 0)
         goto out;
     (void)cc_strcpy(rule->path, sizeof(rule->path), path != NULL ? path : "");
     if (has_body && (rule->body = cc_strdup(cc_buf_str(&body), err)) == NULL)
@@ -317,6 +335,7 @@ write_rule(const struct rule *rule, struct cc_err *err)
             cc_json_add_int(obj, "status", rule->status, err) != 0 ||
             cc_json_add_int(obj, "latencyMs", rule->latency_ms, err) != 0 ||
             cc_json_add_int(obj, "hits", rule->hits, err) != 0 ||
+            cc_json_add(obj, "rate", json_object_new_double(rule->rate), err) != 0 ||
             cc_json_add(obj, "dropRate", json_object_new_double(rule->drop_rate), err) != 0 ||
             cc_json_add_int(obj, "countLeft", rule->count, err) != 0) {
         json_object_put(obj);

@@ -718,6 +718,16 @@ def test_fault_drops_follow_the_seed(tenant):
     assert 8 < sum(patterns[0]) < 32
 
 
+def test_fault_of_a_share_of_the_calls(tenant):
+    patterns = []
+    for seed in (7, 7, 8):
+        tenant.admin("DELETE", "faults")
+        tenant.faults({"path": "userPfxCertificates", "status": 503, "rate": 0.25, "seed": seed})
+        patterns.append([tenant.pfx("GET").status_code for _ in range(40)])
+    assert patterns[0] == patterns[1] != patterns[2]
+    assert set(patterns[0]) == {200, 503} and 3 < patterns[0].count(503) < 20
+
+
 @pytest.mark.parametrize("when, want", [("before", 0), ("after", 1)])
 def test_fault_drop_before_or_after(tenant, when, want):
     pfx = tenant.upload_pfx()
@@ -735,7 +745,7 @@ def test_fault_drop_before_or_after(tenant, when, want):
 
 
 @pytest.mark.parametrize("body", [
-    {"status": 500}, {"path": "x", "status": 99}, {"path": "x", "dropRate": 2}, {"path": "x", "dropRate": -1}, {"path": "x", "dropRate": "1"}, {"path": "x", "count": 0},
+    {"status": 500}, {"path": "x", "status": 99}, {"path": "x", "dropRate": 2}, {"path": "x", "dropRate": -1}, {"path": "x", "dropRate": "1"}, {"path": "x", "rate": 1.1}, {"path": "x", "rate": "1"}, {"path": "x", "count": 0},
     {"path": "x", "dropWhen": "now"}, {"path": "x", "latencyMs": -1}, {"tokenLifetimeSeconds": 0}, [1], {"path": "x" * 300, "status": 500},
 ])
 def test_faults_refused(shared, body):
