@@ -38,6 +38,9 @@
 #define CA                                                                                         \
     "[ca \"corp\"]\n"                                                                              \
     "kind = local\n"
+#define SCEP                                                                                       \
+    "[connector]\n"                                                                                \
+    "features = scep\n" SERVICE KEYS
 #define NAME64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 static const char complete[] =
@@ -97,6 +100,35 @@ static const char complete[] =
         "max-requests = 500\n"
         "error-codes = number\n"
         "foreign = refuse\n"
+        "[scep]\n"
+        "listen = unix:/run/scep.sock\n"
+        "path = /certsrv/mscep\n"
+        "workers = 1\n"
+        "max-connections = 65536\n"
+        "deadline = 5m\n"
+        "remember = 1h\n"
+        "ca = corp\n"
+        "profile = device\n"
+        "challenge = static\n"
+        "challenge-secret = credential:scep\n"
+        "legacy = des\n"
+        "notify = before-reply\n"
+        "renewal-window = 30d\n"
+        "renewal-grace = 12h\n"
+        "queries = yes\n"
+        "chain-in-reply = yes\n"
+        "root-in-chain = no\n"
+        "next-ca = /etc/next-ca.pem\n"
+        "ra-sign = /etc/ra-sign.pem\n"
+        "ra-encrypt = /etc/ra-encrypt.pem\n"
+        "[scep-profile \"wifi\"]\n"
+        "ca = test.lab\n"
+        "profile = wifi\n"
+        "challenge = hook\n"
+        "challenge-url = https://hook.example/challenge\n"
+        "challenge-file = /etc/scep.secrets\n"
+        "legacy = 3des\n"
+        "[scep-profile \"plain\"]\n"
         "[publish]\n"
         "listen = [::1]:8081\n"
         "ocsp-cache = 1\n"
@@ -338,6 +370,93 @@ test_complete_profile(void **state)
     config_free(c);
 }
 
+static void
+test_complete_scep(void **state)
+{
+    struct config *c = load(*state, complete, NULL, 0);
+    const struct config_scep *own = &c->scep.own, *wifi = &c->scep_profiles[0];
+
+    assert_string_equal(c->scep.listen, "unix:/run/scep.sock");
+    assert_string_equal(c->scep.path, "/certsrv/mscep");
+    assert_int_equal(c->scep.workers, 1);
+    assert_int_equal(c->scep.max_connections, 65536);
+    assert_int_equal(c->scep.deadline_ms, 5 * 60000);
+    assert_int_equal(c->scep.remember_ms, 3600000);
+    assert_null(own->name);
+    assert_string_equal(own->ca, "corp");
+    assert_string_equal(own->profile, "device");
+    assert_int_equal(own->challenge, CONFIG_CHALLENGE_STATIC);
+    assert_string_equal(own->challenge_secret, "credential:scep");
+    assert_null(own->challenge_file);
+    assert_null(own->challenge_url);
+    assert_int_equal(own->legacy, CONFIG_LEGACY_DES);
+    assert_int_equal(own->notify, CONFIG_NOTIFY_BEFORE_REPLY);
+    assert_int_equal(own->renewal_window_ms, INT64_C(30) * 86400000);
+    assert_int_equal(own->renewal_grace_ms, 12 * 3600000);
+    assert_true(own->queries);
+    assert_true(own->chain_in_reply);
+    assert_false(own->root_in_chain);
+    assert_string_equal(own->next_ca, "/etc/next-ca.pem");
+    assert_string_equal(own->ra_sign, "/etc/ra-sign.pem");
+    assert_string_equal(own->ra_encrypt, "/etc/ra-encrypt.pem");
+    assert_int_equal(c->scep_profile_count, 2);
+    assert_string_equal(wifi->name, "wifi");
+    assert_string_equal(wifi->ca, "test.lab");
+    assert_string_equal(wifi->profile, "wifi");
+    assert_int_equal(wifi->challenge, CONFIG_CHALLENGE_HOOK);
+    assert_string_equal(wifi->challenge_url, "https://hook.example/challenge");
+    assert_string_equal(wifi->challenge_file, "/etc/scep.secrets");
+    assert_int_equal(wifi->legacy, CONFIG_LEGACY_3DES);
+    config_free(c);
+}
+
+/* A profile takes CA and profile from [scep], which takes the only ones, and nothing else. */
+static void
+test_defaults_of_scep(void **state)
+{
+    struct config *c = load(*state, complete, NULL, 0);
+    const struct config_scep *plain = &c->scep_profiles[1];
+
+    assert_string_equal(plain->name, "plain");
+    assert_string_equal(plain->ca, "corp");
+    assert_string_equal(plain->profile, "device");
+    assert_int_equal(plain->challenge, CONFIG_CHALLENGE_SERVICE);
+    assert_null(plain->challenge_secret);
+    assert_int_equal(plain->legacy, CONFIG_LEGACY_NONE);
+    assert_int_equal(plain->notify, CONFIG_NOTIFY_DURABLE);
+    assert_int_equal(plain->renewal_window_ms, 0);
+    assert_int_equal(plain->renewal_grace_ms, 0);
+    assert_false(plain->queries);
+    assert_false(plain->chain_in_reply);
+    assert_true(plain->root_in_chain);
+    assert_null(plain->next_ca);
+    assert_null(plain->ra_sign);
+    assert_null(plain->ra_encrypt);
+    config_free(c);
+
+    c = load(*state, TOKEN KEYS CA "[profile \"p\"]\n[scep-profile \"s\"]\n", NULL, 0);
+    assert_null(c->scep.listen);
+    assert_string_equal(c->scep.path, "/scep");
+    assert_int_equal(c->scep.workers, 32);
+    assert_int_equal(c->scep.max_connections, 512);
+    assert_int_equal(c->scep.deadline_ms, 20000);
+    assert_int_equal(c->scep.remember_ms, INT64_C(30) * 86400000);
+    assert_string_equal(c->scep.own.ca, "corp");
+    assert_string_equal(c->scep.own.profile, "p");
+    assert_int_equal(c->scep.own.challenge, CONFIG_CHALLENGE_SERVICE);
+    assert_true(c->scep.own.root_in_chain);
+    assert_string_equal(c->scep_profiles[0].ca, "corp");
+    assert_string_equal(c->scep_profiles[0].profile, "p");
+    config_free(c);
+
+    /* of two, none is the only one */
+    c = load(*state, TOKEN KEYS CA "[ca \"b\"]\nkind = local\n[scep-profile \"s\"]\n", NULL, 0);
+    assert_null(c->scep.own.ca);
+    assert_null(c->scep.own.profile);
+    assert_null(c->scep_profiles[0].ca);
+    config_free(c);
+}
+
 /* What a CA and a profile are that only have a name, and what follows where there is one of each. */
 static void
 test_defaults_of_named(void **state)
@@ -466,6 +585,17 @@ test_good_values(void **state)
         TOKEN "[revocation]\nreason = aACompromise\n",
         TOKEN KEYS "[connector]\nfeatures = revocation\n" SERVICE CA,
         TOKEN KEYS "[connector]\nfeatures = pkcs\n" SERVICE CA "[profile \"p\"]\n",
+        TOKEN "[scep]\npath = /a\n",
+        TOKEN "[scep]\npath = /cgi-bin/pkiclient.exe\n",
+        TOKEN "[scep]\npath = /a~b/c_d/e-f/G.h/i..\n",
+        TOKEN "[scep]\npath = /" LONG100 "aaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
+        TOKEN "[scep]\nlisten = [::1]:0\n",
+        TOKEN "[scep]\nchallenge = file\nchallenge-file = /a\n",
+        TOKEN "[scep]\nchallenge-url = http://[::1]:8/a\nchallenge = hook\n",
+        TOKEN "[scep-profile \"s\"]\nchallenge = static\nchallenge-secret = file:/a\n",
+        TOKEN "[scep]\nrenewal-window = 3650d\nrenewal-grace = 0s\n",
+        TOKEN SCEP "scep-ra-encrypt = pkcs11:object=e\n" CA
+                   "[profile \"p\"]\n[scep]\nlisten = 127.0.0.1:8080\n",
     };
 
     for (size_t i = 0; i < CC_COUNT(table); i++)
@@ -728,6 +858,46 @@ static const struct bad bad_files[] = {
     { TOKEN "[revocation]\nmax-requests = 501\n", 5, "must be a number from 1 to 500" },
     { TOKEN "[revocation]\nerror-codes = text\n", 5, "write one of name, number" },
     { TOKEN "[revocation]\nforeign = drop\n", 5, "write one of leave, refuse" },
+    { TOKEN "[scep]\nlisten = 8080\n", 5, "[scep] listen: must be an address and port" },
+    { TOKEN "[scep]\nlisten = scep.example:8080\n", 5, "must be an address and port" },
+    { TOKEN "[scep]\npath = scep\n", 5, "[scep] path: must be the path of a URL, begun with /" },
+    { TOKEN "[scep]\npath = /\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /scep/\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = //scep\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /a//b\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /a/../b\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /.a\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /a?b\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /a%20b\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /a b\n", 5, "must be the path of a URL" },
+    { TOKEN "[scep]\npath = /" LONG100 "aaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", 5,
+            "must be the path of a URL" },
+    { TOKEN "[scep]\nworkers = 0\n", 5, "must be a number from 1 to 256" },
+    { TOKEN "[scep]\nworkers = auto\n", 5, "must be a number from 1 to 256" },
+    { TOKEN "[scep]\nmax-connections = 65537\n", 5, "must be a number from 1 to 65536" },
+    { TOKEN "[scep]\ndeadline = 301s\n", 5, "must be from 1s to 5m" },
+    { TOKEN "[scep]\nremember = 59m\n", 5, "must be from 1h to 3650d" },
+    { TOKEN "[scep]\nca = a b\n", 5, "must be 1 to 64 letters" },
+    { TOKEN "[scep]\nchallenge = intune\n", 5, "write one of service, static, file, hook" },
+    { TOKEN "[scep]\nchallenge-secret = geheim\n", 5,
+            "[scep] challenge-secret: must be a reference" },
+    { TOKEN "[scep]\nchallenge-file = secrets\n", 5, "must be an absolute path" },
+    { TOKEN "[scep]\nchallenge-url = https://h/a?b=c\n", 5, "must be a URL without user name" },
+    { TOKEN "[scep]\nlegacy = md5\n", 5, "write one of none, 3des, des" },
+    { TOKEN "[scep]\nnotify = never\n", 5, "write one of durable, before-reply" },
+    { TOKEN "[scep]\nrenewal-window = 3651d\n", 5, "must be from 0ms to 3650d" },
+    { TOKEN "[scep]\nrenewal-grace = 7\n", 5, "must be a time with its unit" },
+    { TOKEN "[scep]\nqueries = true\n", 5, "must be yes or no" },
+    { TOKEN "[scep]\nchain-in-reply = all\n", 5, "must be yes or no" },
+    { TOKEN "[scep]\nroot-in-chain = 1\n", 5, "must be yes or no" },
+    { TOKEN "[scep]\nnext-ca = next.pem\n", 5, "must be an absolute path" },
+    { TOKEN "[scep]\nra-sign = sign.pem\n", 5, "must be an absolute path" },
+    { TOKEN "[scep-profile \"s\"]\nra-encrypt = encrypt.pem\n", 5,
+            "[scep-profile \"s\"] ra-encrypt: must be an absolute path" },
+    { TOKEN "[scep-profile \"s\"]\nlegacy = yes\n", 5, "write one of none, 3des, des" },
+    { TOKEN "[scep-profile \"s\"]\nlisten = 127.0.0.1:8080\n", 5,
+            "[scep-profile \"s\"] listen: there is no such key; it belongs in [scep]" },
+    { TOKEN "[scep-profile]\n", 4, "write [scep-profile \"NAME\"]" },
     { TOKEN "[publish]\nlisten = 8081\n", 5, "must be an address and port" },
     { TOKEN "[publish]\nlisten = pki.contoso.example:8081\n", 5, "must be an address and port" },
     { TOKEN "[publish]\nlisten = 127.0.0.1:65536\n", 5, "must be an address and port" },
@@ -759,6 +929,40 @@ static const struct bad bad_files[] = {
             "[profile \"b\"] templates: item 1 of the list is of [profile \"a\"], too" },
     { TOKEN "[profile \"a\"]\n[profile \"b\"]\ntemplates = b, c, a\n", 6,
             "[profile \"b\"] templates: item 3 of the list is of [profile \"a\"], too" },
+    { TOKEN "[scep]\nca = corp\n", 5, "[scep] ca: there is no [ca \"corp\"]; add a section" },
+    { TOKEN KEYS CA "[scep]\nca = crop\n", 10,
+            "[scep] ca: there is no [ca \"crop\"]; did you mean corp?" },
+    { TOKEN "[profile \"p\"]\n[scep]\nprofile = q\n", 6,
+            "[scep] profile: there is no [profile \"q\"]; known are p" },
+    { TOKEN KEYS CA "[scep-profile \"s\"]\nca = crop\n", 10,
+            "[scep-profile \"s\"] ca: there is no [ca \"crop\"]; did you mean corp?" },
+    { TOKEN "[profile \"p\"]\n[scep-profile \"s\"]\nprofile = q\n", 6,
+            "[scep-profile \"s\"] profile: there is no [profile \"q\"]; known are p" },
+    { TOKEN "[scep]\nchallenge = static\nchallenge-file = /a\n", 5,
+            "[scep] challenge: static needs challenge-secret" },
+    { TOKEN "[scep]\nchallenge-secret = file:/a\nchallenge = file\n", 6,
+            "[scep] challenge: file needs challenge-file" },
+    { TOKEN "[scep]\nchallenge = hook\n", 5, "[scep] challenge: hook needs challenge-url" },
+    { TOKEN "[scep]\nchallenge-secret = file:/a\n[scep-profile \"s\"]\nchallenge = static\n", 7,
+            "[scep-profile \"s\"] challenge: static needs challenge-secret" },
+    { TOKEN "[scep-profile \"s\"]\nchallenge = file\n", 5, "file needs challenge-file" },
+    { TOKEN "[scep-profile \"s\"]\nchallenge = hook\n", 5, "hook needs challenge-url" },
+    { TOKEN SCEP "scep-ra-encrypt = pkcs11:object=e\n" CA "[profile \"p\"]\n", 5,
+            "[connector] features: scep has no address; add listen = 127.0.0.1:8080 to [scep]" },
+    { TOKEN SCEP "scep-ra-encrypt = pkcs11:object=e\n" CA "[scep]\nlisten = 127.0.0.1:8080\n", 5,
+            "scep has no CA or no profile" },
+    { TOKEN SCEP "scep-ra-encrypt = pkcs11:object=e\n[profile \"p\"]\n"
+                 "[scep]\nlisten = 127.0.0.1:8080\n",
+            5, "scep has no CA or no profile" },
+    { TOKEN SCEP "scep-ra-sign = pkcs11:object=s\n" CA "[profile \"p\"]\n"
+                 "[scep]\nlisten = 127.0.0.1:8080\n",
+            5, "scep has no keys; add scep-ra-sign, scep-ra-encrypt and seal to [keys]" },
+    { TOKEN "[connector]\nfeatures = scep\n" SERVICE
+            "[keys]\nca = pkcs11:object=c\nscep-ra-encrypt = pkcs11:object=e\n" CA
+            "[profile \"p\"]\n[scep]\nlisten = 127.0.0.1:8080\n",
+            5, "scep has no keys" },
+    { TOKEN "[connector]\nfeatures = scep\n", 5,
+            "[service] tenant: is missing, and the features need it" },
     { TOKEN KEYS "[connector]\nfeatures = pkcs\n" SERVICE "[profile \"p\"]\n", 8,
             "pkcs has no CA" },
     { TOKEN KEYS "[connector]\nfeatures = pkcs\n" SERVICE CA, 8, "pkcs has no profile" },
@@ -862,6 +1066,7 @@ test_secrets_are_not_repeated(void **state)
         TOKEN "[service]\nproxy = http://user:hunter2@proxy.example/\n",
         TOKEN "[keys]\nseal = pkcs11:object=seal?pin-value=hunter2\n",
         TOKEN "[service]\nhunter2\n",
+        TOKEN "[scep]\nchallenge-secret = hunter2\n",
         "[token]\nuri = pkcs11:token=x\npin = hunter2\n",
     };
     static const char *const overrides[] = { "token.pin=hunter2", "pin=hunter2" };
@@ -1050,6 +1255,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_complete, setup, teardown),
         cmocka_unit_test_setup_teardown(test_complete_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(test_complete_profile, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_complete_scep, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_defaults_of_scep, setup, teardown),
         cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(test_defaults_of_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_line, setup, teardown),
