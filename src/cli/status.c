@@ -251,6 +251,38 @@ show_workload(const char *name, json_object *workload)
     show("  ready keys", line);
 }
 
+/* It is asked by devices and not by the service, and counts what all instances of its store have done. */
+static void
+show_scep(const char *name, json_object *workload)
+{
+    const char *legacy = text(workload, "legacy"), *state = text(workload, "state");
+    char line[256], since[32];
+
+    if (workload == NULL)
+        return;
+    (void)snprintf(line, sizeof(line), "%s; %" PRId64 " in work, %" PRId64 " pending at the CA",
+            state != NULL ? state : "unknown", number(workload, "inWork"),
+            number(workload, "pending"));
+    show(name, line);
+    show("  because", text(workload, "lastError"));
+    (void)snprintf(line, sizeof(line), "%" PRId64, number(workload, "port"));
+    show("  port", number(workload, "port") > 0 ? line : NULL);
+    (void)snprintf(line, sizeof(line), "%" PRId64 " succeeded, %" PRId64 " failed",
+            number(workload, "succeeded"), number(workload, "failed"));
+    show("  in all", line);
+    (void)snprintf(line, sizeof(line), "%" PRId64 " not told to the service yet",
+            number(workload, "notificationsDue"));
+    show("  outcomes", line);
+    (void)snprintf(line, sizeof(line), "%" PRId64 " could not be opened since start",
+            number(workload, "badMessages"));
+    show("  messages", line);
+    show("  oldest", ago(text(workload, "oldestRequestDateTime"), since, sizeof(since)));
+    if (legacy == NULL)
+        return;
+    (void)snprintf(line, sizeof(line), "a profile takes old algorithms (legacy = %s)", legacy);
+    show("  warning", line);
+}
+
 static void
 show_status(json_object *status)
 {
@@ -264,7 +296,10 @@ show_status(json_object *status)
         return;
     json_object_object_foreach(workloads, name, workload)
     {
-        show_workload(name, workload);
+        if (strcmp(name, "scep") == 0)
+            show_scep(name, workload);
+        else
+            show_workload(name, workload);
     }
 }
 

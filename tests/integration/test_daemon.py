@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from pki_rig import connector_with_ca, free_port
 from rig import USER, Pfx, Recipient, Rig, as_service_user, run, wait_until
 
 LOADED, CHANGED, REJECTED = 10, 12, 13
@@ -77,6 +78,35 @@ def test_start_and_stop(setting):
     beats = wait_until(lambda: [c for c in service.admin("GET", "connectors")["value"] if c["connectorId"] == first["connectorId"]],
                        "the service knows the connector")
     assert len(beats) == 1
+
+
+def test_status_of_scep(setting):
+    rig, service, token = setting
+    port = free_port()
+    rig.private_file(rig.folder / "challenge", b"a secret of all devices")
+    absent = rig.folder / "absent.pem"
+    connector, _ = connector_with_ca(
+        rig, service, token, features="scep", extra=f'[scep-profile "routers"]\nlegacy = 3des\nra-sign = {absent}\n',
+        overrides={"scep.listen": f"127.0.0.1:{port}", "scep.profile": "server", "scep.challenge": "static",
+                   "scep.challenge-secret": f"file:{rig.folder}/challenge", "keys.scep-ra-sign": "pkcs11:object=scep-ra-sign",
+                   "keys.scep-ra-encrypt": "pkcs11:object=scep-ra-encrypt"})
+
+    # Not before the RA of each profile has its certificates, and until then the status says why.
+    scep = wait_until(lambda: (found := connector.status()["workloads"]["scep"]).get("lastError") and found, "the status says why")
+    assert scep["state"] == "starting" and str(absent) in scep["lastError"]
+    shown = connector.cli("status").stdout
+    assert re.search(rf"^scep {{2,}}starting; 0 in work, 0 pending at the CA\n  because {{2,}}.*{absent}", shown, re.M), shown
+
+    connector.config.write_text(connector.config.read_text().replace(f"ra-sign = {absent}\n", ""))
+    connector.process.child.send_signal(signal.SIGHUP)
+    scep = wait_until(lambda: (found := connector.status()["workloads"].get("scep", {})).get("state") == "ready" and found, "the RA has its certificates")
+    assert (scep["succeeded"], scep["failed"], scep["pending"], scep["notificationsDue"], scep["badMessages"]) == (0, 0, 0, 0, 0)
+    assert scep["port"] == port and scep["legacy"] == "3des" and "lastError" not in scep
+    shown = connector.cli("status").stdout
+    lines = [r"scep {2,}ready; 0 in work, 0 pending at the CA", rf"  port {{2,}}{port}", r"  in all {2,}0 succeeded, 0 failed",
+             r"  outcomes {2,}0 not told to the service yet", r"  messages {2,}0 could not be opened since start",
+             r"  warning {2,}a profile takes old algorithms \(legacy = 3des\)"]
+    assert re.search("^" + "\n".join(lines) + "$", shown, re.M), shown
 
 
 def test_reload(setting):
