@@ -143,9 +143,26 @@ check_mentions() {
 
 conf=$man/certconnector.conf.5
 
+# The table as the compiler sees it: sections that share settings have them from the macro NAME_SETTINGS(SECTION, ...).
+table_text() {
+    awk '
+        /^#define [A-Z]+_SETTINGS\(/ { name = $2; sub(/\(.*/, "", name); inside = 1; next }
+        inside { line = $0; inside = sub(/\\$/, "", line); body[name] = body[name] line "\n"; next }
+        /^const struct config_setting config_settings/ { listed = 1 }
+        listed && /^};/ { listed = 0 }
+        listed && /^ *[A-Z]+_SETTINGS\("/ {
+            split($0, words, /[ ("]+/)
+            text = body[words[2]]
+            gsub(/\.section = in,/, ".section = \"" words[3] "\",", text)
+            printf "%s", text
+            next
+        }
+        listed' src/config/table.c
+}
+
 # "section key form need fallback" of each entry of the table, form without its prefix, "-" for what is not said.
 table_settings() {
-    sed -n '/^const struct config_setting config_settings/,/^};/p' src/config/table.c | tr '\n' ' ' |
+    table_text | tr '\n' ' ' |
         sed 's/{\.section/\n{.section/g' | awk '
         function field(name, pattern) {
             if (!match($0, "\\." name " = " pattern))
@@ -164,7 +181,7 @@ table_settings() {
 # A section as pages write it: those of the table of groups stand once for each name.
 section_title() {
     case $1 in
-    ca | profile) printf '[%s \\(dqNAME\\(dq]\n' "$1" ;;
+    ca | profile | scep-profile) printf '[%s \\(dqNAME\\(dq]\n' "$1" ;;
     *) printf '[%s]\n' "$1" ;;
     esac
 }
@@ -207,7 +224,7 @@ check_setting_names() {
     not_empty "$conf"
     differences "$conf" setting
     # One line for each entry, or the table has become unreadable for this script.
-    [ "$(table_settings | wc -l)" = "$(grep -c '{\.section = "[a-z-]*", \.key = ' src/config/table.c)" ] ||
+    [ "$(table_settings | wc -l)" = "$(table_text | grep -c '{\.section = "[a-z-]*", \.key = ')" ] ||
         complain "src/config/table.c: not every setting was understood"
 }
 
@@ -248,6 +265,9 @@ check_setting_words() {
     table_words reasons | check_choices revocation reason
     table_words error_codes | check_choices revocation error-codes
     table_words foreigns | check_choices revocation foreign
+    table_words challenges | check_choices scep challenge
+    table_words legacies | check_choices scep legacy
+    table_words notifies | check_choices scep notify
     table_words kinds | check_choices ca kind
     table_words digests | check_choices ca digest
     table_words key_usages | check_choices profile key-usages
