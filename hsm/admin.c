@@ -353,14 +353,14 @@ hsm_admin_list_keys(const struct hsm_admin_target *target, struct hsm_admin_key 
 }
 
 int
-hsm_admin_generate_key(const struct hsm_admin_target *target, enum hsm_role role, const char *label,
+hsm_admin_generate_key(const struct hsm_admin_target *target, unsigned roles, const char *label,
         const char *kind, struct cc_err *err)
 {
     struct cc_buf call = CC_BUF_INIT(WIRE_FRAME_MAX);
     int rc = -1;
 
     if (begin(&call, WIRE_ADMIN_GENERATE_KEY, target, err) == 0 &&
-            wire_put_u8(&call, (uint8_t)role, err) == 0 &&
+            wire_put_u32(&call, roles, err) == 0 &&
             put_text(&call, "the label", label, WIRE_LABEL_SIZE, err) == 0 &&
             put_text(&call, "the key type", kind, WIRE_KIND_SIZE, err) == 0)
         rc = admin_tell(target, &call, err);

@@ -83,7 +83,7 @@ enum wire_op {
     /* -> string the token's label, u32 count, and for each: u8 enum wire_key_class, u32 enum wire_key_flag,
        string label, bytes id, string kind */
     WIRE_ADMIN_LIST_KEYS,
-    /* u8 role, string label, string kind  ->  nothing */
+    /* u32 roles (1 << enum hsm_role), string label, string kind  ->  nothing */
     WIRE_ADMIN_GENERATE_KEY,
     /* string key uri  ->  bytes SPKI */
     WIRE_ADMIN_EXPORT_PUBLIC

@@ -136,20 +136,20 @@ admin_generate_key(struct cc_bytes *args, struct cc_buf *reply, struct cc_err *e
     struct provision_target target = { 0 };
     char label[WIRE_LABEL_SIZE] = "", kind[WIRE_KIND_SIZE] = "";
     struct provision p = { 0 };
-    uint8_t role = 0;
+    uint32_t roles = 0;
     int rc;
 
-    if (get_target(args, &target, err) != 0 || wire_get_u8(args, &role, err) != 0 ||
+    if (get_target(args, &target, err) != 0 || wire_get_u32(args, &roles, err) != 0 ||
             wire_get_str(args, label, sizeof(label), err) != 0 ||
             wire_get_str(args, kind, sizeof(kind), err) != 0 || wire_get_end(args, err) != 0)
         return SERVE_MALFORMED;
-    if (role >= HSM_ROLE_COUNT) {
-        cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: role %u", role);
+    if (roles == 0 || roles >> HSM_ROLE_COUNT != 0) {
+        cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: roles 0x%x", (unsigned)roles);
         return SERVE_MALFORMED;
     }
     if (provision_open(&target, true, &p, err) != 0)
         return SERVE_FAILED;
-    if ((rc = provision_generate_key(&p, (enum hsm_role)role, label, kind, err)) == 0)
+    if ((rc = provision_generate_key(&p, roles, label, kind, err)) == 0)
         rc = wire_put_u8(reply, WIRE_OK, err);
     provision_close(&p);
     return admin_result(rc);

@@ -119,7 +119,7 @@ CC_MUST int provision_export_public(struct provision *p, const char *key_uri, st
 CC_MUST int provision_read_public(struct provision *p, CK_OBJECT_HANDLE object, struct cc_buf *ret,
         struct cc_err *err);
 
-CC_MUST int provision_generate_key(struct provision *p, enum hsm_role role, const char *label,
+CC_MUST int provision_generate_key(struct provision *p, uint32_t roles, const char *label,
         const char *kind, struct cc_err *err);
 
 /* 1 to size - 1 bytes of UTF-8 without control bytes; what names it in the error text. */

@@ -47,7 +47,7 @@ static const struct kind kinds[] = {
 static const struct {
     uint32_t usages;
     bool rsa, ec, aes;
-} roles[HSM_ROLE_COUNT] = {
+} role_facts[HSM_ROLE_COUNT] = {
     [HSM_ROLE_PFX_IMPORT] = { WIRE_KEY_DECRYPT | WIRE_KEY_UNWRAP, .rsa = true },
     [HSM_ROLE_SCEP_RA_SIGN] = { WIRE_KEY_SIGN, .rsa = true, .ec = true },
     [HSM_ROLE_SCEP_RA_ENCRYPT] = { WIRE_KEY_DECRYPT, .rsa = true },
@@ -58,8 +58,16 @@ static const struct {
     [HSM_ROLE_AUDIT] = { WIRE_KEY_SIGN, .rsa = true, .ec = true },
 };
 
+static bool
+role_takes(enum hsm_role role, const struct kind *kind)
+{
+    return kind->type == CKK_RSA  ? role_facts[role].rsa
+           : kind->type == CKK_EC ? role_facts[role].ec
+                                  : role_facts[role].aes;
+}
+
 static int
-find_kind(enum hsm_role role, const char *name, const struct kind **ret, struct cc_err *err)
+find_kind(uint32_t roles, const char *name, const struct kind **ret, struct cc_err *err)
 {
     const struct kind *kind = NULL;
     char shown[64];
@@ -71,16 +79,26 @@ find_kind(enum hsm_role role, const char *name, const struct kind **ret, struct 
         return cc_err_set(err, CC_DOM_USAGE, 0,
                 "no key type %s: there are rsa2048, rsa3072, rsa4096, ecP256, ecP384, ecP521, aes256",
                 cc_escape_into(shown, sizeof(shown), name));
-    if (kind->type == CKK_RSA      ? !roles[role].rsa
-            : kind->type == CKK_EC ? !roles[role].ec
-                                   : !roles[role].aes)
-        return cc_err_set(err, CC_DOM_USAGE, 0, "a key of role %s cannot be %s: it is %s",
-                hsm_role_name(role), kind->name,
-                roles[role].aes  ? "aes256"
-                : roles[role].ec ? "RSA or EC"
-                                 : "RSA");
+    for (enum hsm_role role = 0; role < HSM_ROLE_COUNT; role++)
+        if ((roles & 1U << role) != 0 && !role_takes(role, kind))
+            return cc_err_set(err, CC_DOM_USAGE, 0, "a key of role %s cannot be %s: it is %s",
+                    hsm_role_name(role), kind->name,
+                    role_facts[role].aes  ? "aes256"
+                    : role_facts[role].ec ? "RSA or EC"
+                                          : "RSA");
     *ret = kind;
     return 0;
+}
+
+static uint32_t
+usages_of(uint32_t roles)
+{
+    uint32_t usages = 0;
+
+    for (enum hsm_role role = 0; role < HSM_ROLE_COUNT; role++)
+        if ((roles & 1U << role) != 0)
+            usages |= role_facts[role].usages;
+    return usages;
 }
 
 /* ---- Templates ---- */
@@ -312,14 +330,14 @@ check_label_free(struct provision *p, const char *label, struct cc_err *err)
 }
 
 int
-provision_generate_key(struct provision *p, enum hsm_role role, const char *label,
+provision_generate_key(struct provision *p, uint32_t roles, const char *label,
         const char *kind_name, struct cc_err *err)
 {
-    struct making making = { .label = label, .usages = roles[role].usages };
+    struct making making = { .label = label, .usages = usages_of(roles) };
     struct made made = { 0 };
 
     if (provision_check_label(label, WIRE_LABEL_SIZE, "key", err) != 0 ||
-            find_kind(role, kind_name, &making.kind, err) != 0 ||
+            find_kind(roles, kind_name, &making.kind, err) != 0 ||
             check_label_free(p, label, err) != 0 ||
             cc_random(making.id, sizeof(making.id), err) != 0 ||
             generate(p, &making, &made, err) != 0)

@@ -62,10 +62,10 @@ CC_MUST int hsm_admin_list_keys(const struct hsm_admin_target *target,
         struct hsm_admin_key **ret_keys, size_t *ret_count, struct cc_err *err);
 
 /*
- * Generates the key of a role: private half sensitive, not extractable, with the usages of the role and no other.
- * kind: "rsa2048", "rsa3072", "rsa4096", "ecP256", "ecP384", "ecP521", "aes256".  Refuses a label that is in use.
+ * Generates a key: private half sensitive, not extractable, with the usages of its roles (bits 1U << enum hsm_role) and
+ * no other.  kind, of those that all its roles can have: "rsa2048", "rsa3072", "rsa4096", "ecP256", "ecP384", "ecP521", "aes256".  Refuses a label that is in use.
  */
-CC_MUST int hsm_admin_generate_key(const struct hsm_admin_target *target, enum hsm_role role,
+CC_MUST int hsm_admin_generate_key(const struct hsm_admin_target *target, unsigned roles,
         const char *label, const char *kind, struct cc_err *err);
 
 /* SubjectPublicKeyInfo, DER, of the one key with this URI; appended. */

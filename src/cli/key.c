@@ -212,16 +212,17 @@ static int
 generate_run(const struct cli_command *command, int argc, char **argv)
 {
     struct cli_target target = { 0 };
-    const char *role_name = NULL, *label = NULL, *type = NULL;
+    const char *role_name = NULL, *also_name = NULL, *label = NULL, *type = NULL;
     const struct cli_option options[] = {
         CLI_TOKEN_OPTIONS(target),
         { "role", &role_name, NULL },
+        { "also", &also_name, NULL },
         { "label", &label, NULL },
         { "type", &type, NULL },
         { NULL, NULL, NULL },
     };
     struct cc_err err = { 0 };
-    enum hsm_role role;
+    enum hsm_role role, also;
     int first, status;
 
     if (cli_options(command, argc, argv, options, &first, &status) != 0)
@@ -230,18 +231,21 @@ generate_run(const struct cli_command *command, int argc, char **argv)
         return cli_usage_error(command, "unexpected argument %s", argv[first]);
     if (role_name == NULL || type == NULL)
         return cli_usage_error(command, "key generate needs --role and --type");
-    if (need_role(command, role_name, &role, &status) != 0)
+    if (need_role(command, role_name, &role, &status) != 0 ||
+            need_role(command, also_name != NULL ? also_name : role_name, &also, &status) != 0)
         return status;
     if (label == NULL)
         label = role_name;
 
     if (cli_target_resolve(&target, &err) != 0 ||
-            hsm_admin_generate_key(&target.admin, role, label, type, &err) != 0) {
+            hsm_admin_generate_key(&target.admin, 1U << role | 1U << also, label, type, &err) !=
+                    0) {
         status = cli_fail(command, &err);
     } else {
         fputs("key ", stdout);
         cli_print_escaped(label);
-        printf(": generated (%s, for %s)\n", type, hsm_role_name(role));
+        printf(": generated (%s, for %s%s%s)\n", type, hsm_role_name(role),
+                also != role ? " and " : "", also != role ? hsm_role_name(also) : "");
         status = CLI_OK;
     }
     cli_target_free(&target);
@@ -374,7 +378,8 @@ const struct cli_command cli_key = {
     .summary = "list, generate and export keys of the token",
     .usage =
             "usage: certconnector key list [--json] [TOKEN OPTION...]\n"
-            "       certconnector key generate --role ROLE --type TYPE [--label LABEL] [TOKEN OPTION...]\n"
+            "       certconnector key generate --role ROLE [--also ROLE] --type TYPE [--label LABEL]\n"
+            "                                  [TOKEN OPTION...]\n"
             "       certconnector key export-public (--role ROLE | --key URI) [--format pem|cng] [--out FILE]\n"
             "                                       [TOKEN OPTION...]\n"
             "\n"
@@ -385,6 +390,7 @@ const struct cli_command cli_key = {
             "  --role ROLE       pfx-import, scep-ra-sign, scep-ra-encrypt, ca, ocsp, identity, seal,\n"
             "                    audit; export-public takes the role's key of the configuration, or\n"
             "                    the one labelled so\n"
+            "  --also ROLE       a second role of the same key, as where scep-ra-encrypt signs, too\n"
             "  --type TYPE       rsa2048, rsa3072, rsa4096, ecP256, ecP384, ecP521; for seal aes256\n"
             "  --label LABEL     of the new key (default: the role)\n"
             "  --key URI         a key: pkcs11:object=LABEL or pkcs11:id=%01%02\n"

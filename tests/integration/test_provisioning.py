@@ -211,6 +211,18 @@ def test_key_of_a_role(admin, role, kind):
     assert "sensitive" in access and "never extractable" in access
 
 
+def test_key_of_two_roles(admin):
+    said = admin.generate("scep-ra-encrypt", "rsa2048", "--also", "scep-ra-sign")
+    assert "for scep-ra-encrypt and scep-ra-sign" in said
+    halves = {k["class"]: k["usages"] for k in admin.keys() if k["label"] == "scep-ra-encrypt"}
+    assert halves == {"private": ["sign", "decrypt"], "public": ["verify", "encrypt"]}
+    # Of a type that both roles can have.
+    assert "scep-ra-encrypt" in admin.generate("ca", "ecP256", "--also", "scep-ra-encrypt", status=2)
+    assert "seal" in admin.generate("ca", "rsa2048", "--also", "seal", status=2)
+    admin.generate("ca", "rsa2048", "--also", "scep", status=2)
+    assert len(admin.keys()) == 2
+
+
 def test_all_keys_on_softoken(tmp_path):
     database = tmp_path / "nss"
     database.mkdir()

@@ -248,7 +248,7 @@ test_calls_without_results(void **state)
     char long_label[WIRE_LABEL_SIZE + 1] = "";
     struct cc_err err = { 0 };
     struct cc_bytes rest;
-    uint8_t role = 0;
+    uint32_t roles = 0;
 
     (void)state;
     assert_int_equal(wire_put_u8(&reply, WIRE_OK, NULL), 0);
@@ -259,10 +259,11 @@ test_calls_without_results(void **state)
     check_text(&rest, "file:/so");
     assert_int_equal(wire_get_end(&rest, NULL), 0);
 
-    assert_int_equal(hsm_admin_generate_key(&target, HSM_ROLE_OCSP, "label", "rsa2048", NULL), 0);
+    assert_int_equal(hsm_admin_generate_key(&target, 1U << HSM_ROLE_OCSP, "label", "rsa2048", NULL),
+            0);
     rest = check_call(&call, WIRE_ADMIN_GENERATE_KEY);
-    assert_int_equal(wire_get_u8(&rest, &role, NULL), 0);
-    assert_int_equal(role, HSM_ROLE_OCSP);
+    assert_int_equal(wire_get_u32(&rest, &roles, NULL), 0);
+    assert_int_equal(roles, 1U << HSM_ROLE_OCSP);
     check_text(&rest, "label");
     check_text(&rest, "rsa2048");
     assert_int_equal(wire_get_end(&rest, NULL), 0);
