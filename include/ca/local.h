@@ -57,6 +57,7 @@ struct ca_local_init {
     int64_t validity_ms; /* of a root */
     int path_len;        /* -1: no limit */
     bool intermediate;   /* make a request for a CA elsewhere instead of a root */
+    bool scep;           /* its key also serves SCEP clients: keyUsage says so; RSA only */
 };
 
 /*

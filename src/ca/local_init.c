@@ -28,6 +28,8 @@ make_plan(const struct ca_local_init *init, struct pki_plan **ret_plan, struct c
     plan->is_ca = true;
     plan->path_len = init->path_len;
     plan->key_usages = KU_KEY_CERT_SIGN | KU_CRL_SIGN;
+    if (init->scep) /* RFC 8894 section 2.1.2 */
+        plan->key_usages |= KU_DIGITAL_SIGNATURE | KU_KEY_ENCIPHERMENT;
     plan->not_before_ms = now_ms - BACKDATE_MS;
     plan->not_after_ms = now_ms + init->validity_ms - 1000;
     if (pki_name_parse(init->subject, &plan->subject, err) != 0) {
@@ -121,6 +123,11 @@ ca_local_init(const struct ca_local_settings *settings, const struct ca_local_in
 
     if (make_plan(init, &plan, err) != 0 || hsm_key_get0_evp(settings->key, &key, err) != 0)
         goto out;
+    if (init->scep && !EVP_PKEY_is_a(key, "RSA")) {
+        cc_err_set(err, CC_DOM_USAGE, 0,
+                "SCEP clients encrypt to RSA keys alone, and this is none");
+        goto out;
+    }
     if (init->intermediate)
         rc = make_request(plan, key, &request, err);
     else

@@ -24,7 +24,8 @@ const struct cli_command cli_ca = {
     .name = "ca",
     .summary = "the built-in certification authority",
     .usage = "usage: certconnector ca init --subject NAME [--validity TIME] [--path-length N]\n"
-             "                             [--key-type TYPE] [--intermediate [--out FILE]]\n"
+             "                             [--key-type TYPE] [--scep]\n"
+             "                             [--intermediate [--out FILE]]\n"
              "       certconnector ca init --certificate FILE [--chain FILE]\n"
              "       certconnector ca issue --csr FILE [--profile NAME] [--subject NAME]\n"
              "                             [--sid SID] [--validity TIME] [--out FILE]\n"
@@ -46,6 +47,7 @@ const struct cli_command cli_ca = {
              "  --key-type TYPE     makes the key in the token first, if it is not there:\n"
              "                      rsa3072, rsa4096, ecP256, ecP384; needs a token that this\n"
              "                      user may write\n"
+             "  --scep              its key serves SCEP clients, too; RSA only\n"
              "  --intermediate      no root\n"
              "  --certificate FILE  PEM or DER\n"
              "  --chain FILE        certificates above it, PEM\n"

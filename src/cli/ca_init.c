@@ -16,7 +16,7 @@
 struct options {
     const char *config, *ca, *subject, *validity, *path_length, *key_type, *out, *certificate,
             *chain;
-    bool intermediate;
+    bool intermediate, scep;
     struct ca_local_init init;
 };
 
@@ -51,7 +51,7 @@ has_key(const struct hsm_admin_target *target, const char *uri)
 
 /* As whoever started us: only who may write the token can do this. */
 static int
-need_key(const struct cli_authority *a, const char *type, struct cc_err *err)
+need_key(const struct cli_authority *a, const struct options *options, struct cc_err *err)
 {
     const struct hsm_admin_target target = {
         .helper = a->config->token.helper,
@@ -60,13 +60,14 @@ need_key(const struct cli_authority *a, const char *type, struct cc_err *err)
         .uri = a->config->token.uri,
         .pin = a->config->token.pin,
     };
+    const unsigned roles = 1U << HSM_ROLE_CA | (options->scep ? 1U << HSM_ROLE_SCEP_RA_ENCRYPT : 0);
     char label[128];
 
-    if (type == NULL || has_key(&target, a->entry->key))
+    if (options->key_type == NULL || has_key(&target, a->entry->key))
         return 0;
     if (label_of(a->entry->key, label, sizeof(label), err) != 0)
         return -1;
-    return hsm_admin_generate_key(&target, HSM_ROLE_CA, label, type, err);
+    return hsm_admin_generate_key(&target, roles, label, options->key_type, err);
 }
 
 /* ---- a new one ---- */
@@ -100,7 +101,7 @@ make_new(struct cli_authority *a, const struct options *options, struct cc_err *
     struct cc_buf request = CC_BUF_INIT(REQUEST_MAX);
     int rc = -1;
 
-    if (need_key(a, options->key_type, err) == 0 && cli_authority_open(a, err) == 0 &&
+    if (need_key(a, options, err) == 0 && cli_authority_open(a, err) == 0 &&
             ca_local_init(&a->settings, &options->init, &request, err) == 0)
         rc = show_new(a, options, &request, err);
     cc_buf_free(&request);
@@ -163,6 +164,7 @@ check_options(const struct cli_command *command, struct options *options)
         .validity_ms = ROOT_VALIDITY_MS,
         .path_len = -1,
         .intermediate = options->intermediate,
+        .scep = options->scep,
     };
     if (options->certificate != NULL)
         return options->subject == NULL
@@ -195,6 +197,7 @@ cli_ca_init_run(const struct cli_command *command, int argc, char **argv)
         { "certificate", &options.certificate, NULL },
         { "chain", &options.chain, NULL },
         { "intermediate", NULL, &options.intermediate },
+        { "scep", NULL, &options.scep },
         { NULL, NULL, NULL },
     };
     struct cli_authority a = { .config = NULL };

@@ -288,6 +288,12 @@ certificates_of(const struct making *making, const struct wish *wish, const char
     if (file != NULL)
         return from_file(file, wish, ret, err);
     if (EVP_PKEY_eq(X509_get0_pubkey(issuer), wish->key) == 1) {
+        /* RFC 8894 section 2.1.2; without the extension any use is allowed. */
+        if ((X509_get_key_usage(issuer) & wish->usages) != wish->usages)
+            return cc_err_set(err, CC_DOM_CONFIG, 0,
+                    "the RA's key is the CA's, whose certificate does not allow %s: make the CA "
+                    "with certconnector ca init --scep, or name another key in [keys]",
+                    wish->what);
         if (X509_up_ref(issuer) == 1)
             put_first(ret, issuer);
         return 0;

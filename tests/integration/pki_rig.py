@@ -59,8 +59,8 @@ class Authority:
         self.folder = connector.folder / "world"
         self.folder.mkdir()
 
-    def init(self, subject="CN=Contoso Issuing CA,O=Contoso,C=DE"):
-        self.connector.cli("ca", "init", "--subject", subject)
+    def init(self, *options, subject="CN=Contoso Issuing CA,O=Contoso,C=DE"):
+        self.connector.cli("ca", "init", "--subject", subject, *options)
 
     def fetch(self, name):
         """A published file, as curl gets it."""

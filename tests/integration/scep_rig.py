@@ -1,20 +1,36 @@
 # SPDX-License-Identifier: MIT
 """A connector with a SCEP server, its keys kept in one of the three ways that RFC 8894 knows."""
 
+import os
+import shutil
+
 from pki_rig import connector_with_ca, free_port
 from rig import USER, run, wait_until
 
 CHALLENGE = "a-challenge-of-the-tests"
 TOKEN_KEYS = ("pfx-import=rsa2048", "ca=rsa2048", "ocsp=ecP256")
-# Who signs answers, and who opens envelopes.
-KEYS = {"two": ("scep-ra-sign", "scep-ra-encrypt"), "one": ("scep-ra-encrypt", "scep-ra-encrypt"), "ca": ("ca", "ca")}
+# Who signs answers, and who opens envelopes; keys that do more than one thing are made beside those of the token.
+KEYS = {"two": ("scep-ra-sign", "scep-ra-encrypt"), "one": ("scep-ra", "scep-ra"), "ca": ("scep-ca", "scep-ca")}
+
+
+def leave_to_readers(token):
+    """What root made in a SoftHSM token is root's alone at first."""
+    for path in token.folder.glob("tokens/*/*"):
+        shutil.chown(path, "root", USER)
+        path.chmod(0o640)
+
+
+def generate_key(token, programs, role, also, label):
+    run(programs / "certconnector", "key", "generate", "--module", token.module, "--uri", f"pkcs11:token={token.label}", "--pin",
+        f"file:{token.pin_file}", "--role", role, "--also", also, "--type", "rsa2048", "--label", label, env=dict(os.environ, **token.env))
+    leave_to_readers(token)
 
 
 class Scep:
     """The server of a connector: where devices find it, and what it wrote down."""
 
-    def __init__(self, connector, authority, port, socket=None):
-        self.connector, self.authority, self.port, self.socket = connector, authority, port, socket
+    def __init__(self, connector, authority, port):
+        self.connector, self.authority, self.port = connector, authority, port
         self.url = f"http://127.0.0.1:{port}/scep"
 
     def status(self):
@@ -47,13 +63,21 @@ def connector_with_scep(rig, service, token, keys="two", overrides=None, extra="
     """A Scep whose CA is made; ready when it was started. The challenge is one secret for all unless overrides say otherwise."""
     port = free_port()
     sign, encrypt = KEYS[keys]
+    if keys == "one":
+        generate_key(token, rig.programs, "scep-ra-encrypt", "scep-ra-sign", encrypt)
+    if keys == "ca":
+        generate_key(token, rig.programs, "ca", "scep-ra-encrypt", encrypt)
     secret = rig.folder / "scep.secret"
     rig.private_file(secret, CHALLENGE.encode())
     settings = {"keys.scep-ra-sign": f"pkcs11:object={sign}", "keys.scep-ra-encrypt": f"pkcs11:object={encrypt}",
                 "scep.listen": f"127.0.0.1:{port}", "scep.ca": "corp", "scep.profile": "server", "scep.challenge": "static",
                 "scep.challenge-secret": f"file:{secret}"}
+    if keys == "ca":
+        settings["keys.ca"] = f"pkcs11:object={encrypt}"
     settings.update(overrides or {})
-    connector, authority = connector_with_ca(rig, service, token, features=features, extra=extra, overrides=settings, start=False, **options)
+    connector, authority = connector_with_ca(rig, service, token, features=features, extra=extra, overrides=settings, start=False,
+                                             init=False, **options)
+    authority.init(*(["--scep"] if keys == "ca" else []))
     scep = Scep(connector, authority, port)
     if start:
         connector.start(wait=False)

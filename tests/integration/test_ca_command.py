@@ -2,6 +2,7 @@
 """The commands of the built-in CA, and what it publishes, as tools that are not ours see it."""
 
 import datetime
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki_rig import TOKEN_KEYS, connector_with_ca, fill_revoked
 from rig import Rig, as_service_user, run, wait_until
+from scep_rig import TOKEN_KEYS as SCEP_KEYS
+from scep_rig import connector_with_scep, leave_to_readers
 
 
 @pytest.fixture(scope="module")
@@ -274,5 +277,48 @@ def test_an_intermediate_below_a_root_elsewhere():
         done = connector.cli("ca", "init", "--certificate", stranger, check=False)
         assert done.returncode == 1 and "key" in done.stderr, done.stderr
         authority.crl()
+    finally:
+        rig.close()
+
+
+def test_authority_whose_key_serves_scep():
+    rig = Rig()
+    try:
+        token = rig.token(kinds=("pfx-import=rsa2048", "ca=rsa2048", "ocsp=ecP256"))
+        options = dict(overrides={"keys.ca": "pkcs11:object=issuing"}, init=False, start=False)
+        connector, _ = connector_with_ca(rig, rig.service(), token, **options)
+        init = [rig.programs / "certconnector", "ca", "init", "--config", connector.config, "--subject", "CN=Contoso Issuing",
+                "--scep", "--intermediate"]
+        run(*init, "--key-type", "rsa2048", env=dict(os.environ, **token.env), check=False)  # its readers cannot see it yet
+        leave_to_readers(token)
+        request = run(*init, "--key-type", "rsa2048", env=dict(os.environ, **token.env)).stdout.encode()
+        usage = x509.load_pem_x509_csr(request).extensions.get_extension_for_class(x509.KeyUsage).value
+        assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign, usage.crl_sign) == (True,) * 4
+        (key,) = [k for k in json.loads(connector.cli("key", "list", "--json").stdout)["keys"]
+                  if k["label"] == "issuing" and k["class"] == "private"]
+        assert key["usages"] == ["sign", "decrypt"]
+
+        connector.overrides["keys.ca"] = "pkcs11:object=other"
+        connector.write_config(connector.extra, connector.overrides)
+        said = run(*init, "--key-type", "ecP256", env=dict(os.environ, **token.env), check=False)
+        assert said.returncode == 2 and "scep-ra-encrypt" in said.stderr, "a type that SCEP clients do not know"
+    finally:
+        rig.close()
+
+
+def test_authority_that_scep_cannot_use(world):
+    connector, _ = world
+    said = connector.cli("ca", "init", "--subject", "CN=Contoso Issuing", "--scep", check=False)
+    assert said.returncode == 2 and "RSA" in said.stderr, "its key is on a curve"
+
+
+def test_scep_with_the_key_of_an_authority_that_was_not_made_for_it():
+    rig = Rig()
+    try:
+        scep = connector_with_scep(rig, rig.service(), rig.token(kinds=SCEP_KEYS), start=False, overrides={
+            "keys.scep-ra-sign": "pkcs11:object=ca", "keys.scep-ra-encrypt": "pkcs11:object=ca"})
+        scep.connector.start(wait=False)
+        status = wait_until(lambda: (s := scep.status()) and s.get("lastError") and s, "the SCEP server says what it lacks")
+        assert status["state"] != "ready" and "ca init --scep" in status["lastError"]
     finally:
         rig.close()

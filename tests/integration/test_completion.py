@@ -100,6 +100,8 @@ def test_values_are_expected_where_the_program_wants_them(leaf):
     ("certconnector events --category P", ["PKCS", "PKCS\\ Import"]),
     ("certconnector events --since ", []),
     ("certconnector key generate --role scep", ["scep-ra-sign", "scep-ra-encrypt"]),
+    ("certconnector key generate --also scep", ["scep-ra-sign", "scep-ra-encrypt"]),
+    ("certconnector ca init --sc", ["--scep"]),
     ("certconnector key generate --type ec", ["ecP256", "ecP384", "ecP521"]),
     ("certconnector key --json", []),
     ("certconnector key export-public --format ", ["pem", "cng"]),
