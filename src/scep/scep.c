@@ -210,7 +210,7 @@ open_listener(struct scep *scep, const struct scep_settings *settings, struct cc
     const struct http_listener_settings listener = {
         .listen = settings->listen,
         .workers = settings->workers,
-        .queue_max = 4 * (size_t)settings->max_connections,
+        .queue_max = settings->max_connections,
         .max_connections = settings->max_connections,
         .max_body = SCEP_BODY_MAX,
         .max_target = SCEP_TARGET_MAX,
