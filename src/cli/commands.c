@@ -8,6 +8,7 @@ extern const struct cli_command cli_check_config;
 extern const struct cli_command cli_events;
 extern const struct cli_command cli_key;
 extern const struct cli_command cli_pfx;
+extern const struct cli_command cli_scep;
 extern const struct cli_command cli_status;
 extern const struct cli_command cli_token;
 
@@ -18,6 +19,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_key,
     &cli_ca,
     &cli_pfx,
+    &cli_scep,
     &cli_status,
     &cli_events,
     NULL,
