@@ -18,8 +18,10 @@ struct crl_op {
     int fd;
     off_t start; /* where in fd the DER to be stored begins */
     uint8_t *piece;
+    size_t piece_len;
+    int64_t n; /* of the piece */
     int64_t number;
-    bool done; /* stored, or found */
+    bool done; /* stored, or found; dropping: there is none left */
 };
 
 /* ---- numbers ---- */
@@ -122,28 +124,39 @@ read_at(int fd, uint8_t *data, size_t len, off_t place, struct cc_err *err)
     return 0;
 }
 
+/*
+ * The pieces go into the store one by one, under the number of their CRL, before it takes the place of the last, whose
+ * pieces then go as they came: in one transaction memory would grow with both.  What a crash leaves goes with the next.
+ */
 static int
-write_pieces(struct db_conn *conn, int64_t authority, const struct crl_op *op, struct cc_err *err)
+put_piece(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct crl_op *op = arg;
+    int64_t id;
+
+    if (cadb_authority_id(conn, op->authority, &id, err) != 0)
+        return -1;
+    return db_exec(conn,
+            "INSERT INTO ca_crl_piece (authority, kind, number, n, data) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (authority, kind, number, n) DO UPDATE SET data = excluded.data",
+            DB_PARAMS(DB_INT(id), DB_INT(op->put->kind), DB_INT(op->put->number), DB_INT(op->n),
+                    DB_BLOB(((struct cc_bytes){ op->piece, op->piece_len }))),
+            NULL, err);
+}
+
+static int
+put_pieces(struct store *store, struct crl_op *op, struct cc_err *err)
 {
     int64_t left = op->put->len;
     off_t place = op->start;
 
-    if (db_exec(conn, "DELETE FROM ca_crl_piece WHERE authority = $1 AND kind = $2",
-                DB_PARAMS(DB_INT(authority), DB_INT(op->put->kind)), NULL, err) != 0)
-        return -1;
-    for (int64_t n = 0; left > 0; n++) {
-        size_t len = left < (int64_t)PIECE_MAX ? (size_t)left : PIECE_MAX;
-
-        if (read_at(op->fd, op->piece, len, place, err) != 0)
+    for (op->n = 0; left > 0; op->n++) {
+        op->piece_len = left < (int64_t)PIECE_MAX ? (size_t)left : PIECE_MAX;
+        if (read_at(op->fd, op->piece, op->piece_len, place, err) != 0 ||
+                db_write(store->db, put_piece, op, err) != 0)
             return -1;
-        if (db_exec(conn,
-                    "INSERT INTO ca_crl_piece (authority, kind, n, data) VALUES ($1, $2, $3, $4)",
-                    DB_PARAMS(DB_INT(authority), DB_INT(op->put->kind), DB_INT(n),
-                            DB_BLOB(((struct cc_bytes){ op->piece, len }))),
-                    NULL, err) != 0)
-            return -1;
-        place += (off_t)len;
-        left -= (int64_t)len;
+        place += (off_t)op->piece_len;
+        left -= (int64_t)op->piece_len;
     }
     return 0;
 }
@@ -161,11 +174,28 @@ put(struct db_conn *conn, void *arg, struct cc_err *err)
     if ((got = read_crl(conn, id, op->put->kind, &before, err)) < 0)
         return -1;
     op->done = got == 0 || before.number <= op->put->number;
-    if (!op->done)
-        return 0;
-    if (write_crl(conn, id, op->put, err) != 0)
+    op->number = op->done ? op->put->number : before.number;
+    return op->done ? write_crl(conn, id, op->put, err) : 0;
+}
+
+/* One piece of a CRL that came before. */
+static int
+drop_piece(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct crl_op *op = arg;
+    int64_t id, changes = 0;
+
+    if (cadb_authority_id(conn, op->authority, &id, err) != 0)
         return -1;
-    return write_pieces(conn, id, op, err);
+    if (db_exec(conn,
+                "DELETE FROM ca_crl_piece WHERE (authority, kind, number, n) IN"
+                " (SELECT authority, kind, number, n FROM ca_crl_piece"
+                " WHERE authority = $1 AND kind = $2 AND number < $3 LIMIT 1)",
+                DB_PARAMS(DB_INT(id), DB_INT(op->put->kind), DB_INT(op->number)), &changes,
+                err) != 0)
+        return -1;
+    op->done = changes == 0;
+    return 0;
 }
 
 int
@@ -179,13 +209,15 @@ cadb_crl_put(struct store *store, const char *authority, const struct cadb_crl *
         return cc_err_set_errno(err, errno, "read the CRL");
     if ((op.piece = malloc(PIECE_MAX)) == NULL)
         return cc_err_nomem(err);
-    if (db_write(store->db, put, &op, err) != 0) {
-        cc_err_in(err, "store CRL %lld", (long long)crl->number);
+    if (put_pieces(store, &op, err) != 0 || db_write(store->db, put, &op, err) != 0)
         goto out;
-    }
     *ret_stored = op.done;
     rc = 0;
+    for (op.done = false; rc == 0 && !op.done;)
+        rc = db_write(store->db, drop_piece, &op, err);
 out:
+    if (rc != 0)
+        cc_err_in(err, "store CRL %lld", (long long)crl->number);
     free(op.piece);
     return rc;
 }
@@ -199,8 +231,10 @@ copy_pieces(struct db_conn *conn, int64_t authority, const struct crl_op *op, st
     int got;
 
     if (db_query(conn,
-                "SELECT data FROM ca_crl_piece WHERE authority = $1 AND kind = $2 ORDER BY n",
-                DB_PARAMS(DB_INT(authority), DB_INT(op->kind)), &rows, err) != 0)
+                "SELECT data FROM ca_crl_piece WHERE authority = $1 AND kind = $2 AND number = $3"
+                " ORDER BY n",
+                DB_PARAMS(DB_INT(authority), DB_INT(op->kind), DB_INT(op->got.number)), &rows,
+                err) != 0)
         return -1;
     while ((got = db_next(rows, err)) > 0) {
         struct cc_bytes piece = db_blob(rows, 0);
