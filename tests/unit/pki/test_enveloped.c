@@ -345,6 +345,237 @@ other_recipients(void **state)
     BIO_free(in);
 }
 
+/* ---- for one of several, and written like it ---- */
+
+static int
+read_for(struct cc_bytes der, X509 *const *recipients, size_t count, size_t *ret_which,
+        struct pki_enveloped *ret, struct cc_err *err)
+{
+    uint8_t *copy = exact_copy(der.data, der.len);
+    int rc;
+
+    pki_enveloped_init(ret);
+    rc = pki_enveloped_data_read_for((struct cc_bytes){ copy, der.len }, recipients, count,
+            ret_which, ret, err);
+    free(copy);
+    assert_int_equal(ERR_peek_error(), 0);
+    if (rc != 0) {
+        assert_int_equal(err->domain, CC_DOM_INPUT);
+        pki_enveloped_free(ret);
+    }
+    return rc;
+}
+
+static void
+expect_for_nobody(struct cc_bytes der, X509 *const *recipients, size_t count)
+{
+    struct pki_enveloped message;
+    struct cc_err err = { 0 };
+    size_t which;
+
+    assert_int_equal(read_for(der, recipients, count, &which, &message, &err), -1);
+    assert_int_equal(err.code, PKI_ENVELOPED_RECIPIENT);
+}
+
+static void
+the_recipient_is_found(void **state)
+{
+    X509 *const all[] = { world.other, world.ec, world.cert };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(recipes); i++) {
+        struct cc_buf der = make_message(&recipes[i], NULL);
+        struct pki_enveloped message;
+        struct cc_err err = { 0 };
+        size_t which = 99;
+
+        if (recipes[i].want_refused) {
+            assert_int_equal(read_for(cc_buf_bytes(&der), all, 3, &which, &message, &err), -1);
+            assert_int_equal(err.code, PKI_ENVELOPED_ALGORITHM);
+        } else {
+            assert_int_equal(read_for(cc_buf_bytes(&der), all, 3, &which, &message, &err), 0);
+            assert_int_equal(which, 2);
+            check_opens(&message);
+            pki_enveloped_free(&message);
+        }
+        expect_for_nobody(cc_buf_bytes(&der), all, 2);
+        expect_for_nobody(cc_buf_bytes(&der), NULL, 0);
+        cc_buf_free(&der);
+    }
+}
+
+static void
+other_recipients_are_passed_over(void **state)
+{
+    X509 *const ours[] = { world.cert }, *const theirs[] = { world.ec },
+                *const both[] = { world.cert, world.other };
+    struct cc_buf der = make_message(&recipes[0], world.other);
+    struct pki_enveloped message;
+    struct cc_err err = { 0 };
+    size_t which = 99;
+
+    (void)state;
+    assert_int_equal(read_for(cc_buf_bytes(&der), ours, 1, &which, &message, &err), 0);
+    assert_int_equal(which, 0);
+    check_opens(&message);
+    pki_enveloped_free(&message);
+    expect_for_nobody(cc_buf_bytes(&der), theirs, 1);
+    expect_for_nobody(cc_buf_bytes(&der), both, 2);
+    cc_buf_free(&der);
+    der = make_message(&recipes[0], world.cert);
+    expect_for_nobody(cc_buf_bytes(&der), ours, 1);
+    cc_buf_free(&der);
+}
+
+/* Tag, length of up to 255 bytes, and what stands between from and the end of the buffer. */
+static void
+wrap(struct cc_buf *der, size_t from, uint8_t tag)
+{
+    const size_t len = der->len - from;
+    uint8_t header[3] = { tag, 0x81, (uint8_t)len };
+
+    assert_true(len < 256);
+    assert_int_equal(cc_buf_add(der, header, sizeof(header), NULL), 0);
+    memmove(der->data + from + sizeof(header), der->data + from, len);
+    memcpy(der->data + from, header, sizeof(header));
+}
+
+static void
+add_bytes(struct cc_buf *der, const char *bytes, size_t len)
+{
+    assert_int_equal(cc_buf_add(der, bytes, len, NULL), 0);
+}
+
+#define ADD(der, bytes) add_bytes(der, bytes, sizeof(bytes) - 1)
+
+/* A message whose recipient is named by this. */
+static void
+write_recipient(const char *rid, size_t rid_len, struct cc_buf *ret)
+{
+    size_t at[6];
+
+    at[0] = ret->len;
+    ADD(ret, "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03");
+    at[1] = ret->len;
+    at[2] = ret->len;
+    ADD(ret, "\x02\x01\x00");
+    at[3] = ret->len;
+    ADD(ret, "\x02\x01\x00");
+    add_bytes(ret, rid, rid_len);
+    ADD(ret, "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04\x01\xaa");
+    wrap(ret, at[3], 0x30);
+    wrap(ret, at[3], 0x31);
+    at[4] = ret->len;
+    ADD(ret, "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01");
+    at[5] = ret->len;
+    ADD(ret, "\x06\x09\x60\x86\x48\x01\x65\x03\x04\x01\x2a\x04\x10" TEXT "123456");
+    wrap(ret, at[5], 0x30);
+    ADD(ret, "\x80\x10" TEXT "123456");
+    wrap(ret, at[4], 0x30);
+    wrap(ret, at[2], 0x30);
+    wrap(ret, at[1], 0xa0);
+    wrap(ret, at[0], 0x30);
+}
+
+static void
+recipients_named_in_no_known_way_are_nobody(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } rids[] = { { "\x01\x01\xff", 3 }, { "\x05\x00", 2 }, { "\x06\x03\x55\x04\x03", 5 },
+        { "\x02\x01\x05", 3 }, { "\x0c\x01\x41", 3 }, { "\x04\x01\x41", 3 }, { "\x03\x01\x00", 3 },
+        { "\x31\x00", 2 }, { "\x30\x00", 2 }, { "\x80\x00", 2 }, { "\x80\x01\xaa", 3 },
+        { "\xa0\x00", 2 }, { "\xa0\x02\x05\x00", 4 }, { "\x81\x00", 2 } };
+    X509 *const all[] = { world.cert, world.other, world.ec };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(rids); i++) {
+        struct cc_buf der = CC_BUF_INIT(1024);
+        struct pki_enveloped message;
+        struct cc_err err = { 0 };
+
+        write_recipient(rids[i].bytes, rids[i].len, &der);
+        /* well formed: who it is for, is not looked at here */
+        assert_int_equal(read_message(cc_buf_bytes(&der), &message, &err), 0);
+        assert_int_equal(message.ciphertext.len, 16);
+        pki_enveloped_free(&message);
+        expect_for_nobody(cc_buf_bytes(&der), all, CC_COUNT(all));
+        cc_buf_free(&der);
+    }
+}
+
+static void
+check_cms_decrypts(const struct cc_buf *der)
+{
+    const unsigned char *at = der->data;
+    CMS_ContentInfo *cms = d2i_CMS_ContentInfo(NULL, &at, (long)der->len);
+    BIO *out = BIO_new(BIO_s_mem());
+    char *text = NULL;
+
+    assert_true(CMS_decrypt(cms, world.key, world.cert, NULL, out, CMS_BINARY));
+    assert_int_equal(BIO_get_mem_data(out, &text), (long)strlen(TEXT));
+    assert_memory_equal(text, TEXT, strlen(TEXT));
+    BIO_free(out);
+    CMS_ContentInfo_free(cms);
+}
+
+/* Single DES, too: an old client is answered as it asked, where its endpoint allows it. */
+static void
+an_answer_is_encrypted_as_the_request_was(void **state)
+{
+    static const int ciphers[] = { NID_aes_256_cbc, NID_aes_192_cbc, NID_aes_128_cbc,
+        NID_des_ede3_cbc, NID_des_cbc };
+    static const int digests[] = { NID_undef, NID_sha1, NID_sha256, NID_sha512 };
+    X509 *const ours[] = { world.cert };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(ciphers) * CC_COUNT(digests); i++) {
+        const int digest = digests[i / CC_COUNT(ciphers)];
+        const struct pki_enveloped like = { .oaep = digest != NID_undef,
+            .digest_nid = digest,
+            .mgf_nid = digest == NID_sha512 ? NID_sha1 : digest,
+            .cipher_nid = ciphers[i % CC_COUNT(ciphers)] };
+        struct cc_buf der = CC_BUF_INIT(FILE_BYTES);
+        struct pki_enveloped message;
+        struct cc_secret *content = NULL;
+        struct cc_err err = { 0 };
+        uint8_t key[256];
+        size_t which, len;
+
+        assert_int_equal(
+                pki_enveloped_write_like(&like, world.cert, cc_bytes_of_str(TEXT), &der, &err), 0);
+        assert_int_equal(read_for(cc_buf_bytes(&der), ours, 1, &which, &message, &err), 0);
+        assert_int_equal(message.cipher_nid, like.cipher_nid);
+        assert_int_equal(message.oaep, like.oaep);
+        assert_int_equal(message.digest_nid, like.digest_nid);
+        assert_int_equal(message.mgf_nid, like.mgf_nid);
+        len = open_key(&message, key);
+        assert_int_equal(len, pki_enveloped_key_len(&message));
+        assert_int_equal(
+                pki_enveloped_open(&message, (struct cc_bytes){ key, len }, &content, &err), 0);
+        assert_string_equal(cc_secret_str(content), TEXT);
+        cc_secret_free(content);
+        content = NULL;
+        if (like.cipher_nid != NID_des_cbc)
+            check_cms_decrypts(&der);
+        else
+            expect_refused(cc_buf_bytes(&der));
+
+        /* with another key, and one of another length */
+        assert_int_equal(
+                pki_enveloped_open(&message, (struct cc_bytes){ key, len - 1 }, &content, &err),
+                -1);
+        assert_int_equal(err.domain, CC_DOM_INPUT);
+        memset(key, 0x5a, sizeof(key));
+        if (pki_enveloped_open(&message, (struct cc_bytes){ key, len }, &content, NULL) == 0)
+            assert_string_not_equal(cc_secret_str(content), TEXT);
+        cc_secret_free(content);
+        pki_enveloped_free(&message);
+        cc_buf_free(&der);
+    }
+}
+
 /* The parameter of the cipher is its vector, and as long as that. */
 static void
 other_vectors(void **state)
@@ -389,6 +620,10 @@ main(void)
         cmocka_unit_test(flipped_messages),
         cmocka_unit_test(other_recipients),
         cmocka_unit_test(other_vectors),
+        cmocka_unit_test(the_recipient_is_found),
+        cmocka_unit_test(other_recipients_are_passed_over),
+        cmocka_unit_test(recipients_named_in_no_known_way_are_nobody),
+        cmocka_unit_test(an_answer_is_encrypted_as_the_request_was),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
