@@ -247,17 +247,20 @@ read_basic_constraints(X509_EXTENSION *extension, struct cc_err *err)
     return rc;
 }
 
-/* What clients add out of habit, and no certificate of ours has: the name of a template, the version of a CA, the forms of
-   old of authorityKeyIdentifier and certificatePolicies, Netscape's certificate type and its like. */
+/* What clients add out of habit, and no certificate of ours has. */
 static bool
 is_habit(const char *oid)
 {
     static const char *const oids[] = {
-        "1.3.6.1.4.1.311.20.2",
-        "1.3.6.1.4.1.311.21.8",
-        "2.5.29.1",
-        "2.5.29.3",
-        "2.16.840.1.113730.1.11",
+        "1.3.6.1.4.1.311.20.2",   /* Windows: the name of a template, */
+        "1.3.6.1.4.1.311.21.7",   /* its number, */
+        "1.3.6.1.4.1.311.21.1",   /* the version of a CA, */
+        "1.3.6.1.4.1.311.21.10",  /* extended key usages once more */
+        "1.2.840.113549.1.9.15",  /* S/MIME capabilities */
+        "2.5.29.1",               /* authorityKeyIdentifier as it was once */
+        "2.5.29.3",               /* certificatePolicies as it was once */
+        "2.16.840.1.113730.1.1",  /* Netscape: type of certificate, */
+        "2.16.840.1.113730.1.13", /* and a comment */
     };
 
     for (size_t i = 0; i < CC_COUNT(oids); i++)
