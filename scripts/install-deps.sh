@@ -26,6 +26,7 @@ test_packages=(
     ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
+    libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")
@@ -58,7 +59,24 @@ fi
 
 say "installing ${#missing[@]} of ${#packages[@]} packages: ${missing[*]}"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+clean_up() {
+    rm -f "$log"
+    [ "$policy_is_ours" = no ] || as_root rm -f "$policy"
+}
+trap clean_up EXIT
+
+# Some packages of tests have services, which tests start themselves: none runs on this machine because of us, neither now
+# nor after its next start.
+services=()
+for service in certmonger nginx; do
+    [ -e "/lib/systemd/system/$service.service" ] || services+=("$service.service")
+done
+if ! [ -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root install -m 0755 /dev/stdin "$policy"
+    policy_is_ours=yes
+fi
 {
     as_root apt-get update -q &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
@@ -66,3 +84,8 @@ trap 'rm -f "$log"' EXIT
     tail -n 20 "$log" >&2
     die "apt-get failed"
 }
+for service in "${services[@]}"; do
+    if [ -e "/lib/systemd/system/$service" ] && command -v systemctl >/dev/null; then
+        as_root systemctl --quiet disable "$service" 2>/dev/null || say "$service stays enabled: systemctl disable failed"
+    fi
+done

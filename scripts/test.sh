@@ -12,7 +12,7 @@ usage: scripts/test.sh [--quick] [CTEST-OPTION...]
 Installs the packages of build and tests, builds four ways (as released, with
 address and undefined-behaviour sanitizers, with the thread sanitizer, and with
 libFuzzer), runs the unit tests in each, short fuzzing runs, style checks, and
-the integration and fault tests with the real programs.
+the integration, interoperability and fault tests with the real programs.
 
   --quick   only the build as released, and no fault tests
 USAGE
