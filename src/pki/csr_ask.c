@@ -247,20 +247,17 @@ read_basic_constraints(X509_EXTENSION *extension, struct cc_err *err)
     return rc;
 }
 
-/* What clients add out of habit, and no certificate of ours has. */
+/* What clients add out of habit, and no certificate of ours has: those that Microsoft's own connector passes over, since its
+   version 6.2510.3.2002, and no other. */
 static bool
 is_habit(const char *oid)
 {
     static const char *const oids[] = {
-        "1.3.6.1.4.1.311.20.2",   /* Windows: the name of a template, */
-        "1.3.6.1.4.1.311.21.7",   /* its number, */
-        "1.3.6.1.4.1.311.21.1",   /* the version of a CA, */
-        "1.3.6.1.4.1.311.21.10",  /* extended key usages once more */
-        "1.2.840.113549.1.9.15",  /* S/MIME capabilities */
-        "2.5.29.1",               /* authorityKeyIdentifier as it was once */
-        "2.5.29.3",               /* certificatePolicies as it was once */
-        "2.16.840.1.113730.1.1",  /* Netscape: type of certificate, */
-        "2.16.840.1.113730.1.13", /* and a comment */
+        "1.3.6.1.4.1.311.20.2", /* the name of a template */
+        "1.3.6.1.4.1.311.21.8", /* a number of templates and CAs */
+        "2.5.29.1",             /* authorityKeyIdentifier as it was once */
+        "2.5.29.3",             /* certificatePolicies as it was once */
+        "2.16.840.1.113730.1.11",
     };
 
     for (size_t i = 0; i < CC_COUNT(oids); i++)

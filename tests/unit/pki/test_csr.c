@@ -341,11 +341,11 @@ a_malformed_or_second_sid_is_refused(void **state)
 static void
 habits_are_passed_over(void **state)
 {
-    static const char *const oids[] = { "1.3.6.1.4.1.311.20.2", "1.3.6.1.4.1.311.21.7",
-        "1.3.6.1.4.1.311.21.1", "1.3.6.1.4.1.311.21.10", "2.5.29.1", "2.5.29.3",
-        "2.16.840.1.113730.1.1", "2.16.840.1.113730.1.13", "1.2.840.113549.1.9.15" };
+    static const char *const oids[] = { "1.3.6.1.4.1.311.20.2", "1.3.6.1.4.1.311.21.8", "2.5.29.1",
+        "2.5.29.3", "2.16.840.1.113730.1.11" };
     static const char *const value[] = { "DER:05:00", "DER:05:00" };
     static const char *const unknown[] = { "1.3.6.1.4.1.99999.1" };
+    static const char *const policies[] = { "1.3.6.1.4.1.311.21.10" }; /* usages by another name */
 
     (void)state;
     for (size_t i = 0; i < CC_COUNT(oids); i++) {
@@ -357,6 +357,7 @@ habits_are_passed_over(void **state)
         pki_csr_ask_free(ask);
     }
     expect_refused(unknown, value, 1, "1.3.6.1.4.1.99999.1");
+    expect_refused(policies, value, 1, "1.3.6.1.4.1.311.21.10");
 }
 
 static void
