@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pathlib
 import re
+import secrets
 import socket
 import statistics
 import subprocess
@@ -48,8 +49,9 @@ def raw_rate(token, threads, seconds):
     return float(done.stdout)
 
 
-def openssl_rate(seconds):
-    done = rigging.run("openssl", "speed", "-seconds", max(1, int(seconds)), "-multi", os.cpu_count(), "rsa2048")
+def openssl_rate(seconds, *options):
+    """Operations a second; of processor time unless several processes work at once."""
+    done = rigging.run("openssl", "speed", "-seconds", max(1, int(seconds)), *options, "rsa2048")
     return float(re.search(r"^rsa 2048 bits\s+\S+\s+\S+\s+([\d.]+)", done.stdout, re.M).group(1))
 
 
@@ -59,6 +61,11 @@ def rss_mib(*pids):
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         kib += int(re.search(r"^VmRSS:\s+(\d+)", status, re.M).group(1))
     return kib / 1024
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def completed(service):
@@ -79,7 +86,7 @@ def work_off(service, pfx, recipient, total):
 def measure_token(bench, token):
     seconds = max(1.0, 5 * bench.scale)
     if bench.wants("openssl_rsa2048_ops"):
-        bench.add("openssl_rsa2048_ops", openssl_rate(seconds), "1/s", f"openssl speed, {os.cpu_count()} processes")
+        bench.add("openssl_rsa2048_ops", openssl_rate(seconds, "-multi", os.cpu_count()), "1/s", f"openssl speed, {os.cpu_count()} processes")
     if bench.wants("token_rsa2048_ops"):
         rates = {threads: raw_rate(token, threads, seconds) for threads in THREADS}
         for threads, rate in rates.items():
@@ -279,6 +286,150 @@ def measure_certificates(bench):
         rig.close()
 
 
+# ---- SCEP ----
+
+SCEP_CLIENTS = (1, 4, 16, 64)
+SCEP_NAMES = ([f"scep_{kind}_c{clients}" for kind in ("rate", "p50_ms", "p99_ms") for clients in SCEP_CLIENTS] +
+              ["scep_efficiency_c16", "scep_cpu_rsa_ops", "scep_cpu_token_rsa_ops", "scep_rss_mib", "scep_rate_static_c16",
+               "scep_efficiency_static_c16"])
+SCEP_PEER_NAMES = ("scep_peer_rate_c16", "scep_peer_rss_mib")
+SCEP_SECRET = "a-secret-for-all"
+SCEP_SECTIONS = """
+[scep-profile "static"]
+ca = corp
+profile = user
+challenge = static
+challenge-secret = file:{secret}
+"""
+
+
+class ScepServer:
+    """Where devices enrol; order gives the challenges of devices by their names."""
+
+    def __init__(self, folder, port, path, order, *options):
+        self.folder, self.port, self.path, self.order, self.options = folder, port, path, order, options
+
+    def enrol(self, clients, count):
+        """What the load generator found."""
+        file, names = self.folder / "devices", [secrets.token_hex(8) for _ in range(count)]
+        file.write_text("".join(f"{name} {challenge}\n" for name, challenge in zip(names, self.order(names))))
+        done = subprocess.run([rigging.BUILD / "tests/scep_load", *self.options, str(self.port), self.path, file, str(clients)],
+                              capture_output=True, text=True, timeout=1800)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def scep_challenges(service):
+    def order(names):
+        bodies = [{"subjectName": f"CN={name},O=Contoso", "userPrincipalName": "user1@contoso.example"} for name in names]
+        return [one["challenge"] for one in service.admin("POST", "scepChallenges", bodies)["challenges"]]
+    return order
+
+
+def scep_secret(names):
+    return [SCEP_SECRET] * len(names)
+
+
+def enrol_well(server, clients, count):
+    found = server.enrol(clients, count)
+    assert found["failed"] == 0 and found["doubled"] == 0, f"enrolments failed: nothing was measured: {found}"
+    return found
+
+
+def scep_connector(rig, service, token):
+    """(connector, its server where the service says of challenges, and where one secret is good for all)."""
+    port, secret = pki.free_port(), rig.folder / "scep.secret"
+    rig.private_file(secret, SCEP_SECRET.encode())
+    connector, _ = pki.connector_with_ca(rig, service, token, features="scep", name="scep", extra=SCEP_SECTIONS.format(secret=secret), overrides={
+        "scep.listen": f"127.0.0.1:{port}", "scep.ca": "corp", "scep.profile": "user",
+        "keys.scep-ra-sign": "pkcs11:object=scep-ra-sign", "keys.scep-ra-encrypt": "pkcs11:object=scep-ra-encrypt"})
+    rigging.wait_until(lambda: connector.status()["workloads"]["scep"]["state"] == "ready", "the SCEP server is ready", 60)
+    return (connector, ScepServer(connector.folder, port, "/scep", scep_challenges(service)),
+            ScepServer(connector.folder, port, "/scep/static", scep_secret))
+
+
+def scep_settled(connector):
+    rigging.wait_until(lambda: connector.status()["workloads"]["scep"]["notificationsDue"] == 0, "the service was told of all", 600)
+
+
+def measure_scep_cpu(bench, connector, server, count):
+    """The processor time of an enrolment, its aftermath included."""
+    pids = (connector.process.pid, connector.token_pid())
+    before = [cpu_seconds(pid) for pid in pids]
+    enrol_well(server, 16, count)
+    bench.add("scep_rss_mib", rss_mib(*pids), "MiB", "daemon and token process, resident, right behind 16 clients")
+    scep_settled(connector)
+    daemon, token = [(cpu_seconds(pid) - start) / count for pid, start in zip(pids, before)]
+    operation = 1 / openssl_rate(max(1.0, 5 * bench.scale))
+    bench.add("scep_cpu_rsa_ops", daemon / operation, "ops", f"the daemon's time an enrolment over openssl's time of an operation, {count} enrolments")
+    bench.add("scep_cpu_token_rsa_ops", (daemon + token) / operation, "ops", "with the token process, three operations of which are the token's work")
+
+
+def measure_scep(bench, rig, service, token):
+    """Rounds in turn: the token alone, then clients against the service's challenges and against a secret."""
+    if not bench.wants(*SCEP_NAMES):
+        return
+    connector, server, static = scep_connector(rig, service, token)
+    count, seconds, found, efficiency = bench.amount(1500, 200), max(1.0, 5 * bench.scale), {}, {server: [], static: []}
+    for clients in SCEP_CLIENTS:
+        if clients != 16:
+            found[clients] = enrol_well(server, clients, count)
+            scep_settled(connector)
+    rounds, static_rates = [], []
+    for _ in range(3):
+        raw = max(raw_rate(token, threads, seconds) for threads in (2, 4))
+        rounds.append(enrol_well(server, 16, count))
+        scep_settled(connector)
+        static_rates.append(enrol_well(static, 16, count)["rate"])
+        efficiency[server].append(3 * rounds[-1]["rate"] / raw)
+        efficiency[static].append(3 * static_rates[-1] / raw)
+    found[16] = sorted(rounds, key=lambda one: one["rate"])[1]
+    for clients in SCEP_CLIENTS:
+        bench.add(f"scep_rate_c{clients}", found[clients]["rate"], "1/s", f"{clients} clients, {count} devices, the service is asked and told")
+        bench.add(f"scep_p50_ms_c{clients}", found[clients]["p50Ms"], "ms", "message to answer")
+        bench.add(f"scep_p99_ms_c{clients}", found[clients]["p99Ms"], "ms", f"2 x clients / rate is {2000 * clients / found[clients]['rate']:.1f}")
+    note = "three operations an enrolment, of the token's raw rate in the same round; {} the same processors"
+    bench.add("scep_efficiency_c16", statistics.median(efficiency[server]), "ratio", note.format("clients and service work on"))
+    bench.add("scep_rate_static_c16", statistics.median(static_rates), "1/s", "one secret for all: no service")
+    bench.add("scep_efficiency_static_c16", statistics.median(efficiency[static]), "ratio", note.format("the clients work on"))
+    measure_scep_cpu(bench, connector, server, count)
+    connector.process.stop()
+
+
+def measure_scep_peer(bench, rig):
+    """The same load for a server with its keys in files, which knows nothing but old algorithms."""
+    if not bench.wants(*SCEP_PEER_NAMES):
+        return
+    folder, port, count = rig.folder / "peer", pki.free_port(), bench.amount(1500, 200)
+    folder.mkdir()
+    rigging.run("scepserver", "ca", "-init", "-keySize", 2048, "-depot", folder / "depot")
+    server = ScepServer(folder, port, "/scep", scep_secret, "--des")
+    with open(folder / "log", "wb") as log:
+        child = subprocess.Popen(["scepserver", "-depot", folder / "depot", "-port", str(port), "-challenge", SCEP_SECRET], stdout=log, stderr=log)
+    try:
+        rigging.wait_until(lambda: rigging.run("curl", "--silent", "--noproxy", "*", f"http://127.0.0.1:{port}/scep?operation=GetCACaps",
+                                               check=False).returncode == 0, "the other SCEP server is ready")
+        found = [server.enrol(16, count) for _ in range(3)]
+        one = sorted(found, key=lambda one: one["rate"])[1]
+        bench.add("scep_peer_rate_c16", one["rate"], "1/s", f"Debian's scepserver, keys in files; {one['failed']} of {count} failed, "
+                  f"{one['doubled']} serial numbers given twice")
+        bench.add("scep_peer_rss_mib", rss_mib(child.pid), "MiB", "resident, right behind that load")
+    finally:
+        child.terminate()
+        child.wait(10)
+
+
+def measure_enrolments(bench):
+    rig = rigging.Rig()
+    try:
+        token = rig.token(kinds=("pfx-import=rsa2048", "scep-ra-sign=rsa2048", "scep-ra-encrypt=rsa2048", "ca=rsa2048", "ocsp=ecP256",
+                                 "identity=none", "audit=none"))
+        measure_scep(bench, rig, rig.service(), token)
+        measure_scep_peer(bench, rig)
+    finally:
+        rig.close()
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench.sh")
     parser.add_argument("--quick", action="store_true")
@@ -302,6 +453,7 @@ def main():
     finally:
         rig.close()
     measure_certificates(bench)
+    measure_enrolments(bench)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"figures": bench.figures}, indent=1) + "\n")
 
