@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "pki/cert.h"
+#include "pki/pubkey.h"
 
 #define SERIAL_TRIES 3
 #define LOST_MS                                                                                    \
@@ -17,15 +18,13 @@
 int
 ca_local_key_hash(const EVP_PKEY *key, uint8_t ret[CADB_KEY_HASH_LEN], struct cc_err *err)
 {
-    unsigned char *der = NULL;
-    int len;
+    struct cc_buf der = CC_BUF_INIT(PKI_CERT_MAX);
+    const int rc = pki_pubkey_write_spki(key, &der, err);
 
-    ERR_clear_error();
-    if ((len = i2d_PUBKEY(key, &der)) < 0)
-        return cc_err_set_openssl(err, "a public key");
-    SHA256(der, (size_t)len, ret);
-    OPENSSL_free(der);
-    return 0;
+    if (rc == 0)
+        SHA256(der.data, der.len, ret);
+    cc_buf_free(&der);
+    return rc;
 }
 
 /* RFC 5280 section 4.1.2.2: positive, at most 20 octets; no zero in front, so that its bytes are its INTEGER's. */

@@ -26,35 +26,24 @@ add_extension(X509 *cert, int nid, void *value, bool critical, struct cc_err *er
     return cc_err_set_openssl(err, "extension %s", OBJ_nid2sn(nid));
 }
 
-/* RFC 5280 section 4.2.1.2, method 1. */
+/* RFC 5280 section 4.2.1.2, method 1, of the certificate's own key. */
 static int
-key_identifier(const EVP_PKEY *key, uint8_t ret[SHA_DIGEST_LENGTH], struct cc_err *err)
+set_key_identifier(ASN1_OCTET_STRING *octets, const X509 *cert)
 {
-    X509_PUBKEY *info = NULL;
-    const unsigned char *bits = NULL;
-    int len = 0, rc = -1;
+    const ASN1_BIT_STRING *bits = X509_get0_pubkey_bitstr(cert);
+    uint8_t id[SHA_DIGEST_LENGTH];
 
-    ERR_clear_error();
-    if (X509_PUBKEY_set(&info, (EVP_PKEY *)(uintptr_t)key) == 1 &&
-            X509_PUBKEY_get0_param(NULL, &bits, &len, NULL, info) == 1) {
-        SHA1(bits, (size_t)len, ret);
-        rc = 0;
-    } else {
-        cc_err_set_openssl(err, "key identifier");
-    }
-    X509_PUBKEY_free(info);
-    return rc;
+    SHA1(ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits), id);
+    return ASN1_OCTET_STRING_set(octets, id, sizeof(id));
 }
 
 static int
-add_key_identifier(X509 *cert, const EVP_PKEY *key, struct cc_err *err)
+add_key_identifier(X509 *cert, struct cc_err *err)
 {
-    uint8_t id[SHA_DIGEST_LENGTH];
     ASN1_OCTET_STRING *octets = ASN1_OCTET_STRING_new();
     int rc = -1;
 
-    if (octets == NULL || key_identifier(key, id, err) != 0 ||
-            !ASN1_OCTET_STRING_set(octets, id, sizeof(id)))
+    if (octets == NULL || !set_key_identifier(octets, cert))
         cc_err_nomem(err);
     else
         rc = add_extension(cert, NID_subject_key_identifier, octets, false, err);
@@ -68,21 +57,17 @@ add_authority_identifier(X509 *cert, const struct pki_issuer *issuer, struct cc_
 {
     const ASN1_OCTET_STRING *of_issuer = X509_get0_subject_key_id(issuer->certificate);
     AUTHORITY_KEYID *aki = AUTHORITY_KEYID_new();
-    uint8_t id[SHA_DIGEST_LENGTH];
+    bool made = false;
     int rc = -1;
 
-    if (aki != NULL && of_issuer != NULL) {
-        aki->keyid = ASN1_OCTET_STRING_dup(of_issuer);
-    } else if (aki != NULL && (aki->keyid = ASN1_OCTET_STRING_new()) != NULL) {
-        if (key_identifier(X509_get0_pubkey(issuer->certificate), id, err) != 0)
-            goto out;
-        (void)ASN1_OCTET_STRING_set(aki->keyid, id, sizeof(id));
-    }
-    if (aki == NULL || aki->keyid == NULL)
-        cc_err_nomem(err);
-    else
+    if (aki != NULL && of_issuer != NULL)
+        made = (aki->keyid = ASN1_OCTET_STRING_dup(of_issuer)) != NULL;
+    else if (aki != NULL && (aki->keyid = ASN1_OCTET_STRING_new()) != NULL)
+        made = set_key_identifier(aki->keyid, issuer->certificate);
+    if (made)
         rc = add_extension(cert, NID_authority_key_identifier, aki, false, err);
-out:
+    else
+        cc_err_nomem(err);
     AUTHORITY_KEYID_free(aki);
     return rc;
 }
@@ -337,11 +322,12 @@ add_extensions(X509 *cert, const struct pki_plan *plan, EVP_PKEY *key,
 {
     const bool nameless = X509_NAME_entry_count(plan->subject) == 0;
 
-    if (add_key_identifier(cert, key, err) != 0 ||
+    if (add_key_identifier(cert, err) != 0 ||
             (issuer->certificate != NULL && add_authority_identifier(cert, issuer, err) != 0))
         return -1;
     if (add_basic_constraints(cert, plan, err) != 0 ||
-            add_key_usage(cert, pki_key_usages_of(plan->key_usages, key), err) != 0)
+            add_key_usage(cert, pki_key_usages_of(plan->key_usages, EVP_PKEY_is_a(key, "EC")),
+                    err) != 0)
         return -1;
     if (sk_ASN1_OBJECT_num(plan->extended_key_usages) > 0 &&
             add_extension(cert, NID_ext_key_usage, plan->extended_key_usages, false, err) != 0)
@@ -407,7 +393,7 @@ set_fields(X509 *cert, const struct pki_plan *plan, struct cc_bytes serial, EVP_
     if (set_serial(cert, serial, err) != 0 || set_validity(cert, plan, issuer, err) != 0)
         return -1;
     if (!X509_set_version(cert, X509_VERSION_3) || !X509_set_subject_name(cert, plan->subject) ||
-            !X509_set_issuer_name(cert, above) || !X509_set_pubkey(cert, key))
+            !X509_set_issuer_name(cert, above) || !pki_spki_set(cert, key))
         return cc_err_set_openssl(err, "the certificate's fields");
     return 0;
 }

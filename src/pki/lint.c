@@ -231,9 +231,12 @@ usages_are_some(const struct subject *s)
 static bool
 usages_fit_the_key(const struct subject *s)
 {
-    const EVP_PKEY *key = X509_get0_pubkey(s->cert);
+    ASN1_OBJECT *algorithm = NULL;
 
-    return s->usages == UINT32_MAX || pki_key_usages_of(s->usages, key) == s->usages;
+    (void)X509_PUBKEY_get0_param(&algorithm, NULL, NULL, NULL, X509_get_X509_PUBKEY(s->cert));
+    return s->usages == UINT32_MAX ||
+           pki_key_usages_of(s->usages, OBJ_obj2nid(algorithm) == NID_X9_62_id_ecPublicKey) ==
+                   s->usages;
 }
 
 static bool

@@ -42,7 +42,14 @@ CRL_DIST_POINTS *pki_distribution_points(const struct pki_texts *urls);
 
 /* Usages that a key of this kind has: RFC 5480 section 3 gives EC keys no encipherment, RFC 3279 section 2.3.1 RSA keys
    no agreement. */
-unsigned pki_key_usages_of(unsigned key_usages, const EVP_PKEY *key);
+unsigned pki_key_usages_of(unsigned key_usages, bool is_ec);
+
+/* The key of a certificate that is being made: its SubjectPublicKeyInfo, from which X509_get0_pubkey() need not have a
+   key yet.  0 with OpenSSL's error. */
+CC_MUST int pki_spki_set(X509 *cert, EVP_PKEY *key);
+
+/* Yours to free; NULL with OpenSSL's error. */
+X509_PUBKEY *pki_spki_new(const EVP_PKEY *key);
 
 /* The digest of a signature where none was chosen: SHA-384 with a P-384 key, else SHA-256.  Borrowed. */
 const EVP_MD *pki_signature_md(const EVP_PKEY *key);

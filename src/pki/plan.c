@@ -61,9 +61,9 @@ pki_key_usage_bits(unsigned usages)
 }
 
 unsigned
-pki_key_usages_of(unsigned usages, const EVP_PKEY *key)
+pki_key_usages_of(unsigned usages, bool is_ec)
 {
-    if (EVP_PKEY_is_a(key, "EC"))
+    if (is_ec)
         usages &= ~(unsigned)(KU_KEY_ENCIPHERMENT | KU_DATA_ENCIPHERMENT);
     else
         usages &= ~(unsigned)(KU_KEY_AGREEMENT | KU_ENCIPHER_ONLY | KU_DECIPHER_ONLY);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "pki_int.h"
 
 #define FILE_MAX 16384
 #define RSA_BYTES_MIN 128
@@ -83,15 +84,18 @@ pki_pubkey_parse_spki(struct cc_bytes der, EVP_PKEY **ret_key, struct cc_err *er
 int
 pki_pubkey_write_spki(const EVP_PKEY *key, struct cc_buf *ret, struct cc_err *err)
 {
+    X509_PUBKEY *info;
     unsigned char *der = NULL;
     int len;
-    int rc;
+    int rc = -1;
 
     ERR_clear_error();
-    if ((len = i2d_PUBKEY(key, &der)) <= 0)
-        return cc_err_set_openssl(err, "write public key");
-    rc = cc_buf_add(ret, der, (size_t)len, err);
+    if ((info = pki_spki_new(key)) == NULL || (len = i2d_X509_PUBKEY(info, &der)) <= 0)
+        cc_err_set_openssl(err, "write public key");
+    else
+        rc = cc_buf_add(ret, der, (size_t)len, err);
     OPENSSL_free(der);
+    X509_PUBKEY_free(info);
     return rc;
 }
 

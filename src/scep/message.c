@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "pki/pubkey.h"
 
 /*
  * PKIOperation (RFC 8894 section 4.3), from the message to the request in it.  What costs nothing comes before the
@@ -298,6 +299,18 @@ open_message(struct task *task, struct answer *ret_answer)
 
 /* ---- the request in it ---- */
 
+int
+task_hash_key(struct task *task, const EVP_PKEY *key, struct cc_err *err)
+{
+    struct cc_buf der = CC_BUF_INIT(PKI_CSR_MAX);
+    const int rc = pki_pubkey_write_spki(key, &der, err);
+
+    if (rc == 0)
+        SHA256(der.data, der.len, task->key_hash);
+    cc_buf_free(&der);
+    return rc;
+}
+
 /* What names this very request, and no other: sent again it finds what became of the first (RFC 8894 section 7.4). */
 static int
 name_task(struct task *task, struct cc_err *err)
@@ -306,16 +319,16 @@ name_task(struct task *task, struct cc_err *err)
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t csr[SHA256_DIGEST_LENGTH], signer[SHA256_DIGEST_LENGTH] = { 0 };
     const char *name = task->endpoint->name;
-    unsigned char *der = NULL;
     unsigned int signer_len = 0;
-    int len, ok;
+    int ok;
 
+    if (task_hash_key(task, task->key, err) != 0) {
+        EVP_MD_CTX_free(ctx);
+        return -1;
+    }
     ERR_clear_error();
     SHA256(task->csr_der.data, task->csr_der.len, csr);
-    len = i2d_PUBKEY(task->key, &der);
-    ok = ctx != NULL && len > 0;
-    if (len > 0)
-        SHA256(der, (size_t)len, task->key_hash);
+    ok = ctx != NULL;
     /* Two renewals with the same key are two. */
     if (ok && task->renewal)
         ok = X509_digest(task->message.signer, EVP_sha256(), signer, &signer_len);
@@ -325,7 +338,6 @@ name_task(struct task *task, struct cc_err *err)
          EVP_DigestUpdate(ctx, signer, sizeof(signer)) == 1 &&
          EVP_DigestUpdate(ctx, transaction.data, transaction.len) == 1 &&
          EVP_DigestFinal_ex(ctx, task->id, NULL) == 1;
-    OPENSSL_free(der);
     EVP_MD_CTX_free(ctx);
     if (!ok)
         return cc_err_set_openssl(err, "the name of an enrolment");

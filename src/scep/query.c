@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "scep_int.h"
 
-#include <openssl/sha.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -53,13 +52,8 @@ note_polled(void *arg, const struct scepdb_row *row)
 static int
 find_polled(struct task *task, struct polled *ret, struct cc_err *err)
 {
-    unsigned char *der = NULL;
-    const int len = i2d_PUBKEY(X509_get0_pubkey(task->message.signer), &der);
-
-    if (len < 0)
-        return cc_err_set_openssl(err, "the signer's public key");
-    SHA256(der, (size_t)len, task->key_hash);
-    OPENSSL_free(der);
+    if (task_hash_key(task, X509_get0_pubkey(task->message.signer), err) != 0)
+        return -1;
     return scepdb_find_transaction(task->endpoint->scep->store, task->endpoint->name,
             task->transaction, (struct cc_bytes){ task->key_hash, SCEPDB_ID_LEN }, note_polled, ret,
             err);

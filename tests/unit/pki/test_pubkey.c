@@ -131,6 +131,26 @@ every_form_leads_back_to_the_key(void **state)
 }
 
 static void
+an_spki_is_what_openssl_makes_of_the_key(void **state)
+{
+    EVP_PKEY *const keys[] = { read_key("rsa-key.pem"), read_key("rsa3072-key.pem"),
+        EVP_RSA_gen(2049), EVP_EC_gen("P-256"), EVP_EC_gen("P-384") };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(keys); i++) {
+        struct cc_buf spki = CC_BUF_INIT(4096);
+        unsigned char *der = NULL;
+
+        assert_int_equal(pki_pubkey_write_spki(keys[i], &spki, NULL), 0);
+        assert_int_equal(i2d_PUBKEY(keys[i], &der), (int)spki.len);
+        assert_memory_equal(spki.data, der, spki.len);
+        OPENSSL_free(der);
+        cc_buf_free(&spki);
+        EVP_PKEY_free(keys[i]);
+    }
+}
+
+static void
 a_pem_file_holds_one_key_and_nothing_else(void **state)
 {
     EVP_PKEY *key = read_key("rsa-key.pem");
@@ -251,6 +271,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_known_key_has_its_known_forms),
         cmocka_unit_test(every_form_leads_back_to_the_key),
+        cmocka_unit_test(an_spki_is_what_openssl_makes_of_the_key),
         cmocka_unit_test(a_pem_file_holds_one_key_and_nothing_else),
         cmocka_unit_test(other_keys_are_no_key_files),
         cmocka_unit_test(a_spoiled_cng_blob_is_refused),
