@@ -101,8 +101,8 @@ say_not_saved(const struct task *task, const struct cc_err *err)
 
 /* Writes it, and sends the news on its way.  -1: nothing is durable. */
 static int
-end(const struct task *task, struct scepdb_ending *ending, enum notice_verdict *ret_verdict,
-        struct cc_err *err)
+end(const struct task *task, struct scepdb_ending *ending, X509 *certificate,
+        enum notice_verdict *ret_verdict, struct cc_err *err)
 {
     struct scep *scep = task->endpoint->scep;
     const int64_t now_ms = cc_clock_now_ms();
@@ -113,7 +113,7 @@ end(const struct task *task, struct scepdb_ending *ending, enum notice_verdict *
     ending->notify = is_told(task) ? SCEPDB_NOTIFY_DUE : SCEPDB_NOTIFY_EVENT;
     ending->next_ms = notify_due_ms();
     ending->expires_ms = expires_ms(task, now_ms);
-    if (notice_new(task, ending, &notice, err) != 0)
+    if (notice_new(task, ending, certificate, &notice, err) != 0)
         return -1;
     if (scepdb_end(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN }, scep->connector_id,
                 ending, err) != 0) {
@@ -143,7 +143,7 @@ end_failed(struct task *task, uint32_t hresult, const char *text, const struct c
     eventlog_write(task->endpoint->scep->log, EVENT_SCEP_ISSUED_FAILURE, &fields,
             "No certificate was issued for SCEP request %s: %s", task->transaction,
             cc_err_text(why));
-    if (end(task, &ending, &verdict, &err) != 0)
+    if (end(task, &ending, NULL, &verdict, &err) != 0)
         return later(task, &err);
     return answer_failure(PKI_SCEP_BAD_REQUEST, text);
 }
@@ -177,7 +177,7 @@ end_issued(struct task *task, X509 *take_certificate)
                 "Certificate %s was issued for SCEP request %s", cc_buf_str(&serial),
                 task->transaction);
         ending.certificate = cc_buf_bytes(&der);
-        rc = end(task, &ending, &verdict, &err);
+        rc = end(task, &ending, take_certificate, &verdict, &err);
     }
     if (rc == 0) {
         answer = told(verdict, take_certificate);
@@ -371,7 +371,7 @@ repeat_issued(struct task *task, const struct known *known)
         return later(task, &err);
     if (!task->endpoint->settings.before_reply || known->notify != SCEPDB_NOTIFY_DUE)
         return success(certificate);
-    if (notice_new(task, &ending, &notice, &err) != 0) {
+    if (notice_new(task, &ending, certificate, &notice, &err) != 0) {
         X509_free(certificate);
         return later(task, &err);
     }

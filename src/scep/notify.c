@@ -127,12 +127,9 @@ read_certificate(struct notice *notice, X509 *certificate, struct cc_err *err)
 }
 
 static int
-fill(struct notice *notice, const struct scepdb_ending *ending, struct cc_bytes csr,
-        struct cc_err *err)
+fill(struct notice *notice, const struct scepdb_ending *ending, X509 *certificate,
+        struct cc_bytes csr, struct cc_err *err)
 {
-    X509 *certificate = NULL;
-    int rc = 0;
-
     if (!notice->issued) {
         const struct intune_scep_failure failure = {
             .transaction_id = notice->transaction,
@@ -142,18 +139,14 @@ fill(struct notice *notice, const struct scepdb_ending *ending, struct cc_bytes 
         };
         return notice->tell ? intune_scep_failure_write(&failure, &notice->json, err) : 0;
     }
-    if (pki_cert_parse(ending->certificate, &certificate, err) != 0)
+    if (read_certificate(notice, certificate, err) != 0)
         return -1;
-    rc = read_certificate(notice, certificate, err);
-    if (rc == 0 && notice->tell)
-        rc = write_success(notice, certificate, csr, err);
-    X509_free(certificate);
-    return rc;
+    return notice->tell ? write_success(notice, certificate, csr, err) : 0;
 }
 
 int
-notice_new(const struct task *task, const struct scepdb_ending *ending, struct notice **ret_notice,
-        struct cc_err *err)
+notice_new(const struct task *task, const struct scepdb_ending *ending, X509 *certificate,
+        struct notice **ret_notice, struct cc_err *err)
 {
     struct notice *notice = calloc(1, sizeof(*notice));
 
@@ -166,12 +159,12 @@ notice_new(const struct task *task, const struct scepdb_ending *ending, struct n
     (void)cc_strcpy(notice->transaction, sizeof(notice->transaction), task->transaction);
     (void)cc_strcpy(notice->detail, sizeof(notice->detail),
             ending->detail != NULL ? ending->detail : "");
-    notice->issued = ending->certificate.len > 0;
+    notice->issued = certificate != NULL;
     notice->tell = ending->notify == SCEPDB_NOTIFY_DUE;
     notice->first = task->endpoint->settings.before_reply && notice->issued && notice->tell;
     notice->begun_ms = task->begun_ms;
     cc_buf_init(&notice->json, JSON_MAX);
-    if (fill(notice, ending, cc_buf_bytes(&task->csr_der), err) != 0) {
+    if (fill(notice, ending, certificate, cc_buf_bytes(&task->csr_der), err) != 0) {
         notice_free(notice);
         return -1;
     }
@@ -190,21 +183,25 @@ notice_of_row(struct scep *scep, const struct scepdb_row *row, struct notice **r
         .hresult = row->hresult,
     };
     struct endpoint *endpoint = endpoint_find(scep, row->profile);
+    X509 *certificate = NULL;
     struct task *task;
     int rc = -1;
 
     if (endpoint == NULL)
         return cc_err_set(err, CC_DOM_CONFIG, 0,
                 "the SCEP profile \"%s\" of an enrolment is not configured any more", row->profile);
+    if (row->certificate.len > 0 && pki_cert_parse(row->certificate, &certificate, err) != 0)
+        return -1;
     if ((task = task_new_resumed(endpoint, row)) == NULL)
-        return cc_err_nomem(err);
-    if (row->notify != SCEPDB_NOTIFY_DUE || task_unseal_csr(task, row->csr, err) == 0)
-        rc = notice_new(task, &ending, ret_notice, err);
+        cc_err_nomem(err);
+    else if (row->notify != SCEPDB_NOTIFY_DUE || task_unseal_csr(task, row->csr, err) == 0)
+        rc = notice_new(task, &ending, certificate, ret_notice, err);
     if (rc == 0) {
         (*ret_notice)->begun_ms = 0;
         (*ret_notice)->attempts = row->attempts;
     }
     task_free(task);
+    X509_free(certificate);
     return rc;
 }
 

@@ -206,9 +206,9 @@ CC_MUST int reply_next_ca(const struct ra *ra, struct cc_buf *ret, struct cc_err
 /* A row that ended: what the service must hear of it, and what the admin event says. */
 struct notice;
 
-/* Of a task that ends now.  Yours, until one of the two below takes it. */
+/* Of a task that ends now; certificate: that of the ending, NULL where there is none.  Yours, until one of the two below takes it. */
 CC_MUST int notice_new(const struct task *task, const struct scepdb_ending *ending,
-        struct notice **ret_notice, struct cc_err *err);
+        X509 *certificate, struct notice **ret_notice, struct cc_err *err);
 void notice_free(struct notice *notice); /* accepts NULL */
 
 enum notice_verdict { NOTICE_TAKEN, NOTICE_REFUSED, NOTICE_LATER };
