@@ -6,6 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * Keys that look like keys and protect nothing.  What is checked here is what CAs of the web check before they certify
@@ -29,11 +30,33 @@ static const unsigned roca_primes[] = { 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37,
     61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163,
     167 };
 
+/*
+ * What is left of n modulo each prime; the primes are taken together as long as their product fits a word, since it is
+ * the division of n that costs.
+ */
+static void
+residues(const BIGNUM *n, const unsigned *primes, size_t count, unsigned *ret)
+{
+    for (size_t i = 0, next; i < count; i = next) {
+        uint64_t product = primes[i];
+        BN_ULONG left;
+
+        for (next = i + 1; next < count && product * primes[next] <= UINT32_MAX; next++)
+            product *= primes[next];
+        left = BN_mod_word(n, (BN_ULONG)product);
+        for (size_t k = i; k < next; k++)
+            ret[k] = (unsigned)(left % primes[k]);
+    }
+}
+
 static bool
 has_small_factor(const BIGNUM *n)
 {
+    unsigned left[CC_COUNT(small_primes)];
+
+    residues(n, small_primes, CC_COUNT(small_primes), left);
     for (size_t i = 0; i < CC_COUNT(small_primes); i++)
-        if (BN_mod_word(n, small_primes[i]) == 0)
+        if (left[i] == 0)
             return true;
     return false;
 }
@@ -57,8 +80,11 @@ is_power(unsigned value, unsigned prime)
 static bool
 is_roca(const BIGNUM *n)
 {
+    unsigned left[CC_COUNT(roca_primes)];
+
+    residues(n, roca_primes, CC_COUNT(roca_primes), left);
     for (size_t i = 0; i < CC_COUNT(roca_primes); i++)
-        if (!is_power((unsigned)BN_mod_word(n, roca_primes[i]), roca_primes[i]))
+        if (!is_power(left[i], roca_primes[i]))
             return false;
     return true;
 }
@@ -98,9 +124,15 @@ static bool
 may_be_square(const BIGNUM *n)
 {
     static const unsigned moduli[] = { 256, 315, 143, 323 };
+    const uint64_t together = (uint64_t)256 * 315 * 143 * 323;
+    BN_ULONG all;
 
+    /* An odd square is 1 modulo 8, an even one a multiple of 4: few numbers get as far as a division. */
+    if (BN_is_odd(n) ? BN_is_bit_set(n, 1) || BN_is_bit_set(n, 2) : BN_is_bit_set(n, 1))
+        return false;
+    all = BN_mod_word(n, (BN_ULONG)together);
     for (size_t i = 0; i < CC_COUNT(moduli); i++) {
-        const unsigned left = (unsigned)BN_mod_word(n, moduli[i]);
+        const unsigned left = (unsigned)(all % moduli[i]);
         bool residue = false;
 
         for (unsigned x = 0; x <= moduli[i] / 2 && !residue; x++)
