@@ -67,7 +67,8 @@ const char *ca_outcome_name(enum ca_outcome outcome);
 /* Borrowed. */
 struct ca_request {
     const char *request_id; /* ours, unique; NULL: by hand, nobody will look for it */
-    struct cc_bytes csr;    /* PKCS #10, DER; its signature is verified here */
+    struct cc_bytes csr;    /* PKCS #10, DER; its signature is verified here, and its key checked */
+    X509_REQ *checked_csr;  /* the same, of a caller that did both, by plan's profile; or NULL */
     EVP_PKEY *
             own_key; /* instead of a CSR: the public half of a key that our token has, as may sign nothing */
     const struct pki_plan *plan;

@@ -96,6 +96,9 @@ check_request(const struct ca *ca, const struct ca_request *request, struct ca_c
         if (!can(ca, CA_TAKES_OWN_KEYS, "certify a key without a request", err))
             return -1;
         ret->key = request->own_key;
+    } else if (request->checked_csr != NULL) {
+        ret->key = X509_REQ_get0_pubkey(request->checked_csr);
+        return 0;
     } else {
         if (pki_csr_parse(request->csr, &ret->csr, err) != 0 || pki_csr_verify(ret->csr, err) != 0)
             return -1;

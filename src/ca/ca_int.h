@@ -12,7 +12,7 @@
 /* What was checked of a request before a driver sees it; borrowed. */
 struct ca_checked {
     const struct ca_request *request;
-    X509_REQ *csr; /* NULL: there is none, as the key is our own */
+    X509_REQ *csr; /* parsed for this call; NULL: there is none, or the caller had it */
     EVP_PKEY *key; /* of the request */
 };
 

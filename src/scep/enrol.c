@@ -219,6 +219,7 @@ ca_request_of(const struct task *task)
     return (struct ca_request){
         .request_id = task->ca_request_id,
         .csr = cc_buf_bytes(&task->csr_der),
+        .checked_csr = task->checked ? task->csr : NULL,
         .plan = task->plan,
         .deadline = cc_deadline_in(CA_DEADLINE_MS),
     };

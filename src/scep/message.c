@@ -412,6 +412,7 @@ read_request(struct task *task, struct answer *ret_answer)
     } else if (name_task(task, &err) != 0) {
         *ret_answer = answer_later();
     } else {
+        task->checked = true;
         return 0;
     }
     return 1;

@@ -116,6 +116,7 @@ struct task {
     EVP_PKEY *key;
     struct pki_csr_ask *ask;
     struct cc_secret *challenge;
+    bool checked; /* the CSR's signature and key */
     bool renewal; /* signed by a certificate of ours */
     bool vouched; /* somebody stands in for the SID in the request */
     uint8_t id[SCEPDB_ID_LEN];

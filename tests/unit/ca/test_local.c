@@ -296,6 +296,34 @@ test_refusals(void **state)
     rig_close(&rig);
 }
 
+/* What the caller checked is taken as it is: the CSR's bytes are not read then. */
+static void
+test_checked_by_the_caller(void **state)
+{
+    struct rig rig = rig_open();
+    struct pki_plan *plan = plan_of("CN=device-1");
+    struct cc_buf csr = CC_BUF_INIT(65536), pending = CC_BUF_INIT(1024);
+    struct ca_request request = { .request_id = "request-1", .plan = plan };
+    X509 *cert = NULL;
+    struct cc_err why = { 0 };
+
+    (void)state;
+    csr_of(world.device, plan, &csr);
+    must(pki_csr_parse(cc_buf_bytes(&csr), &request.checked_csr, err));
+    want(CA_DONE, ca_issue(rig.ca, &request, &cert, &pending, err));
+    assert_int_equal(EVP_PKEY_eq(X509_get0_pubkey(cert), world.device), 1);
+    /* Without it there is nothing to go by. */
+    X509_REQ_free(request.checked_csr);
+    request.checked_csr = NULL;
+    request.request_id = "request-2";
+    assert_int_equal(ca_issue(rig.ca, &request, NULL, &pending, &why), CA_REFUSED);
+    X509_free(cert);
+    cc_buf_free(&csr);
+    cc_buf_free(&pending);
+    pki_plan_free(plan);
+    rig_close(&rig);
+}
+
 /* ---- what a crash leaves ---- */
 
 static void
@@ -720,6 +748,7 @@ run_all(void)
         cmocka_unit_test(test_issue),
         cmocka_unit_test(test_request_id_of_something_else),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_checked_by_the_caller),
         cmocka_unit_test(test_crash_between_reserving_and_recording),
         cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_hold_and_release),
