@@ -95,9 +95,9 @@ def check_issued(scep, file, name, key=None):
 class Strongswan:
     """pki --scepca and pki --scep of a device."""
 
-    def __init__(self, scep, folder, url=None):
-        self.scep, self.folder, self.url = scep, folder, url or scep.url
-        run("pki", "--scepca", "--url", self.url, "--caout", folder / "ca.crt", "--raout", folder / "ra.crt", "--outform", "pem")
+    def __init__(self, scep, folder, url=None, prefix=()):
+        self.url, self.prefix = url or scep.url, prefix
+        run(*prefix, "pki", "--scepca", "--url", self.url, "--caout", folder / "ca.crt", "--raout", folder / "ra.crt", "--outform", "pem")
         certificates = [folder / "ca.crt", *folder.glob("ra*.crt")]
         self.ca = certificates[0]
         # It writes them in the order of their appearance; which one is for what, their usages tell.
@@ -110,7 +110,7 @@ class Strongswan:
         return x509.load_pem_x509_certificate(file.read_bytes()).extensions.get_extension_for_class(x509.KeyUsage).value
 
     def enrol(self, key, out, name, *options, check=True):
-        done = run("pki", "--scep", "--url", self.url, "--in", key, "--dn", f"O=Contoso, CN={name}", "--san", f"{name}.contoso.example",
+        done = run(*self.prefix, "pki", "--scep", "--url", self.url, "--in", key, "--dn", f"O=Contoso, CN={name}", "--san", f"{name}.contoso.example",
                    "--cacert", self.ca, "--cacert-enc", self.encrypt, "--cacert-sig", self.sign, "--outform", "pem", *options, check=check)
         out.write_text(done.stdout)
         return done
@@ -201,7 +201,7 @@ class Recorder:
 
     def __init__(self, target):
         recorder = self
-        self.requests, self.replies = [], []
+        self.seen, self.requests, self.replies = [], [], []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
@@ -211,6 +211,7 @@ class Recorder:
                 self.pass_on(self.rfile.read(int(self.headers["Content-Length"])))
 
             def pass_on(self, body):
+                recorder.seen.append((self.path, dict(self.headers)))
                 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
                 with opener.open(target + self.path, data=body, timeout=30) as answer:
                     kind, reply = answer.headers["Content-Type"], answer.read()
@@ -292,7 +293,8 @@ class Certmonger:
 
     DAEMON = "/usr/lib/certmonger/certmonger-session"
 
-    def __init__(self, folder):
+    def __init__(self, folder, prefix=()):
+        self.prefix = prefix
         self.folder = folder / "certmonger"
         self.folder.mkdir()
         self.env = dict(os.environ, CERTMONGER_SYSTEM_LOCK_FILE=str(self.folder / "lock"))
@@ -305,7 +307,7 @@ class Certmonger:
         """getcert's commands one after the other; what the last "getcert list" said."""
         script, listed = self.folder / "script", self.folder / "listed"
         script.write_text("set -x\n" + "".join(f"getcert {command}\n" for command in commands) + f"getcert list >{listed}\n")
-        done = run(self.DAEMON, "-n", "-L", "-P", self.folder / "socket", "-c", f"sh {script}", env=self.env)
+        done = run(*self.prefix, self.DAEMON, "-n", "-L", "-P", self.folder / "socket", "-c", f"sh {script}", env=self.env)
         return listed.read_text(), done.stderr
 
 
