@@ -397,6 +397,17 @@ read_next(const struct making *making, struct cc_err *err)
     return rc;
 }
 
+/* A token lets a key do what it was made for: one that does both was, or devices would be issued what they never get. */
+static int
+check_keys(const struct scep *scep, struct cc_err *err)
+{
+    if (hsm_key_health(scep->sign, err) != 0)
+        return cc_err_in(err, "the key that signs answers");
+    if (hsm_key_health(scep->encrypt, err) != 0)
+        return cc_err_in(err, "the key that opens messages");
+    return 0;
+}
+
 static int
 make(struct endpoint *endpoint, struct ra **ret_ra, struct cc_err *err)
 {
@@ -412,6 +423,7 @@ make(struct endpoint *endpoint, struct ra **ret_ra, struct cc_err *err)
     if (hsm_key_get0_evp(scep->sign, &making.ra->sign_key, err) == 0 &&
             hsm_key_get1_public(scep->sign, &making.sign, err) == 0 &&
             hsm_key_get1_public(scep->encrypt, &making.encrypt, err) == 0 &&
+            check_keys(scep, err) == 0 &&
             ca_chain(endpoint->settings.ca, cc_deadline_in(CA_DEADLINE_MS), &making.ra->chain,
                     err) == CA_DONE &&
             fill_certificates(&making, err) == 0 && show(&making, err) == 0 &&

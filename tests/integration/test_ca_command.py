@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pki_rig import TOKEN_KEYS, connector_with_ca, fill_revoked
 from rig import Rig, as_service_user, run, wait_until
 from scep_rig import TOKEN_KEYS as SCEP_KEYS
-from scep_rig import connector_with_scep, leave_to_readers
+from scep_rig import connector_with_scep, generate_key, leave_to_readers
 
 
 @pytest.fixture(scope="module")
@@ -312,13 +312,25 @@ def test_authority_that_scep_cannot_use(world):
     assert said.returncode == 2 and "RSA" in said.stderr, "its key is on a curve"
 
 
-def test_scep_with_the_key_of_an_authority_that_was_not_made_for_it():
+UNFIT = {
+    "the CA's certificate is for a CA alone": ("pkcs11:object=own", "pkcs11:object=own", "ca init --scep"),
+    "the key opens messages alone": (None, "pkcs11:object=scep-ra-encrypt", "the key that signs answers"),
+    "the key signs alone": ("pkcs11:object=ca", "pkcs11:object=ca", "the key that opens messages"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_scep_with_a_key_that_does_not_do(what):
+    """The server is not ready: devices would be issued what they cannot use or never get."""
+    sign, encrypt, said = UNFIT[what]
     rig = Rig()
     try:
-        scep = connector_with_scep(rig, rig.service(), rig.token(kinds=SCEP_KEYS), start=False, overrides={
-            "keys.scep-ra-sign": "pkcs11:object=ca", "keys.scep-ra-encrypt": "pkcs11:object=ca"})
+        token = rig.token(kinds=SCEP_KEYS)
+        generate_key(token, rig.programs, "ca", "scep-ra-encrypt", "own")
+        scep = connector_with_scep(rig, rig.service(), token, start=False, overrides={
+            "keys.scep-ra-sign": sign, "keys.scep-ra-encrypt": encrypt, "keys.ca": "pkcs11:object=own" if sign else "pkcs11:object=ca"})
         scep.connector.start(wait=False)
-        status = wait_until(lambda: (s := scep.status()) and s.get("lastError") and s, "the SCEP server says what it lacks")
-        assert status["state"] != "ready" and "ca init --scep" in status["lastError"]
+        status = wait_until(lambda: (s := scep.status()) and said in s.get("lastError", "") and s, "the SCEP server says what it lacks")
+        assert status["state"] != "ready"
     finally:
         rig.close()
