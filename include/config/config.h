@@ -60,6 +60,7 @@ enum config_error_codes { CONFIG_ERROR_CODES_NAME, CONFIG_ERROR_CODES_NUMBER };
 enum config_foreign { CONFIG_FOREIGN_LEAVE, CONFIG_FOREIGN_REFUSE };
 enum config_sid { CONFIG_SID_NONE, CONFIG_SID_EXTENSION, CONFIG_SID_URI };
 enum config_ca_kind { CONFIG_CA_LOCAL };
+enum config_approval { CONFIG_APPROVAL_NONE, CONFIG_APPROVAL_MANUAL };
 enum config_challenge {
     CONFIG_CHALLENGE_SERVICE,
     CONFIG_CHALLENGE_STATIC,
@@ -82,6 +83,7 @@ struct config_ca {
     int64_t crl_validity_ms;                /* default 7d */
     int64_t delta_interval_ms;              /* default 0s: no delta CRLs */
     int64_t ocsp_validity_ms;               /* default 1h */
+    enum config_approval approval;          /* default none */
     struct config_list crl_urls, delta_crl_urls, issuer_urls,
             ocsp_urls; /* for profiles that have none of their own */
 };

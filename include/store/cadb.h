@@ -207,4 +207,33 @@ CC_MUST int cadb_crl_put(struct store *store, const char *authority, const struc
 CC_MUST int cadb_crl_get(struct store *store, const char *authority, enum cadb_crl_kind kind,
         bool *ret_found, struct cadb_crl *ret, int fd, struct cc_err *err);
 
+/* ---- requests that an administrator decides on ---- */
+
+enum cadb_decision { CADB_UNDECIDED = 0, CADB_APPROVED, CADB_DENIED };
+
+struct cadb_approval {
+    const char *request_id, *profile, *subject;
+    enum cadb_decision decision;
+    const char *reason; /* of a denial; or NULL */
+    int64_t asked_ms, decided_ms;
+};
+typedef int (*cadb_approval_fn)(void *arg, const struct cadb_approval *approval);
+
+/* Records a request unless it is known, and calls fn once with what is known of it. */
+CC_MUST int cadb_approval_ask(struct store *store, const char *authority,
+        const struct cadb_approval *approval, cadb_approval_fn fn, void *arg, struct cc_err *err);
+
+/* Decides on one that is undecided, or on all of them (request_id NULL); *ret_count: how many. */
+CC_MUST int cadb_approval_decide(struct store *store, const char *authority, const char *request_id,
+        enum cadb_decision decision, const char *reason, int64_t now_ms, int64_t *ret_count,
+        struct cc_err *err);
+
+/* The undecided ones, the oldest first. */
+CC_MUST int cadb_approval_walk(struct store *store, const char *authority, cadb_approval_fn fn,
+        void *arg, struct cc_err *err);
+
+/* Those asked before this time go, decided or not. */
+CC_MUST int cadb_approval_prune(struct store *store, const char *authority, int64_t before_ms,
+        struct cc_err *err);
+
 #endif

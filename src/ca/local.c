@@ -373,9 +373,11 @@ local_close(struct ca *ca)
 static const struct ca_driver driver = {
     .kind = "local",
     .capabilities = CA_CAN_REVOKE | CA_CAN_HOLD | CA_CAN_REASONS | CA_CAN_STATUS | CA_CAN_FIND |
-                    CA_TAKES_SUBJECT | CA_TAKES_FOREIGN_CSR | CA_CAN_SHOW | CA_TAKES_OWN_KEYS,
+                    CA_TAKES_SUBJECT | CA_TAKES_FOREIGN_CSR | CA_CAN_SHOW | CA_TAKES_OWN_KEYS |
+                    CA_CAN_PEND,
     .close = local_close,
     .issue = ca_local_issue,
+    .poll = ca_local_poll,
     .find = ca_local_find,
     .revoke = local_revoke,
     .release = local_release,
@@ -414,6 +416,7 @@ ca_local_open(const struct ca_local_settings *settings, struct ca **ret_ca, stru
     local->crl_interval_ms = settings->crl_interval_ms;
     local->delta_interval_ms = settings->delta_interval_ms;
     local->ocsp_validity_ms = settings->ocsp_validity_ms;
+    local->approval = settings->approval;
     (void)pthread_mutex_init(&local->lock, NULL);
     (void)pthread_mutex_init(&local->crl_lock, NULL);
     (void)pthread_mutex_init(&local->ocsp_lock, NULL);

@@ -28,6 +28,7 @@ struct ca_local {
     struct hsm_key *ocsp_key; /* borrowed; NULL: none */
     const EVP_MD *md;         /* NULL: by the key */
     int64_t crl_validity_ms, crl_interval_ms, delta_interval_ms, ocsp_validity_ms;
+    bool approval;
     char *folder;
     struct pki_texts crl_urls, delta_crl_urls, issuer_urls, ocsp_urls;
 
@@ -78,6 +79,8 @@ CC_MUST int ca_local_serial(struct hsm *hsm, uint8_t ret[PKI_SERIAL_LEN], struct
 CC_MUST int ca_local_read_chain(struct cc_bytes der, STACK_OF(X509) **ret, struct cc_err *err);
 
 enum ca_outcome ca_local_issue(struct ca *ca, const struct ca_checked *checked,
+        X509 **ret_certificate, struct cc_buf *ret_pending, struct cc_err *err);
+enum ca_outcome ca_local_poll(struct ca *ca, const struct ca_checked *checked, const char *pending,
         X509 **ret_certificate, struct cc_buf *ret_pending, struct cc_err *err);
 enum ca_outcome ca_local_find(struct ca *ca, const char *request_id, int64_t deadline,
         X509 **ret_certificate, struct cc_err *err);

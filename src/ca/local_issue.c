@@ -277,6 +277,56 @@ ca_local_issue_plan(struct ca_local *local, const struct pki_plan *plan, EVP_PKE
     return CA_DONE;
 }
 
+/* ---- an administrator's decision ---- */
+
+#define WAITING "an administrator has to approve it"
+
+static int
+on_decision(void *arg, const struct cadb_approval *approval)
+{
+    *(enum cadb_decision *)arg = approval->decision;
+    return 0;
+}
+
+/* CA_DONE: it may be issued. */
+static enum ca_outcome
+ask_administrator(struct ca_local *local, const struct ca_request *request,
+        struct cc_buf *ret_pending, struct cc_err *err)
+{
+    struct cc_buf subject = CC_BUF_INIT(2 * PKI_NAME_TEXT_MAX);
+    enum cadb_decision decision = CADB_UNDECIDED;
+    int rc = pki_name_format(request->plan->subject, &subject, err);
+
+    if (rc == 0) {
+        const struct cadb_approval approval = {
+            .request_id = request->request_id,
+            .profile = request->plan->profile != NULL ? request->plan->profile->name : "",
+            .subject = cc_buf_str(&subject),
+            .asked_ms = cc_clock_now_ms(),
+        };
+        rc = cadb_approval_ask(local->store, local->base.name, &approval, on_decision, &decision,
+                err);
+    }
+    cc_buf_free(&subject);
+    if (rc != 0)
+        return ca_local_outcome(err);
+    if (decision == CADB_APPROVED)
+        return CA_DONE;
+    if (decision == CADB_UNDECIDED)
+        return cc_buf_add_str(ret_pending, WAITING, err) == 0 ? CA_PENDING : CA_RETRYABLE;
+    cc_err_set(err, CC_DOM_INPUT, 0, "an administrator denied the request");
+    return CA_REFUSED;
+}
+
+/* Polled, it is asked for once more: the id tells what became of it. */
+enum ca_outcome
+ca_local_poll(struct ca *ca, const struct ca_checked *checked, const char *pending,
+        X509 **ret_certificate, struct cc_buf *ret_pending, struct cc_err *err)
+{
+    (void)pending;
+    return ca_local_issue(ca, checked, ret_certificate, ret_pending, err);
+}
+
 enum ca_outcome
 ca_local_issue(struct ca *ca, const struct ca_checked *checked, X509 **ret_certificate,
         struct cc_buf *ret_pending, struct cc_err *err)
@@ -287,13 +337,18 @@ ca_local_issue(struct ca *ca, const struct ca_checked *checked, X509 **ret_certi
     enum ca_outcome outcome = CA_NOT_FOUND;
     struct known known = { .found = false };
 
-    (void)ret_pending;
     if (request->request_id != NULL) {
         outcome = look_up(local, request->request_id, &known, err);
         if (outcome == CA_DONE)
             *ret_certificate = known.certificate;
         else
             X509_free(known.certificate);
+    }
+    if (outcome == CA_NOT_FOUND && local->approval && request->request_id != NULL &&
+            request->own_key == NULL) {
+        outcome = ask_administrator(local, request, ret_pending, err);
+        if (outcome == CA_DONE)
+            outcome = CA_NOT_FOUND;
     }
     if (outcome != CA_NOT_FOUND)
         return outcome;
@@ -304,6 +359,7 @@ ca_local_issue(struct ca *ca, const struct ca_checked *checked, X509 **ret_certi
 /* ---- after a crash ---- */
 
 #define LOST_MAX 256
+#define UNDECIDED_MS (INT64_C(90) * 24 * 3600 * 1000)
 
 struct lost {
     struct {
@@ -331,6 +387,8 @@ ca_local_recover(struct ca *ca, struct cc_err *err)
     struct ca_local *local = ca_local_of(ca);
     struct lost lost;
 
+    if (cadb_approval_prune(local->store, ca->name, cc_clock_now_ms() - UNDECIDED_MS, err) != 0)
+        return -1;
     do {
         lost.count = 0;
         if (cadb_walk_reserved(local->store, ca->name, cc_clock_now_ms() - LOST_MS, on_lost, &lost,

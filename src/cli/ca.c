@@ -13,6 +13,9 @@ run(const struct cli_command *command, int argc, char **argv)
         { "revoke", cli_ca_revoke_run },
         { "crl", cli_ca_crl_run },
         { "list", cli_ca_list_run },
+        { "pending", cli_ca_pending_run },
+        { "approve", cli_ca_approve_run },
+        { "deny", cli_ca_deny_run },
         { NULL, NULL },
     };
 
@@ -33,12 +36,17 @@ const struct cli_command cli_ca = {
              "                             [--reason REASON | --release]\n"
              "       certconnector ca crl [--delta] [--pem] [--out FILE]\n"
              "       certconnector ca list [--state STATE] [--subject TEXT] [--json]\n"
+             "       certconnector ca pending [--json]\n"
+             "       certconnector ca approve (REQUEST-ID | --all)\n"
+             "       certconnector ca deny (REQUEST-ID | --all) [--reason TEXT]\n"
              "\n"
              "init makes the CA of [ca \"NAME\"] with its key in the token: a root that signs\n"
              "itself, or, with --intermediate, a request for the CA above, whose certificate\n"
              "is given to a second init.  issue certifies a request by a profile.  revoke\n"
              "revokes, holds (--reason certificateHold) or releases, and signs a CRL.  crl\n"
-             "signs one and writes it.  A running connector needs not be told.\n"
+             "signs one and writes it.  pending shows what waits for an administrator where\n"
+             "[ca] approval is manual; approve and deny decide.  A running connector needs\n"
+             "not be told.\n"
              "\n"
              "  --ca NAME           which one, where the configuration has several\n"
              "  --subject NAME      as RFC 4514 writes it: CN=Contoso Root,O=Contoso\n"
@@ -62,6 +70,8 @@ const struct cli_command cli_ca = {
              "  --out FILE          instead of standard output\n"
              "  --state STATE       issued, held, revoked or all (default issued)\n"
              "  --subject TEXT      with list: those whose subject contains it\n"
+             "  --all               every request that waits\n"
+             "  --reason TEXT       with deny: why, for the record\n"
              "  --json              one JSON object\n"
              "  --config FILE       the configuration (default " CONFIG_DEFAULT_PATH ")\n",
     .run = run,

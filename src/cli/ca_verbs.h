@@ -14,6 +14,9 @@ int cli_ca_issue_run(const struct cli_command *command, int argc, char **argv);
 int cli_ca_revoke_run(const struct cli_command *command, int argc, char **argv);
 int cli_ca_crl_run(const struct cli_command *command, int argc, char **argv);
 int cli_ca_list_run(const struct cli_command *command, int argc, char **argv);
+int cli_ca_pending_run(const struct cli_command *command, int argc, char **argv);
+int cli_ca_approve_run(const struct cli_command *command, int argc, char **argv);
+int cli_ca_deny_run(const struct cli_command *command, int argc, char **argv);
 
 /* A file of certificates, PEM (one or more) or DER (one); pushed. */
 CC_MUST int cli_read_certificates(const char *path, STACK_OF(X509) *ret, struct cc_err *err);

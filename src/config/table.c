@@ -24,6 +24,7 @@ static const char *const generations[] = { "host", "token", NULL };
 static const char *const error_codes[] = { "name", "number", NULL };
 static const char *const foreigns[] = { "leave", "refuse", NULL };
 static const char *const kinds[] = { "local", NULL };
+static const char *const approvals[] = { "none", "manual", NULL };
 static const char *const digests[] = { "sha256", "sha384", "sha512", NULL };
 static const char *const challenges[] = { "service", "static", "file", "hook", NULL };
 static const char *const legacies[] = { "none", "3des", "des", NULL };
@@ -286,6 +287,8 @@ const struct config_setting config_settings[] = {
      .min = 0, .max = 365 * DAY, .fallback = "0s", .example = "1h"},
     {.section = "ca", .key = "ocsp-validity", .form = CONFIG_FORM_DURATION, .offset = CA(ocsp_validity_ms),
      .min = SECOND, .max = 365 * DAY, .fallback = "1h", .example = "1h"},
+    {.section = "ca", .key = "approval", .form = CONFIG_FORM_CHOICE, .offset = CA(approval), .choices = approvals,
+     .fallback = "none", .example = "manual"},
     {.section = "ca", .key = "crl-urls", .form = CONFIG_FORM_LIST, .offset = CA(crl_urls),
      .check = config_check_pointer, .example = "http://pki.contoso.example/corp.crl"},
     {.section = "ca", .key = "delta-crl-urls", .form = CONFIG_FORM_LIST, .offset = CA(delta_crl_urls),

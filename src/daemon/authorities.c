@@ -55,6 +55,7 @@ open_local(const struct authorities_settings *settings, const struct config_ca *
         .ocsp_urls = texts_of(&ca->ocsp_urls),
         .ocsp_validity_ms = ca->ocsp_validity_ms,
         .folder = settings->config->connector.state_directory,
+        .approval = ca->approval == CONFIG_APPROVAL_MANUAL,
     };
 
     if (hsm_key_get0(settings->hsm, HSM_ROLE_CA, ca->key, &local.key, err) != 0)

@@ -100,9 +100,10 @@ authorise(struct task *task, struct answer *ret_answer)
     }
     if (!is_ours(task))
         return refuse(ret_answer, PKI_SCEP_BAD_REQUEST, NOT_OURS);
-    /* The signature is all that such a request is believed for. */
-    if (task->message.digest_nid == NID_sha1)
-        return refuse(ret_answer, PKI_SCEP_BAD_ALG, "a renewal is not signed with SHA-1");
+    /* Without a challenge the signature is all that such a request is believed for. */
+    if (task->message.digest_nid == NID_sha1 && task->challenge == NULL)
+        return refuse(ret_answer, PKI_SCEP_BAD_ALG,
+                "a renewal without a challenge is not signed with SHA-1");
     if ((rc = check_time(task, ret_answer)) == 0 && (rc = check_status(task, ret_answer)) == 0)
         task->renewal = true;
     return rc;

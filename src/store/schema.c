@@ -146,7 +146,7 @@ static const struct db_step steps[] = {
             " made_ms BIGINT NOT NULL);"
             "CREATE INDEX keypool_oldest ON keypool (spec, made_ms, id);" },
 
-    { 4, "SCEP enrolments with their notifications, and challenges that are spent",
+    { 4, "SCEP enrolments with their notifications, spent challenges, and requests to be approved",
             /* The numbers of state and notify are those of store/scepdb.h. */
             "CREATE TABLE scep_transaction ("
             " id BYTEA PRIMARY KEY,"
@@ -179,6 +179,18 @@ static const struct db_step steps[] = {
             " transaction_key BYTEA NOT NULL,"
             " expires_ms BIGINT NOT NULL);"
             "CREATE INDEX scep_challenge_expires ON scep_challenge (expires_ms);"
+
+            /* Requests that an administrator decides on; the numbers of decision are those of store/cadb.h. */
+            "CREATE TABLE ca_approval ("
+            " authority BIGINT NOT NULL,"
+            " request_id TEXT NOT NULL,"
+            " profile TEXT NOT NULL,"
+            " subject TEXT NOT NULL,"
+            " decision BIGINT NOT NULL,"
+            " reason TEXT,"
+            " asked_ms BIGINT NOT NULL,"
+            " decided_ms BIGINT NOT NULL,"
+            " PRIMARY KEY (authority, request_id));"
 
             "CREATE TABLE scep_total ("
             " name TEXT PRIMARY KEY,"

@@ -14,7 +14,7 @@ PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
 COMMANDS = ["check-config", "token", "key", "pfx", "scep", "ca", "status", "events"]
 VERBS = {"token": ["list", "init"], "key": ["list", "generate", "export-public"], "pfx": ["import", "list", "remove"],
-         "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list"]}
+         "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"]}
 LEAVES = [[command, *verb] for command in COMMANDS for verb in ([[v] for v in VERBS[command]] if command in VERBS else [[]])]
 
 

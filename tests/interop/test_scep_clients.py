@@ -350,11 +350,15 @@ def scepclient(scep, profile, folder, *options, check=True):
 
 
 @pytest.mark.parametrize("keys", KEYS)
-def test_scepclient_enrols(servers, device, keys):
+def test_scepclient_enrols_and_renews(servers, device, keys):
     scep = servers(keys)
     scepclient(scep, "/des", device, "-challenge", CHALLENGE)
-    check_issued(scep, device / "certificate", "scepclient", device / "key")
-    # With a certificate it asks for renewal, with SHA-1: that is not worth a certificate.
+    first = check_issued(scep, device / "certificate", "scepclient", device / "key")
+    # With a certificate it asks for renewal; its request, which it keeps, has the challenge.
+    scepclient(scep, "/des", device, "-challenge", CHALLENGE)
+    assert check_issued(scep, device / "certificate", "scepclient", device / "key") != first
+    # Without one its SHA-1 is not worth a certificate.
+    (device / "csr.pem").unlink()
     said = scepclient(scep, "/des", device, check=False)
     assert said.returncode != 0 and "RenewalReq (17) request failed, failInfo: badAlg (0)" in said.stderr + said.stdout
 

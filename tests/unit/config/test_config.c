@@ -144,6 +144,7 @@ static const char complete[] =
         "crl-validity = 2d\n"
         "delta-interval = 1h\n"
         "ocsp-validity = 10m\n"
+        "approval = manual\n"
         "crl-urls = http://a.example/corp.crl, ldap:///CN=corp%2CO=C?crl?base\n"
         "delta-crl-urls = http://a.example/corp-delta.crl\n"
         "issuer-urls = http://a.example/corp.cer,https://b.example/corp.cer\n"
@@ -334,6 +335,7 @@ test_complete_ca(void **state)
     assert_int_equal(ca->crl_validity_ms, 2 * 86400000);
     assert_int_equal(ca->delta_interval_ms, 3600000);
     assert_int_equal(ca->ocsp_validity_ms, 600000);
+    assert_int_equal(ca->approval, CONFIG_APPROVAL_MANUAL);
     assert_list(ca->crl_urls, "http://a.example/corp.crl|ldap:///CN=corp%2CO=C?crl?base|");
     assert_list(ca->delta_crl_urls, "http://a.example/corp-delta.crl|");
     assert_list(ca->issuer_urls, "http://a.example/corp.cer|https://b.example/corp.cer|");
@@ -478,6 +480,7 @@ test_defaults_of_named(void **state)
     assert_int_equal(ca->crl_validity_ms, 7 * 86400000);
     assert_int_equal(ca->delta_interval_ms, 0);
     assert_int_equal(ca->ocsp_validity_ms, 3600000);
+    assert_int_equal(ca->approval, CONFIG_APPROVAL_NONE);
     assert_list(ca->ocsp_urls, "");
     assert_int_equal(profile->validity_ms, INT64_C(365) * 86400000);
     assert_int_equal(profile->backdate_ms, 5 * 60000);

@@ -1196,6 +1196,89 @@ a_hundred_thousand_are_walked(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- what an administrator decides ---- */
+
+struct decided {
+    unsigned calls;
+    enum cadb_decision decision;
+    char subject[64], reason[64];
+};
+
+static int
+see_approval(void *arg, const struct cadb_approval *approval)
+{
+    struct decided *decided = arg;
+
+    decided->calls++;
+    decided->decision = approval->decision;
+    (void)snprintf(decided->subject, sizeof(decided->subject), "%s", approval->subject);
+    (void)snprintf(decided->reason, sizeof(decided->reason), "%s",
+            approval->reason != NULL ? approval->reason : "");
+    return 0;
+}
+
+static struct decided
+ask_for(const char *request_id, int64_t asked_ms)
+{
+    const struct cadb_approval approval = { .request_id = request_id,
+        .profile = "device",
+        .subject = "CN=device1",
+        .asked_ms = asked_ms };
+    struct decided decided = { .calls = 0 };
+
+    assert_int_equal(cadb_approval_ask(store, CA, &approval, see_approval, &decided, NULL), 0);
+    assert_int_equal(decided.calls, 1);
+    assert_string_equal(decided.subject, "CN=device1");
+    return decided;
+}
+
+static unsigned
+count_waiting(void)
+{
+    struct decided decided = { .calls = 0 };
+
+    assert_int_equal(cadb_approval_walk(store, CA, see_approval, &decided, NULL), 0);
+    return decided.calls;
+}
+
+static void
+an_administrator_decides_once(void **state)
+{
+    int64_t count = -1;
+
+    (void)state;
+    assert_int_equal(ask_for("a", 1000).decision, CADB_UNDECIDED);
+    assert_int_equal(ask_for("a", 2000).decision, CADB_UNDECIDED);
+    assert_int_equal(ask_for("b", 3000).decision, CADB_UNDECIDED);
+    assert_int_equal(ask_for("c", 4000).decision, CADB_UNDECIDED);
+    assert_int_equal(count_waiting(), 3);
+
+    assert_int_equal(cadb_approval_decide(store, CA, "a", CADB_DENIED, "no", 5000, &count, NULL),
+            0);
+    assert_int_equal(count, 1);
+    assert_int_equal(ask_for("a", 6000).decision, CADB_DENIED);
+    assert_string_equal(ask_for("a", 6000).reason, "no");
+    /* It stays as it was decided, and what nobody asked for is not decided on. */
+    assert_int_equal(cadb_approval_decide(store, CA, "a", CADB_APPROVED, NULL, 7000, &count, NULL),
+            0);
+    assert_int_equal(count, 0);
+    assert_int_equal(cadb_approval_decide(store, CA, "x", CADB_APPROVED, NULL, 7000, &count, NULL),
+            0);
+    assert_int_equal(count, 0);
+    assert_int_equal(cadb_approval_decide(store, CA, NULL, CADB_APPROVED, NULL, 7000, &count, NULL),
+            0);
+    assert_int_equal(count, 2);
+    assert_int_equal(ask_for("c", 8000).decision, CADB_APPROVED);
+    assert_int_equal(ask_for("a", 8000).decision, CADB_DENIED);
+    assert_int_equal(count_waiting(), 0);
+
+    assert_int_equal(cadb_approval_prune(store, CA, 3001, NULL), 0);
+    assert_int_equal(ask_for("a", 9000).decision, CADB_UNDECIDED);
+    assert_int_equal(ask_for("c", 9000).decision, CADB_APPROVED);
+    assert_int_equal(cadb_approval_decide(store, "no", "a", CADB_APPROVED, NULL, 1, &count, NULL),
+            -1);
+}
+
 int
 main(void)
 {
@@ -1217,6 +1300,7 @@ main(void)
         TEST(a_delta_has_what_changed_since_its_base),
         TEST(a_hold_that_a_delta_told_of_is_taken_back_by_the_next),
         TEST(crls_come_back_across_pieces),
+        TEST(an_administrator_decides_once),
         TEST(an_older_crl_replaces_no_newer_one),
         TEST(a_crl_that_cannot_be_read_leaves_the_old_one),
         TEST(crl_numbers_only_grow),
