@@ -89,6 +89,9 @@ profile = sid-uri
 [scep-profile "late"]
 renewal-window = 1d
 {secret}
+[scep-profile "grace"]
+renewal-grace = 1d
+{secret}
 """)
         self.http = requests.Session()
         self.http.trust_env = False
@@ -157,8 +160,15 @@ def signers(world):
     revoked, held = world.enrol(), world.enrol()
     for certificate, reason in ((revoked, "keyCompromise"), (held, "certificateHold")):
         world.scep.connector.cli("ca", "revoke", "--serial", f"{certificate.serial_number:X}", "--reason", reason)
+    csr = world.scep.connector.folder / "expired.csr"
+    csr.write_bytes(make_csr(key, SUBJECT))
+    csr.chmod(0o644)
+    said = world.scep.connector.cli("ca", "issue", "--profile", "server", "--validity", "1s", "--csr", csr)
+    expired = x509.load_pem_x509_certificate(said.stdout.encode())
+    wait_until(lambda: datetime.datetime.utcnow() > expired.not_valid_after + datetime.timedelta(seconds=1), "the certificate has expired")
     return {
         "self-signed": self_signed(key),
+        "expired": expired,
         "current": current,
         "revoked": revoked,
         "held": held,
@@ -173,12 +183,14 @@ MATRIX = {
     (PKCS_REQ, "self-signed"): (None, BAD_REQUEST),
     (PKCS_REQ, "self-signed with a serial of 33 bytes"): (None, BAD_REQUEST),
     (PKCS_REQ, "current"): (None, None),  # a renewal, by clients that have no other word for it
+    (PKCS_REQ, "expired"): (BAD_REQUEST, BAD_REQUEST),
     (PKCS_REQ, "revoked"): (BAD_REQUEST, BAD_REQUEST),
     (PKCS_REQ, "held"): (BAD_REQUEST, BAD_REQUEST),
     (PKCS_REQ, "another CA's"): (BAD_REQUEST, BAD_REQUEST),
     (PKCS_REQ, "forged in the CA's name"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "self-signed"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "current"): (None, None),
+    (RENEWAL_REQ, "expired"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "revoked"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "held"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "another CA's"): (BAD_REQUEST, BAD_REQUEST),
@@ -386,6 +398,10 @@ def test_a_renewal_is_for_whom_the_old_certificate_is(world):
 def test_too_early_to_renew(world):
     current = world.enrol(profile="late")
     refused(world.message("late", signer=current, challenge=None).send(), BAD_REQUEST)
+
+
+def test_late_but_in_the_time_of_grace(world, signers):
+    assert world.message("grace", signer=signers["expired"], challenge=None).send().status == SUCCESS
 
 
 # ---- challenges ----

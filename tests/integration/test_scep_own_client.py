@@ -16,7 +16,7 @@ ROLES = {"two": [["RA encrypt"], ["RA sign"], ["CA"]], "one": [["RA sign", "RA e
 
 class World:
     def __init__(self, rig, keys):
-        self.scep = connector_with_scep(rig, rig.service(), rig.token(kinds=TOKEN_KEYS), keys=keys)
+        self.scep = connector_with_scep(rig, rig.service(), rig.token(kinds=TOKEN_KEYS), keys=keys, overrides={"scep.queries": "yes"})
         self.folder = rig.folder / "device"
         self.folder.mkdir()
         self.challenge = self.secret("challenge", CHALLENGE)
@@ -78,3 +78,23 @@ def test_a_wrong_challenge_is_refused(world):
     assert done.returncode == 1 and done.stderr.startswith("certconnector scep: FAILURE, badRequest"), done.stderr
     assert json.loads(done.stdout)["failInfo"] == "badRequest"
     assert not (world.folder / "none.pem").exists()
+
+
+def test_certificate_and_crl(world):
+    """GetCert and GetCRL, asked by who has a certificate."""
+    key, file = world.folder / "asker.key", world.folder / "asker.pem"
+    done = world.ask("enrol", "--subject", "CN=device.contoso.example", "--key", key, "--challenge-file", world.challenge,
+                     "--fingerprint", world.fingerprint, "--out", file)
+    assert done.returncode == 0, done.stderr
+    mine = world.certificate("asker.pem")
+    serial = f"{mine.serial_number:X}"
+    done = world.ask("cert", "--serial", serial, "--certificate", file, "--key", key, "--out", world.folder / "got.pem")
+    assert done.returncode == 0, done.stderr
+    assert world.certificate("got.pem") == mine
+    done = world.ask("cert", "--serial", "4711", "--certificate", file, "--key", key, "--out", world.folder / "none.pem")
+    assert done.returncode == 1 and "badCertId" in done.stderr and not (world.folder / "none.pem").exists()
+    world.scep.authority.crl()
+    done = world.ask("crl", "--certificate", file, "--key", key, "--out", world.folder / "got.crl")
+    assert done.returncode == 0, done.stderr
+    crl = x509.load_pem_x509_crl((world.folder / "got.crl").read_bytes())
+    assert crl.issuer == mine.issuer and crl.is_signature_valid(x509.load_der_x509_certificate(world.scep.authority.fetch("corp.cer").read_bytes()).public_key())
