@@ -27,6 +27,7 @@
 #define SETTLE_MAX 64
 #define WALK_MAX 64
 #define WALK_MS 5000
+#define PUT_OFF_MS 60000
 #define LEFT_MS 60000
 #define PRUNE_MAX 500
 #define STORE_RETRY_MS 1000
@@ -492,6 +493,9 @@ settle(struct scep *scep, struct notice *take_list, size_t count)
 struct walk {
     struct scep *scep;
     struct notice *list;
+    uint8_t put_off[WALK_MAX][SCEPDB_ID_LEN]; /* rows of which no notice could be made */
+    size_t put_off_count;
+    struct cc_err err; /* the first reason */
 };
 
 static int
@@ -507,13 +511,33 @@ note_due(void *arg, const struct scepdb_row *row)
         const struct answer answer = { .kind = ANSWER_LATER };
 
         answer_waiting(flight_end(walk->scep, row->id.data), &answer);
-        cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
+        if (walk->put_off_count == 0)
+            walk->err = err;
+        if (walk->put_off_count < WALK_MAX)
+            memcpy(walk->put_off[walk->put_off_count++], row->id.data, SCEPDB_ID_LEN);
         return 0;
     }
     notice->in_flight = true;
     notice->next = walk->list;
     walk->list = notice;
     return 0;
+}
+
+/* The token is away, or their profile is gone: one line for all of them, now and then. */
+static void
+put_off_all(const struct walk *walk)
+{
+    struct cc_err err = { 0 };
+
+    if (walk->put_off_count == 0)
+        return;
+    cc_log(CC_LOG_WARNING, "scep", "%zu notifications wait: %s", walk->put_off_count,
+            cc_err_text(&walk->err));
+    for (size_t i = 0; i < walk->put_off_count; i++)
+        if (scepdb_tell_later(walk->scep->store,
+                    (struct cc_bytes){ walk->put_off[i], SCEPDB_ID_LEN },
+                    cc_clock_now_ms() + PUT_OFF_MS, &err) != 0)
+            cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
 }
 
 /* *ret_ms: until there may be others. */
@@ -536,6 +560,7 @@ walk_due(struct scep *scep, int64_t *ret_ms)
         walk.list = one->next;
         notice_enqueue(scep, one);
     }
+    put_off_all(&walk);
 }
 
 static void

@@ -10,6 +10,7 @@
 
 #define NONCE_LEN PKI_SCEP_NONCE_LEN
 #define CERTS_MAX 16
+#define KEEP_MAX 16384 /* bytes: an enrolment's answer, but no CRL */
 
 /* ---- answers ---- */
 
@@ -213,7 +214,7 @@ reply_send(struct task *task, const struct answer *answer)
         reply_busy(task->exchange);
     } else {
         send_message(task->exchange, &reply);
-        if (answer->kind != ANSWER_PENDING)
+        if (answer->kind != ANSWER_PENDING && reply.len <= KEEP_MAX)
             keep(task->endpoint->scep, task->digest, &reply);
     }
     cc_buf_free(&reply);
