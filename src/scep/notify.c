@@ -491,62 +491,46 @@ settle(struct scep *scep, struct notice *take_list, size_t count)
 /* ---- out of the store ---- */
 
 struct walk {
-    struct scep *scep;
-    struct notice *list;
-    uint8_t put_off[WALK_MAX][SCEPDB_ID_LEN]; /* rows of which no notice could be made */
-    size_t put_off_count;
-    struct cc_err err; /* the first reason */
+    struct scepdb_row *row[WALK_MAX];
+    size_t count;
 };
 
 static int
 note_due(void *arg, const struct scepdb_row *row)
 {
     struct walk *walk = arg;
+
+    if (row->id.len == SCEPDB_ID_LEN && (walk->row[walk->count] = row_copy(row)) != NULL)
+        walk->count++;
+    return walk->count == WALK_MAX;
+}
+
+/* Takes a row in hand, unless somebody has it.  -1: no notice can be made of it now. */
+static int
+enqueue_row(struct scep *scep, const struct scepdb_row *row, struct cc_err *err)
+{
+    const struct answer later = { .kind = ANSWER_LATER };
     struct notice *notice = NULL;
-    struct cc_err err = { 0 };
 
-    if (row->id.len != SCEPDB_ID_LEN || !flight_begin(walk->scep, row->id.data, NULL))
+    if (!flight_begin(scep, row->id.data, NULL))
         return 0;
-    if (notice_of_row(walk->scep, row, &notice, &err) != 0) {
-        const struct answer answer = { .kind = ANSWER_LATER };
-
-        answer_waiting(flight_end(walk->scep, row->id.data), &answer);
-        if (walk->put_off_count == 0)
-            walk->err = err;
-        if (walk->put_off_count < WALK_MAX)
-            memcpy(walk->put_off[walk->put_off_count++], row->id.data, SCEPDB_ID_LEN);
-        return 0;
+    if (notice_of_row(scep, row, &notice, err) != 0) {
+        answer_waiting(flight_end(scep, row->id.data), &later);
+        return -1;
     }
     notice->in_flight = true;
-    notice->next = walk->list;
-    walk->list = notice;
+    notice_enqueue(scep, notice);
     return 0;
 }
 
-/* The token is away, or their profile is gone: one line for all of them, now and then. */
-static void
-put_off_all(const struct walk *walk)
-{
-    struct cc_err err = { 0 };
-
-    if (walk->put_off_count == 0)
-        return;
-    cc_log(CC_LOG_WARNING, "scep", "%zu notifications wait: %s", walk->put_off_count,
-            cc_err_text(&walk->err));
-    for (size_t i = 0; i < walk->put_off_count; i++)
-        if (scepdb_tell_later(walk->scep->store,
-                    (struct cc_bytes){ walk->put_off[i], SCEPDB_ID_LEN },
-                    cc_clock_now_ms() + PUT_OFF_MS, &err) != 0)
-            cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
-}
-
-/* *ret_ms: until there may be others. */
+/* *ret_ms: until there may be others.  The token is away, or a profile is gone: one line for all, now and then. */
 static void
 walk_due(struct scep *scep, int64_t *ret_ms)
 {
-    struct walk walk = { .scep = scep };
-    struct cc_err err = { 0 };
+    struct walk walk = { .count = 0 };
+    struct cc_err err = { 0 }, why = { 0 };
     int64_t next_ms = 0;
+    size_t waiting = 0;
 
     *ret_ms = WALK_MS;
     if (scepdb_walk_due(scep->store, cc_clock_now_ms(), WALK_MAX, note_due, &walk, &next_ms,
@@ -554,13 +538,18 @@ walk_due(struct scep *scep, int64_t *ret_ms)
         cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
     if (next_ms > 0 && next_ms - cc_clock_now_ms() < *ret_ms)
         *ret_ms = next_ms > cc_clock_now_ms() ? next_ms - cc_clock_now_ms() : 0;
-    while (walk.list != NULL) {
-        struct notice *one = walk.list;
-
-        walk.list = one->next;
-        notice_enqueue(scep, one);
+    for (size_t i = 0; i < walk.count; i++) {
+        cc_err_clear(&err);
+        if (enqueue_row(scep, walk.row[i], &err) != 0) {
+            if (waiting++ == 0)
+                why = err;
+            (void)(scepdb_tell_later(scep->store, walk.row[i]->id, cc_clock_now_ms() + PUT_OFF_MS,
+                           NULL) == 0);
+        }
+        free(walk.row[i]);
     }
-    put_off_all(&walk);
+    if (waiting > 0)
+        cc_log(CC_LOG_WARNING, "scep", "%zu notifications wait: %s", waiting, cc_err_text(&why));
 }
 
 static void

@@ -21,9 +21,10 @@
 /* ---- notices ---- */
 
 struct own {
-    struct scep *scep;
-    struct notice *item[OWN_MAX];
-    char *request_id[OWN_MAX];
+    const char *connector_id;
+    struct scepdb_row *row[OWN_MAX];
+    char hex[OWN_MAX][SCEP_HEX_LEN];
+    const char *request_id[OWN_MAX];
     bool found[OWN_MAX];
     size_t count;
     int64_t since_ms;
@@ -33,40 +34,31 @@ static int
 note_own(void *arg, const struct scepdb_row *row)
 {
     struct own *own = arg;
-    struct cc_err err = { 0 };
-    char hex[SCEP_HEX_LEN];
 
     if ((row->notify != SCEPDB_NOTIFY_DUE && row->notify != SCEPDB_NOTIFY_EVENT) ||
-            row->id.len != SCEPDB_ID_LEN || strcmp(row->owner, own->scep->connector_id) != 0)
+            row->id.len != SCEPDB_ID_LEN || strcmp(row->owner, own->connector_id) != 0)
         return 0;
-    if (own->count == OWN_MAX)
+    if ((own->row[own->count] = row_copy(row)) == NULL)
         return 1;
-    if (notice_of_row(own->scep, row, &own->item[own->count], &err) != 0) {
-        cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
-        return 0;
-    }
-    cc_hex(row->id.data, SCEPDB_ID_LEN, false, hex);
-    if ((own->request_id[own->count] = cc_strdup(hex, NULL)) == NULL) {
-        notice_free(own->item[own->count]);
-        return 1;
-    }
+    cc_hex(row->id.data, SCEPDB_ID_LEN, false, own->hex[own->count]);
+    own->request_id[own->count] = own->hex[own->count];
     if (own->since_ms == 0 || row->received_ms < own->since_ms)
         own->since_ms = row->received_ms;
-    own->count++;
-    return 0;
+    return ++own->count == OWN_MAX;
 }
 
 static int
-collect_own(struct own *own, struct cc_err *err)
+collect_own(struct scep *scep, struct own *own, struct cc_err *err)
 {
-    if (scepdb_walk_open(own->scep->store, note_own, own, err) != 0)
+    if (scepdb_walk_open(scep->store, note_own, own, err) != 0)
         return -1;
     if (own->count == 0)
         return 0;
-    return eventlog_find_admin_events(own->scep->log, (const char *const *)own->request_id,
-            own->count, own->since_ms, own->found, err);
+    return eventlog_find_admin_events(scep->log, own->request_id, own->count, own->since_ms,
+            own->found, err);
 }
 
+/* What fails here, as while the token is away, is due in the store a minute later. */
 int
 recover_own(struct scep *scep, struct cc_err *err)
 {
@@ -75,14 +67,17 @@ recover_own(struct scep *scep, struct cc_err *err)
 
     if (own == NULL)
         return cc_err_nomem(err);
-    own->scep = scep;
-    rc = collect_own(own, err);
+    own->connector_id = scep->connector_id;
+    rc = collect_own(scep, own, err);
     for (size_t i = 0; i < own->count; i++) {
-        free(own->request_id[i]);
-        if (rc == 0)
-            notice_enqueue_again(own->item[i], own->found[i]);
-        else
-            notice_free(own->item[i]);
+        struct notice *notice = NULL;
+        struct cc_err why = { 0 };
+
+        if (rc == 0 && notice_of_row(scep, own->row[i], &notice, &why) == 0)
+            notice_enqueue_again(notice, own->found[i]);
+        else if (rc == 0)
+            cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&why));
+        free(own->row[i]);
     }
     free(own);
     return rc;

@@ -237,6 +237,9 @@ CC_MUST int recover_own(struct scep *scep, struct cc_err *err);
 /* Rows that nobody works on: those that have a certificate end, the old ones fail.  Now and then. */
 void recover_left(struct scep *scep);
 
+/* A row of the store that outlives its callback, which must not wait for the token; yours to free(), NULL without memory. */
+struct scepdb_row *row_copy(const struct scepdb_row *row);
+
 /* Of the store: a notice of a row that is due. */
 CC_MUST int notice_of_row(struct scep *scep, const struct scepdb_row *row,
         struct notice **ret_notice, struct cc_err *err);
