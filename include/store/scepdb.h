@@ -45,7 +45,7 @@ struct scepdb_row {
     struct cc_bytes id;         /* SCEPDB_ID_LEN */
     const char *profile;        /* of the SCEP server */
     const char *transaction_id; /* as the device names it, printable */
-    struct cc_bytes key_hash;   /* SHA-256 over the SubjectPublicKeyInfo of the CSR */
+    struct cc_bytes key_hash; /* SHA-256 over the SubjectPublicKeyInfo of who signed the request */
     enum scepdb_state state;
     enum scepdb_notify notify;
     const char *owner; /* the instance that has, or had, it in hand */

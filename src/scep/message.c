@@ -300,10 +300,10 @@ open_message(struct task *task, struct answer *ret_answer)
 /* ---- the request in it ---- */
 
 int
-task_hash_key(struct task *task, const EVP_PKEY *key, struct cc_err *err)
+task_hash_signer(struct task *task, struct cc_err *err)
 {
     struct cc_buf der = CC_BUF_INIT(PKI_CSR_MAX);
-    const int rc = pki_pubkey_write_spki(key, &der, err);
+    const int rc = pki_pubkey_write_spki(X509_get0_pubkey(task->message.signer), &der, err);
 
     if (rc == 0)
         SHA256(der.data, der.len, task->key_hash);
@@ -322,7 +322,7 @@ name_task(struct task *task, struct cc_err *err)
     unsigned int signer_len = 0;
     int ok;
 
-    if (task_hash_key(task, task->key, err) != 0) {
+    if (task_hash_signer(task, err) != 0) {
         EVP_MD_CTX_free(ctx);
         return -1;
     }

@@ -48,11 +48,11 @@ note_polled(void *arg, const struct scepdb_row *row)
     return 0;
 }
 
-/* The key that signs is the key that was certified, or shall be: the same as in the transaction's CSR. */
+/* The key that signs is the one that signed the request: the device's own, or at a renewal that of the old certificate. */
 static int
 find_polled(struct task *task, struct polled *ret, struct cc_err *err)
 {
-    if (task_hash_key(task, X509_get0_pubkey(task->message.signer), err) != 0)
+    if (task_hash_signer(task, err) != 0)
         return -1;
     return scepdb_find_transaction(task->endpoint->scep->store, task->endpoint->name,
             task->transaction, (struct cc_bytes){ task->key_hash, SCEPDB_ID_LEN }, note_polled, ret,
@@ -65,6 +65,7 @@ go_on(struct task *task, const struct polled *polled)
     struct scep *scep = task->endpoint->scep;
     const struct cc_bytes id = { task->id, SCEPDB_ID_LEN };
     const int64_t now_ms = cc_clock_now_ms();
+    struct answer answer = { .kind = ANSWER_PENDING };
     struct cc_err err = { 0 };
     bool ours = false;
 
@@ -72,9 +73,12 @@ go_on(struct task *task, const struct polled *polled)
                 &err) != 0)
         return later(task, &err);
     if (!ours)
-        return (struct answer){ .kind = ANSWER_PENDING };
+        return answer;
     if (task_unseal_csr(task, cc_buf_bytes(&polled->csr), &err) != 0)
         return later(task, &err);
+    /* A renewal without a challenge is believed for the old certificate alone, which may have been revoked since. */
+    if (task->challenge == NULL && authorise_query(task, &answer) != 0)
+        return answer;
     return enrol_resume(task, polled->state == SCEPDB_PENDING ? cc_buf_str(&polled->pending) : NULL,
             true);
 }

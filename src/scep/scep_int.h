@@ -138,8 +138,8 @@ CC_MUST struct task *task_new_resumed(struct endpoint *endpoint, const struct sc
 /* The names that come of task->id. */
 void task_name(struct task *task);
 
-/* task->key_hash: SHA-256 of the SubjectPublicKeyInfo. */
-CC_MUST int task_hash_key(struct task *task, const EVP_PKEY *key, struct cc_err *err);
+/* task->key_hash: SHA-256 of the SubjectPublicKeyInfo of who signed the message. */
+CC_MUST int task_hash_signer(struct task *task, struct cc_err *err);
 
 /* A CSR as it lies in the store. */
 CC_MUST int task_unseal_csr(struct task *task, struct cc_bytes sealed, struct cc_err *err);

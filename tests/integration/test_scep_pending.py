@@ -3,7 +3,9 @@
 
 import json
 import os
+import sqlite3
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -12,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pki_rig import open_result, order
 from rig import Recipient, Rig, wait_until
-from scep_message import BAD_REQUEST, CERT_POLL, FAILURE, PENDING, SUCCESS, Message, Server, make_csr, name, new_key, self_signed, seq
+from scep_message import BAD_REQUEST, CERT_POLL, FAILURE, PENDING, RENEWAL_REQ, SUCCESS, Message, Server, make_csr, name, new_key, self_signed, seq
 from scep_rig import TOKEN_KEYS, connector_with_scep
 from test_scep import SUBJECT, x509_chain
 
@@ -38,12 +40,23 @@ class World:
         [made] = self.service.admin("POST", "scepChallenges", {"subjectName": "CN=dev1,O=Contoso"})["challenges"]
         return make_csr(key, SUBJECT, made["challenge"]), transaction or f"waits-{next(self.ids)}"
 
-    def ask(self, csr, transaction, key=KEY):
-        return Message(self.server, key, self_signed(key), csr, transaction=transaction)
+    def ask(self, csr, transaction, key=KEY, signer=None, **options):
+        return Message(self.server, key, signer or self_signed(key), csr, transaction=transaction, **options)
 
-    def poll(self, transaction, key=KEY):
+    def poll(self, transaction, key=KEY, signer=None):
         content = seq(self.ra[-1].subject.public_bytes(), name(SUBJECT).public_bytes())
-        return Message(self.server, key, self_signed(key), content, kind=CERT_POLL, transaction=transaction).send()
+        return Message(self.server, key, signer or self_signed(key), content, kind=CERT_POLL, transaction=transaction).send()
+
+    def enrol(self):
+        csr, transaction = self.request()
+        assert self.ask(csr, transaction).send().status == PENDING
+        self.decide()
+        return self.poll(transaction).certificates[0]
+
+    def renew(self, old, transaction):
+        """Asks with a new key, which is not there to sign: the old one does."""
+        reply = self.ask(make_csr(OTHER, SUBJECT), transaction, signer=old, kind=RENEWAL_REQ).send()
+        assert reply.status == PENDING
 
     def waiting(self):
         return json.loads(self.connector.cli("ca", "pending", "--json").stdout)["requests"]
@@ -121,6 +134,67 @@ def test_the_request_itself_is_asked_for_again(world):
     assert message.send().status == SUCCESS
 
 
+def test_many_ask_at_once(world):
+    csr, transaction = world.request()
+    before = len(world.authority.listed())
+    messages = [world.ask(csr, transaction) for _ in range(8)]
+    with ThreadPoolExecutor(len(messages)) as pool:
+        assert {reply.status for reply in pool.map(Message.send, messages)} == {PENDING}
+        world.decide()
+        replies = [reply for reply in pool.map(lambda _: world.poll(transaction), messages) if reply.status != PENDING]
+    assert replies and {reply.status for reply in replies} == {SUCCESS}
+    assert len({reply.certificates[0].serial_number for reply in replies}) == 1
+    assert len(world.authority.listed()) == before + 1
+
+
+def test_a_renewal_is_polled_for_with_the_old_certificate(world):
+    old = world.enrol()
+    world.renew(old, "renewal-1")
+    assert world.poll("renewal-1", signer=old).status == PENDING
+    # A key proves nothing here: whoever has the old one is believed for its certificate.
+    for key in (KEY, OTHER):
+        reply = world.poll("renewal-1", key)
+        assert (reply.status, reply.fail_info) == (FAILURE, BAD_REQUEST)
+    world.decide()
+    new = world.poll("renewal-1", signer=old).certificates[0]
+    assert new.public_key().public_numbers() == OTHER.public_key().public_numbers()
+    assert world.poll("renewal-1", signer=old).certificates == [new]
+
+
+def test_a_renewal_dies_with_the_old_certificate(world):
+    old = world.enrol()
+    world.renew(old, "renewal-2")
+    world.connector.cli("ca", "revoke", "--serial", f"{old.serial_number:x}", "--reason", "keyCompromise")
+    world.decide()
+    before = len(world.authority.listed())
+    reply = world.poll("renewal-2", signer=old)
+    assert (reply.status, reply.fail_info) == (FAILURE, BAD_REQUEST)
+    assert len(world.authority.listed()) == before
+
+
+def test_nobody_comes_back(world):
+    """A restart looks after what was left; what waits is left alone until it expires, and fails then."""
+    waits, late = world.request(), world.request()
+    for csr, transaction in (waits, late):
+        assert world.ask(csr, transaction).send().status == PENDING
+    world.connector.process.stop()
+    with sqlite3.connect(world.connector.state / "state.db") as database:
+        days = 86400000
+        database.execute("UPDATE scep_transaction SET received_ms = received_ms - ?, expires_ms = expires_ms - ? WHERE transaction_id = ?",
+                         (31 * days, 31 * days, late[1]))
+        database.execute("UPDATE scep_transaction SET received_ms = received_ms - ? WHERE transaction_id = ?", (29 * days, waits[1]))
+    database.close()
+    world.connector.start(wait=False)
+    world.scep.wait_ready()
+    assert world.told(late[1])["kind"] == "failure"
+    wait_until(lambda: world.admin_events(late[1]) == [4001], "one admin event")
+    assert world.poll(late[1]).status == FAILURE
+    assert world.poll(waits[1]).status == PENDING and world.admin_events(waits[1]) == []
+    world.connector.cli("ca", "approve", "--all")
+    assert world.poll(waits[1]).status == SUCCESS
+    assert world.poll(late[1]).status == FAILURE
+
+
 def test_another_instance_goes_on(world):
     """On the same store, when the first is gone."""
     csr, transaction = world.request()
@@ -141,27 +215,38 @@ def test_another_instance_goes_on(world):
         world.scep.wait_ready()
 
 
-def test_strongswan_polls(world):
-    folder = world.rig.folder / "device"
-    folder.mkdir()
-    (folder / "key").write_bytes(OTHER.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
-                                                   serialization.NoEncryption()))
-    for file, certificate in (("sign", world.ra[1]), ("encrypt", world.ra[0]), ("ca", world.ra[2])):
-        (folder / file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    [made] = world.service.admin("POST", "scepChallenges", {"subjectName": "CN=dev1,O=Contoso"})["challenges"]
+def strongswan(world, folder, key, *options):
+    """The certificate that pki --scep polls for; it is approved meanwhile."""
     client = subprocess.Popen(
-        ["pki", "--scep", "--url", world.scep.url, "--in", folder / "key", "--dn", "O=Contoso, CN=dev1", "--password", made["challenge"],
-         "--cacert", folder / "ca", "--cacert-enc", folder / "encrypt", "--cacert-sig", folder / "sign", "--cipher", "aes",
-         "--digest", "sha256", "--interval", "1", "--maxpolltime", "60", "--outform", "pem"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        ["pki", "--scep", "--url", world.scep.url, "--in", key, "--dn", "O=Contoso, CN=dev1", "--cacert", folder / "ca",
+         "--cacert-enc", folder / "encrypt", "--cacert-sig", folder / "sign", "--cipher", "aes", "--digest", "sha256",
+         "--interval", "1", "--maxpolltime", "60", "--outform", "pem", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         wait_until(world.waiting, "the request waits")
         world.decide()
-        out, _ = client.communicate(timeout=60)
+        out, said = client.communicate(timeout=60)
     finally:
         client.kill()
         client.wait()
-    assert x509.load_pem_x509_certificate(out).public_key().public_numbers() == OTHER.public_key().public_numbers()
+    assert client.returncode == 0, said
+    return x509.load_pem_x509_certificate(out)
+
+
+def test_strongswan_polls(world):
+    folder = world.rig.folder / "device"
+    folder.mkdir()
+    for file, key in (("first", KEY), ("second", OTHER)):
+        (folder / file).write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+                                                      serialization.NoEncryption()))
+    for file, certificate in (("sign", world.ra[1]), ("encrypt", world.ra[0]), ("ca", world.ra[2])):
+        (folder / file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    [made] = world.service.admin("POST", "scepChallenges", {"subjectName": "CN=dev1,O=Contoso"})["challenges"]
+    old = strongswan(world, folder, folder / "first", "--password", made["challenge"])
+    assert old.public_key().public_numbers() == KEY.public_key().public_numbers()
+    (folder / "old").write_bytes(old.public_bytes(serialization.Encoding.PEM))
+    new = strongswan(world, folder, folder / "second", "--cert", folder / "old", "--key", folder / "first")
+    assert new.public_key().public_numbers() == OTHER.public_key().public_numbers()
 
 
 def test_by_hand_nothing_waits(world):
