@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rig import Rig, wait_until
+from rig import Rig, run, wait_until
 from scep_message import (BAD_ALG, BAD_CERT_ID, BAD_MESSAGE_CHECK, BAD_REQUEST, CERT_POLL, CIPHERS, DIGESTS, FAIL_INFO_TEXT, FAILURE,
                           GET_CERT, GET_CRL, MESSAGE_TYPE, PKCS_REQ, RENEWAL_REQ, SENDER_NONCE, SUCCESS, T61, TRANSACTION_ID, UTF8, Message,
                           Reply, Server, attribute, cert_id, envelope, integer, make_csr, name, new_key, octets, scep_attributes,
@@ -59,6 +59,9 @@ class World:
         self.service = self.rig.service()
         self.secrets = self.rig.folder / "scep.secrets"
         self.rig.private_file(self.secrets, "\n".join(f"once-{i}" for i in range(200)).encode() + b"\n")
+        self.next_ca = self_signed(new_key(), "CN=The next CA")
+        next_file = self.rig.folder / "next-ca.pem"
+        self.rig.private_file(next_file, self.next_ca.public_bytes(serialization.Encoding.PEM))
         secret = f"challenge = static\nchallenge-secret = file:{self.rig.folder}/scep.secret\n"
         self.scep = connector_with_scep(
             self.rig, self.service, self.rig.token(kinds=TOKEN_KEYS), overrides={"service.allow-http": "yes"}, extra=f"""
@@ -91,6 +94,10 @@ renewal-window = 1d
 {secret}
 [scep-profile "grace"]
 renewal-grace = 1d
+{secret}
+[scep-profile "next"]
+next-ca = {next_file}
+root-in-chain = no
 {secret}
 """)
         self.http = requests.Session()
@@ -492,6 +499,20 @@ def test_certificates_and_crl(world, signers):
     refused(world.message("queries", signer=current, csr=foreign, kind=GET_CERT).send(), BAD_CERT_ID)
     for signer in ("self-signed", "revoked", "another CA's", "forged in the CA's name"):
         refused(world.message("queries", signer=signers[signer], csr=ask, kind=GET_CERT).send(), BAD_REQUEST)
+
+
+def test_the_next_ca(world):
+    """Signed by the RA, as openssl verifies; inside are the certificates that will be."""
+    base = f"{world.scep.url}/next"
+    assert "GetNextCACert" in world.http.get(f"{base}?operation=GetCACaps").text.split()
+    answer = world.http.get(f"{base}?operation=GetNextCACert")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/x-x509-next-ca-cert")
+    folder = world.authority.folder
+    (folder / "next.der").write_bytes(answer.content)
+    run("openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", folder / "next.der", "-CAfile", world.authority.certificate(),
+        "-purpose", "any", "-out", folder / "next.p7")
+    said = run("openssl", "pkcs7", "-inform", "DER", "-in", folder / "next.p7", "-print_certs")
+    assert x509.load_pem_x509_certificate(said.stdout[said.stdout.index("-----BEGIN"):].encode()) == world.next_ca
 
 
 def test_the_chain_may_come_with_the_certificate(world):
