@@ -190,7 +190,7 @@ static char *
 many(const char *text, size_t count)
 {
     size_t len = strlen(text);
-    char *ret = calloc(count + 1, len);
+    char *ret = calloc(count * len + 1, 1);
 
     assert_non_null(ret);
     for (size_t i = 0; i < count; i++)
