@@ -86,6 +86,7 @@ enum flow_outcome {
     FLOW_FINISHED, /* well or badly: result is filled */
     FLOW_LATER,    /* nothing was done, or what was begun is undone: tried again, or given back */
     FLOW_UNKNOWN,  /* something may have been done outside: tried here until it is known */
+    FLOW_PENDING, /* somebody outside has to decide: the same, at leisure, and others are not kept waiting */
     FLOW_NOT_OURS /* left to other instances: forgotten here, without a result and without an admin event */
 };
 

@@ -151,7 +151,10 @@ flow_item_lease(struct flow_item *item, int64_t lease_until_ms)
 unsigned
 flow_unfinished(const struct flow *flow)
 {
-    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING] + flow->count[FLOW_WAITING];
+    const unsigned undecided = flow->count[FLOW_UNDECIDED];
+
+    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING] + flow->count[FLOW_WAITING] +
+           (undecided > FLOW_PENDING_MAX ? undecided - FLOW_PENDING_MAX : 0);
 }
 
 /* Results do not wait for requests that wait themselves. */
@@ -185,7 +188,8 @@ flow_signal(struct flow *flow, enum flow_stage stage)
         flow->done_since = cc_clock_mono_ms();
     if (first || flow_gathered(flow))
         pthread_cond_signal(&flow->done);
-    if (stage == FLOW_RETURNING || stage == FLOW_WAITING || stage == FLOW_UNSETTLED)
+    if (stage == FLOW_RETURNING || stage == FLOW_WAITING || stage == FLOW_UNDECIDED ||
+            stage == FLOW_UNSETTLED)
         pthread_cond_broadcast(&flow->attend);
     if (flow->room_wanted > 0 && flow_unfinished(flow) < flow->room_wanted)
         pthread_cond_signal(&flow->room);

@@ -128,7 +128,7 @@ flow_take_again(struct flow_item *item, struct intune_work *work, struct cc_err 
     char *context = NULL;
 
     if (item->stage == FLOW_QUEUED || item->stage == FLOW_WAITING ||
-            item->stage == FLOW_RETURNING) {
+            item->stage == FLOW_UNDECIDED || item->stage == FLOW_RETURNING) {
         if ((context = cc_strdup(work->request_context, err)) == NULL)
             return -1;
         free(item->request_context);

@@ -31,6 +31,8 @@
 #define FLOW_READY_POLL_MS 50 /* between two looks at a workload that is not ready */
 #define FLOW_RETRY_MS 250     /* backoff of failed attempts, and where it ends */
 #define FLOW_RETRY_MAX_MS 10000
+#define FLOW_PENDING_MAX_MS 30000  /* the same of those that somebody has to decide on */
+#define FLOW_PENDING_MAX 1000      /* of them take no room that others could have */
 #define FLOW_ANSWER_MS 500         /* within which a service that has work answers a download */
 #define FLOW_SERVICE_RETRY_MS 1000 /* the same of calls to the service and the store */
 #define FLOW_SERVICE_RETRY_MAX_MS 30000
@@ -39,6 +41,7 @@ enum flow_stage {
     FLOW_QUEUED,    /* waits for a worker */
     FLOW_WORKING,   /* a worker has it */
     FLOW_WAITING,   /* waits for the time of its next try */
+    FLOW_UNDECIDED, /* the same, as somebody has to decide on it */
     FLOW_DONE,      /* its result waits for an uploader */
     FLOW_UPLOADING, /* an uploader has it */
     FLOW_UNSETTLED, /* its result was not taken and is to be withdrawn; waits for the time of the next try */
@@ -61,6 +64,7 @@ struct flow_item {
     json_object *body;                             /* NULL after the work */
     char *note;     /* of flow_prepare(), or the journal's; NULL: none */
     bool begun;     /* something may have been done outside; guarded by lock */
+    bool told;      /* that somebody has to decide on it; the worker's */
     unsigned tries; /* that came to nothing, of the work or of withdrawing it */
     int64_t due;    /* of the next, monotonic; guarded by lock */
     struct flow_result result;

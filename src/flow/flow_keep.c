@@ -215,7 +215,8 @@ flow_return_some(struct flow *flow)
 static bool
 flow_waits(const struct flow_item *item)
 {
-    return item->stage == FLOW_WAITING || item->stage == FLOW_UNSETTLED;
+    return item->stage == FLOW_WAITING || item->stage == FLOW_UNDECIDED ||
+           item->stage == FLOW_UNSETTLED;
 }
 
 /* With the lock held: what will not be tried any more here, as we stop or have tried long enough. */
@@ -243,7 +244,7 @@ flow_wake_waiting(struct flow *flow)
         if (flow_gives_up(item, now)) {
             flow_item_set_stage(item, FLOW_RETURNING);
         } else if (flow_waits(item) && item->due <= now && !flow->stopping) {
-            bool work = item->stage == FLOW_WAITING;
+            bool work = item->stage != FLOW_UNSETTLED;
 
             flow_item_set_stage(item, work ? FLOW_QUEUED : FLOW_SETTLING);
             if (work)

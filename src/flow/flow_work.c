@@ -25,24 +25,28 @@ flow_begin(struct flow_item *item, bool *ret_last_attempt)
 }
 
 static int64_t
-flow_retry_ms(struct flow_item *item)
+flow_retry_ms(struct flow_item *item, enum flow_outcome outcome)
 {
     int64_t most = item->flow->kind.retry_max_ms;
 
+    if (outcome == FLOW_PENDING)
+        most = FLOW_PENDING_MAX_MS;
     return cc_backoff_ms(item->tries++, FLOW_RETRY_MS, most > 0 ? most : FLOW_RETRY_MAX_MS);
 }
 
 /* Nothing came of this try: it waits for the next, or goes back as the keeper sees fit. */
 static void
-flow_try_later(struct flow_item *item, bool begun)
+flow_try_later(struct flow_item *item, enum flow_outcome outcome)
 {
     struct flow *flow = item->flow;
 
     pthread_mutex_lock(&flow->lock);
-    item->begun = begun;
-    item->due = cc_deadline_in(flow_retry_ms(item));
+    item->begun = outcome != FLOW_LATER;
+    item->due = cc_deadline_in(flow_retry_ms(item, outcome));
     if (item->lease_lost && !flow_stays(item))
         flow_item_set_stage(item, FLOW_RETURNING);
+    else if (outcome == FLOW_PENDING)
+        flow_item_set_stage(item, FLOW_UNDECIDED);
     else
         flow_item_set_stage(item, FLOW_WAITING);
     pthread_mutex_unlock(&flow->lock);
@@ -138,7 +142,14 @@ flow_work(void *arg)
     case FLOW_LATER:
     case FLOW_UNKNOWN:
         flow_write_attempt_event(item, began, &err);
-        flow_try_later(item, outcome == FLOW_UNKNOWN);
+        flow_try_later(item, outcome);
+        break;
+    case FLOW_PENDING:
+        /* Once: it may take days. */
+        if (!item->told)
+            flow_write_attempt_event(item, began, &err);
+        item->told = true;
+        flow_try_later(item, outcome);
         break;
     case FLOW_NOT_OURS:
         flow_debug(item->flow, "The %s %s is left to other instances: %s", item->variant->title,

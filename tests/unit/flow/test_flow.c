@@ -105,13 +105,14 @@ rig_pass_gate(struct rig *rig)
     return trouble;
 }
 
-/* Prepares what says "prepare", and then may not know for a while what came of it. */
+/* Prepares what says "prepare", and then may not know for a while what came of it; what says "decide" waits for that. */
 static enum flow_outcome
 rig_begin(struct rig *rig, const struct flow_request *request, struct cc_err *err)
 {
-    bool prepare = false, unknown;
+    bool prepare = false, decide = false, unknown;
 
-    if (cc_json_get_bool(request->body, "prepare", false, &prepare, err) != 0)
+    if (cc_json_get_bool(request->body, "prepare", false, &prepare, err) != 0 ||
+            cc_json_get_bool(request->body, "decide", false, &decide, err) != 0)
         return FLOW_LATER;
     if (prepare && request->note == NULL) {
         if (flow_prepare(request, "{\"key\":\"sealed\"}", err) != 0)
@@ -129,7 +130,7 @@ rig_begin(struct rig *rig, const struct flow_request *request, struct cc_err *er
     if (!unknown)
         return FLOW_FINISHED;
     cc_err_set(err, CC_DOM_NETWORK, 28, "no answer of the CA");
-    return FLOW_UNKNOWN;
+    return decide ? FLOW_PENDING : FLOW_UNKNOWN;
 }
 
 static enum flow_outcome
@@ -1083,6 +1084,44 @@ test_waiting_requests_hold_no_worker(void **state)
     rig_close(rig);
 }
 
+/* More than there is room for wait for somebody's decision: the others are done, and those afterwards. */
+static void
+test_undecided_requests_take_no_room(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+    const unsigned waiting = 3 * BATCH;
+    unsigned left = 1000000;
+    char id[32];
+
+    (void)state;
+    rig->unknown = left;
+    for (unsigned i = 0; i < waiting; i++) {
+        (void)snprintf(id, sizeof(id), "undecided-%u", i);
+        sim_enqueue(rig->sim, id, "{\"prepare\":true,\"decide\":true}");
+    }
+    rig_enqueue_many(rig, 5);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 5);
+    while (left > 1000000 - 3 * waiting) {
+        look_again();
+        pthread_mutex_lock(&rig->lock);
+        left = rig->unknown;
+        pthread_mutex_unlock(&rig->lock);
+    }
+    pthread_mutex_lock(&rig->lock);
+    rig->unknown = 0;
+    pthread_mutex_unlock(&rig->lock);
+    sim_wait_accepted(rig->sim, 5 + waiting);
+    assert_int_equal(rig->prepared, waiting);
+    rig_stop(rig);
+    for (unsigned i = 0; i < waiting; i++) {
+        (void)snprintf(id, sizeof(id), "undecided-%u", i);
+        assert_int_equal(events(rig, EVENT_PKCS_IMPORT_REENCRYPT_FAILED_ATTEMPT, id), 1);
+        assert_int_equal(admin_events(rig, id), 1);
+    }
+    rig_close(rig);
+}
+
 /* ---- results that were not taken ---- */
 
 static void
@@ -1331,6 +1370,7 @@ main(void)
         cmocka_unit_test(test_unknown_outcome_is_not_given_back),
         cmocka_unit_test(test_unknown_outcome_outlives_its_lease),
         cmocka_unit_test(test_waiting_requests_hold_no_worker),
+        cmocka_unit_test(test_undecided_requests_take_no_room),
         cmocka_unit_test(test_discarded_result_is_withdrawn),
         cmocka_unit_test(test_refused_result_is_withdrawn),
         cmocka_unit_test(test_withdrawing_survives_a_stop),
