@@ -203,24 +203,39 @@ check_found(struct task *task, struct cc_err *err)
     return rc == 0 ? CA_DONE : CA_REFUSED;
 }
 
+/* Asked again and again, it mostly says the same. */
+static int
+keep_pending(struct task *task, const char *pending, struct cc_err *err)
+{
+    if (strcmp(task->note.pending, pending) != 0) {
+        (void)cc_strcpy(task->note.pending, sizeof(task->note.pending), pending);
+        if (keep_note(task, err) != 0)
+            return -1;
+    }
+    cc_err_set(err, CC_DOM_SERVICE, INTUNE_CA_PENDING,
+            "somebody at the CA has to decide on the request");
+    return 0;
+}
+
 static enum ca_outcome
 ask_ca(struct task *task, struct cc_err *err)
 {
     const struct ca_request request = ca_request_of(task);
+    const bool polls = task->note.pending[0] != '\0';
     struct cc_buf pending = CC_BUF_INIT(CA_PENDING_MAX);
     enum ca_outcome outcome;
 
-    if (task->note.pending[0] != '\0')
+    if (polls) {
         outcome =
                 ca_poll(task->ca, &request, task->note.pending, &task->certificate, &pending, err);
-    else
+        /* Given back, it would come again as another request, to be decided on once more. */
+        if (outcome == CA_RETRYABLE || outcome == CA_MISCONFIGURED)
+            outcome = CA_UNKNOWN;
+    } else {
         outcome = ca_issue(task->ca, &request, &task->certificate, &pending, err);
-    if (outcome == CA_PENDING) {
-        (void)cc_strcpy(task->note.pending, sizeof(task->note.pending), cc_buf_str(&pending));
-        if (keep_note(task, err) == 0)
-            cc_err_set(err, CC_DOM_SERVICE, INTUNE_CA_PENDING,
-                    "somebody at the CA has to decide on the request");
     }
+    if (outcome == CA_PENDING && keep_pending(task, cc_buf_str(&pending), err) != 0)
+        outcome = CA_UNKNOWN;
     cc_buf_free(&pending);
     return outcome;
 }
@@ -426,6 +441,7 @@ judge(struct task *task, enum ca_outcome outcome, struct flow_result *ret, struc
     case CA_MISCONFIGURED:
         return FLOW_LATER;
     case CA_PENDING:
+        return FLOW_PENDING;
     case CA_UNKNOWN:
         break;
     }

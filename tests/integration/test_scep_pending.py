@@ -12,7 +12,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki_rig import open_result, order
+from pki_rig import events_of, open_result, order
 from rig import Recipient, Rig, wait_until
 from scep_message import BAD_REQUEST, CERT_POLL, FAILURE, PENDING, RENEWAL_REQ, SUCCESS, Message, Server, make_csr, name, new_key, self_signed, seq
 from scep_rig import TOKEN_KEYS, connector_with_scep
@@ -258,13 +258,32 @@ def test_by_hand_nothing_waits(world):
     assert "BEGIN CERTIFICATE" in world.connector.cli("ca", "issue", "--profile", "server", "--csr", csr).stdout
 
 
-def test_pkcs_request(world):
-    """The same for a request of the service: delivered when it was approved."""
-    recipient = Recipient()
+def order_pkcs(world, recipient):
     request_id = world.service.admin("POST", "pkcsRequests", order(recipient, certificateTemplateName="ContosoUser"))["requestId"]
     wait_until(world.waiting, "the request waits")
     assert world.service.request(request_id)["state"] == "leased"
-    world.connector.cli("ca", "approve", "--all")
-    open_result(world.service.wait_done(request_id, 120)["result"], recipient)
+    return request_id
 
 
+def test_pkcs_request_is_approved(world):
+    """The same for a request of the service: delivered when it was approved, a restart or not."""
+    recipient = Recipient()
+    request_id = order_pkcs(world, recipient)
+    [asked] = world.waiting()
+    world.restart()
+    wait_until(lambda: [event["id"] for event in world.connector.events("--request", request_id)].count(1051) == 2, "each start says that it waits")
+    assert world.waiting() == [asked], "it is asked for once"
+    world.connector.cli("ca", "approve", asked["requestId"])
+    key, *_ = open_result(world.service.wait_done(request_id, 120)["result"], recipient)
+    [certificate] = [c for c in world.authority.listed() if c.get("requestId") == asked["requestId"]]
+    assert certificate["state"] == "issued"
+    assert [id for id in events_of(world.connector, request_id, (1000, 1001)) if id in (1000, 1001)] == [1000]
+
+
+def test_pkcs_request_is_denied(world):
+    request_id = order_pkcs(world, Recipient())
+    [asked] = world.waiting()
+    world.connector.cli("ca", "deny", asked["requestId"], "--reason", "no such user\x1b[2J")
+    result = world.service.wait_done(request_id, 120)["result"]
+    assert (result["succeeded"], result["errorCode"]) == (False, "CaDenied")
+    assert [id for id in events_of(world.connector, request_id, (1000, 1001)) if id in (1000, 1001)] == [1001]
