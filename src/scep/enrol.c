@@ -291,8 +291,26 @@ take_found(struct task *task, X509 *take_certificate)
     return end_failed(task, CERTSRV_E_ADMIN_DENIED_REQUEST, DENIED, &err);
 }
 
+/* The CA has no certificate for it. */
+static struct answer
+nothing_found(struct task *task, enum resume resume)
+{
+    struct cc_err why = { 0 };
+
+    switch (resume) {
+    case RESUME_ASK:
+        return ask_ca(task, NULL);
+    case RESUME_LOOK:
+        return answer_later();
+    case RESUME_GIVE_UP:
+        break;
+    }
+    cc_err_set(&why, CC_DOM_INPUT, 0, "the device did not come back for it");
+    return end_failed(task, E_ABORT, "it is too late", &why);
+}
+
 struct answer
-enrol_resume(struct task *task, const char *pending, bool ask_anew)
+enrol_resume(struct task *task, const char *pending, enum resume resume)
 {
     struct ca *ca = task->endpoint->settings.ca;
     enum ca_outcome outcome = CA_NOT_FOUND;
@@ -312,23 +330,9 @@ enrol_resume(struct task *task, const char *pending, bool ask_anew)
                 &err);
     if (outcome == CA_DONE)
         return take_found(task, certificate);
-    if (outcome == CA_NOT_FOUND && ask_anew)
-        return ask_ca(task, NULL);
     if (outcome == CA_REFUSED)
         return end_failed(task, CERTSRV_E_ADMIN_DENIED_REQUEST, DENIED, &err);
-    return outcome == CA_NOT_FOUND ? answer_later() : later(task, &err);
-}
-
-struct answer
-enrol_give_up(struct task *task)
-{
-    struct answer answer = enrol_resume(task, NULL, false);
-    struct cc_err why = { 0 };
-
-    if (answer.kind != ANSWER_LATER)
-        return answer;
-    cc_err_set(&why, CC_DOM_INPUT, 0, "the device did not come back for it");
-    return end_failed(task, E_ABORT, "it is too late", &why);
+    return outcome == CA_NOT_FOUND ? nothing_found(task, resume) : later(task, &err);
 }
 
 /* ---- what is known of it ---- */
@@ -388,11 +392,11 @@ repeat(struct task *task, const struct known *known)
     case SCEPDB_FAILED:
         return answer_failure(known->fail_info, DENIED);
     case SCEPDB_PENDING:
-        return enrol_resume(task, cc_buf_str(&known->pending), true);
+        return enrol_resume(task, cc_buf_str(&known->pending), RESUME_ASK);
     case SCEPDB_CLAIMED:
         break;
     }
-    return enrol_resume(task, NULL, true);
+    return enrol_resume(task, NULL, RESUME_ASK);
 }
 
 /* ---- claiming ---- */

@@ -80,7 +80,7 @@ go_on(struct task *task, const struct polled *polled)
     if (task->challenge == NULL && authorise_query(task, &answer) != 0)
         return answer;
     return enrol_resume(task, polled->state == SCEPDB_PENDING ? cc_buf_str(&polled->pending) : NULL,
-            true);
+            RESUME_ASK);
 }
 
 static struct answer

@@ -139,8 +139,8 @@ go_on(struct task *task, const struct cc_buf *csr, int64_t received_ms)
             (ours && task_unseal_csr(task, cc_buf_bytes(csr), &err) != 0))
         cc_log(CC_LOG_WARNING, "scep", "transaction %s: %s", task->transaction, cc_err_text(&err));
     else if (ours)
-        answer = now_ms - received_ms > GIVE_UP_MS ? enrol_give_up(task)
-                                                   : enrol_resume(task, NULL, false);
+        answer = enrol_resume(task, NULL,
+                now_ms - received_ms > GIVE_UP_MS ? RESUME_GIVE_UP : RESUME_LOOK);
     answer_free(&answer);
 }
 

@@ -170,11 +170,15 @@ struct cc_bytes challenge_hash(const struct task *task, uint8_t ret[SCEPDB_ID_LE
 /* From a request that is authorised as far as its signer goes to what the device is told. */
 struct answer enrol(struct task *task);
 
-/* Ends a row that nobody came back for, unless the CA has a certificate for it. */
-struct answer enrol_give_up(struct task *task);
+/* Where the CA has no certificate for it yet. */
+enum resume {
+    RESUME_ASK,    /* the CA is asked */
+    RESUME_LOOK,   /* its device is waited for */
+    RESUME_GIVE_UP /* it did not come back: the row fails */
+};
 
 /* Goes on with what a crash or a CA left: a row that is claimed or pending; the task has its CSR. */
-struct answer enrol_resume(struct task *task, const char *pending, bool ask_anew);
+struct answer enrol_resume(struct task *task, const char *pending, enum resume resume);
 
 /* ---- queries (query.c) ---- */
 
