@@ -37,7 +37,8 @@ struct ca_local_settings {
     struct pki_texts crl_urls, delta_crl_urls, issuer_urls, ocsp_urls;
     int64_t ocsp_validity_ms; /* of an answer */
     const char *folder;       /* for temporary files */
-    bool approval; /* requests with an id wait for an administrator (store/cadb.h): CA_PENDING until there is a decision */
+    /* Requests with an id and a CSR are CA_PENDING until an administrator decides on them (cadb_approval_decide()). */
+    bool approval;
 };
 
 /* Needs the authority to be in the store (ca_local_init()); the token need not be there yet. */
@@ -45,9 +46,10 @@ CC_MUST int ca_local_open(const struct ca_local_settings *settings, struct ca **
         struct cc_err *err);
 
 /*
- * Requests that nobody decided on for a long time are forgotten.  Serials that a crash left reserved are revoked (reason cessationOfOperation), as certificates may have been signed with
+ * Serials that a crash left reserved are revoked (reason cessationOfOperation), as certificates may have been signed with
  * them and lost, and their request ids are free.  Those of the last minute may be another process's at work and are left:
- * ca_issue() and ca_find() of the same request id see to them.  At start, and now and then.
+ * ca_issue() and ca_find() of the same request id see to them.  What an administrator was asked about is forgotten when
+ * its certificate stands, or after 90 days.  At start, and now and then.
  */
 CC_MUST int ca_local_recover(struct ca *ca, struct cc_err *err);
 

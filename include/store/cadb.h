@@ -232,7 +232,7 @@ CC_MUST int cadb_approval_decide(struct store *store, const char *authority, con
 CC_MUST int cadb_approval_walk(struct store *store, const char *authority, cadb_approval_fn fn,
         void *arg, struct cc_err *err);
 
-/* Those asked before this time go, decided or not. */
+/* Those that have their certificate go, and those asked before this time, decided on or not. */
 CC_MUST int cadb_approval_prune(struct store *store, const char *authority, int64_t before_ms,
         struct cc_err *err);
 

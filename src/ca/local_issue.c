@@ -281,11 +281,36 @@ ca_local_issue_plan(struct ca_local *local, const struct pki_plan *plan, EVP_PKE
 
 #define WAITING "an administrator has to approve it"
 
+struct verdict {
+    enum cadb_decision decision;
+    char reason[256]; /* printable; "": none */
+};
+
 static int
 on_decision(void *arg, const struct cadb_approval *approval)
 {
-    *(enum cadb_decision *)arg = approval->decision;
+    struct verdict *verdict = arg;
+
+    verdict->decision = approval->decision;
+    if (approval->reason != NULL)
+        (void)cc_escape_into(verdict->reason, sizeof(verdict->reason), approval->reason);
     return 0;
+}
+
+static enum ca_outcome
+judge(const struct verdict *verdict, struct cc_buf *ret_pending, struct cc_err *err)
+{
+    switch (verdict->decision) {
+    case CADB_APPROVED:
+        return CA_DONE;
+    case CADB_UNDECIDED:
+        return cc_buf_add_str(ret_pending, WAITING, err) == 0 ? CA_PENDING : CA_RETRYABLE;
+    case CADB_DENIED:
+        break;
+    }
+    cc_err_set(err, CC_DOM_INPUT, 0, "an administrator denied the request%s%s",
+            verdict->reason[0] != '\0' ? ": " : "", verdict->reason);
+    return CA_REFUSED;
 }
 
 /* CA_DONE: it may be issued. */
@@ -294,7 +319,7 @@ ask_administrator(struct ca_local *local, const struct ca_request *request,
         struct cc_buf *ret_pending, struct cc_err *err)
 {
     struct cc_buf subject = CC_BUF_INIT(2 * PKI_NAME_TEXT_MAX);
-    enum cadb_decision decision = CADB_UNDECIDED;
+    struct verdict verdict = { .decision = CADB_UNDECIDED };
     int rc = pki_name_format(request->plan->subject, &subject, err);
 
     if (rc == 0) {
@@ -304,18 +329,11 @@ ask_administrator(struct ca_local *local, const struct ca_request *request,
             .subject = cc_buf_str(&subject),
             .asked_ms = cc_clock_now_ms(),
         };
-        rc = cadb_approval_ask(local->store, local->base.name, &approval, on_decision, &decision,
+        rc = cadb_approval_ask(local->store, local->base.name, &approval, on_decision, &verdict,
                 err);
     }
     cc_buf_free(&subject);
-    if (rc != 0)
-        return ca_local_outcome(err);
-    if (decision == CADB_APPROVED)
-        return CA_DONE;
-    if (decision == CADB_UNDECIDED)
-        return cc_buf_add_str(ret_pending, WAITING, err) == 0 ? CA_PENDING : CA_RETRYABLE;
-    cc_err_set(err, CC_DOM_INPUT, 0, "an administrator denied the request");
-    return CA_REFUSED;
+    return rc == 0 ? judge(&verdict, ret_pending, err) : ca_local_outcome(err);
 }
 
 /* Polled, it is asked for once more: the id tells what became of it. */
@@ -359,7 +377,8 @@ ca_local_issue(struct ca *ca, const struct ca_checked *checked, X509 **ret_certi
 /* ---- after a crash ---- */
 
 #define LOST_MAX 256
-#define UNDECIDED_MS (INT64_C(90) * 24 * 3600 * 1000)
+#define REMEMBER_MS                                                                                \
+    (INT64_C(90) * 24 * 3600 * 1000) /* requests for an administrator, decided on or not */
 
 struct lost {
     struct {
@@ -387,7 +406,7 @@ ca_local_recover(struct ca *ca, struct cc_err *err)
     struct ca_local *local = ca_local_of(ca);
     struct lost lost;
 
-    if (cadb_approval_prune(local->store, ca->name, cc_clock_now_ms() - UNDECIDED_MS, err) != 0)
+    if (cadb_approval_prune(local->store, ca->name, cc_clock_now_ms() - REMEMBER_MS, err) != 0)
         return -1;
     do {
         lost.count = 0;

@@ -147,7 +147,11 @@ prune(struct db_conn *conn, void *arg, struct cc_err *err)
 
     if (cadb_authority_id(conn, op->authority, &id, err) != 0)
         return -1;
-    return db_exec(conn, "DELETE FROM ca_approval WHERE authority = $1 AND asked_ms < $2",
+    /* 1 and 5: reserved and abandoned, from which the request may have to be issued once more. */
+    return db_exec(conn,
+            "DELETE FROM ca_approval WHERE authority = $1 AND (asked_ms < $2"
+            " OR EXISTS (SELECT 1 FROM ca_certificate WHERE ca_certificate.authority = $1"
+            " AND ca_certificate.request_id = ca_approval.request_id AND state <> 5 AND state <> 1))",
             DB_PARAMS(DB_INT(id), DB_INT(op->now_ms)), NULL, err);
 }
 

@@ -124,6 +124,8 @@ def test_pending_then_denied(world):
     assert message.send().status == FAILURE
     assert world.told(transaction)["kind"] == "failure"
     wait_until(lambda: world.admin_events(transaction) == [4001], "one admin event")
+    [event] = [e for e in world.scep.admin_events() if e.get("transactionId") == transaction]
+    assert "an administrator denied the request: nobody knows this device" in json.dumps(event)
 
 
 def test_the_request_itself_is_asked_for_again(world):

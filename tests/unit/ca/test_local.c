@@ -324,6 +324,143 @@ test_checked_by_the_caller(void **state)
     rig_close(&rig);
 }
 
+/* ---- an administrator's decision ---- */
+
+static struct rig
+rig_open_manual(void)
+{
+    struct ca_local_settings settings;
+    struct store *store = NULL;
+
+    must(store_open("sqlite::memory:", &store, err));
+    settings = settings_of(store);
+    settings.approval = true;
+    return rig_open_with(settings);
+}
+
+static enum ca_outcome
+poll(struct rig *rig, const char *request_id, X509 **ret, struct cc_err *err)
+{
+    struct pki_plan *plan = plan_of("CN=device-1");
+    struct cc_buf csr = CC_BUF_INIT(65536), pending = CC_BUF_INIT(CA_PENDING_MAX);
+    struct ca_request request = { .request_id = request_id, .plan = plan };
+    enum ca_outcome outcome;
+
+    csr_of(world.device, plan, &csr);
+    request.csr = cc_buf_bytes(&csr);
+    outcome = ca_poll(rig->ca, &request, "as it was told", ret, &pending, err);
+    assert_true((outcome == CA_PENDING) == (pending.len > 0));
+    cc_buf_free(&csr);
+    cc_buf_free(&pending);
+    pki_plan_free(plan);
+    return outcome;
+}
+
+static void
+decide(struct rig *rig, const char *request_id, enum cadb_decision decision, const char *reason)
+{
+    int64_t count = 0;
+
+    must(cadb_approval_decide(rig->store, "corp", request_id, decision, reason, cc_clock_now_ms(),
+            &count, err));
+    assert_int_equal(count, 1);
+}
+
+static void
+test_approved(void **state)
+{
+    struct rig rig = rig_open_manual();
+    struct cadb_counts counts;
+    X509 *cert = NULL, *again = NULL;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        want(CA_PENDING, issue(&rig, "request-1", "CN=device-1", world.device, &cert, err));
+        want(CA_PENDING, poll(&rig, "request-1", &cert, err));
+        want(CA_NOT_FOUND, ca_find(rig.ca, "request-1", cc_deadline_in(1000), &cert, err));
+    }
+    want(CA_PENDING, issue(&rig, "request-2", "CN=device-1", world.device, &cert, err));
+    must(cadb_count(rig.store, "corp", &counts, err));
+    assert_int_equal(counts.by_state[CADB_RESERVED] + counts.by_state[CADB_ISSUED], 0);
+
+    decide(&rig, "request-1", CADB_APPROVED, NULL);
+    /* A decision is no certificate, and is about no other request. */
+    want(CA_NOT_FOUND, ca_find(rig.ca, "request-1", cc_deadline_in(1000), &cert, err));
+    want(CA_PENDING, poll(&rig, "request-2", &cert, err));
+    want(CA_DONE, poll(&rig, "request-1", &cert, err));
+    want(CA_DONE, poll(&rig, "request-1", &again, err));
+    assert_int_equal(X509_cmp(cert, again), 0);
+    X509_free(again);
+    /* Where the decision is forgotten the certificate is not. */
+    must(ca_local_recover(rig.ca, err));
+    want(CA_DONE, issue(&rig, "request-1", "CN=device-1", world.device, &again, err));
+    assert_int_equal(X509_cmp(cert, again), 0);
+    X509_free(again);
+    X509_free(cert);
+    rig_close(&rig);
+}
+
+static void
+test_denied(void **state)
+{
+    struct rig rig = rig_open_manual();
+    struct cc_err why = { 0 };
+    X509 *cert = NULL;
+
+    (void)state;
+    want(CA_PENDING, issue(&rig, "request-1", "CN=device-1", world.device, &cert, err));
+    want(CA_PENDING, issue(&rig, "request-2", "CN=device-1", world.device, &cert, err));
+    decide(&rig, "request-1", CADB_DENIED, NULL);
+    decide(&rig, "request-2", CADB_DENIED, "who is this?\x1b[2J");
+    assert_int_equal(poll(&rig, "request-1", &cert, &why), CA_REFUSED);
+    assert_string_equal(why.text, "an administrator denied the request");
+    cc_err_clear(&why);
+    assert_int_equal(issue(&rig, "request-2", "CN=device-1", world.device, &cert, &why),
+            CA_REFUSED);
+    assert_string_equal(why.text, "an administrator denied the request: who is this?\\x1b[2J");
+    rig_close(&rig);
+}
+
+/* An administrator's own, and what the CA certifies for its servers. */
+static void
+test_what_needs_no_approval(void **state)
+{
+    struct rig rig = rig_open_manual();
+    struct pki_plan *plan = plan_of("CN=ra");
+    struct cc_buf pending = CC_BUF_INIT(CA_PENDING_MAX);
+    const struct ca_request own = { .request_id = "ra",
+        .own_key = world.device,
+        .plan = plan,
+        .deadline = cc_deadline_in(10000) };
+    X509 *cert = NULL;
+
+    (void)state;
+    want(CA_DONE, issue(&rig, NULL, "CN=device-1", world.device, &cert, err));
+    X509_free(cert);
+    want(CA_DONE, ca_issue(rig.ca, &own, &cert, &pending, err));
+    X509_free(cert);
+    cc_buf_free(&pending);
+    pki_plan_free(plan);
+    rig_close(&rig);
+}
+
+/* Who waits when approval is not wanted any more is served. */
+static void
+test_approval_is_switched_off(void **state)
+{
+    struct rig rig = rig_open_manual();
+    struct ca_local_settings settings = settings_of(rig.store);
+    X509 *cert = NULL;
+
+    (void)state;
+    want(CA_PENDING, issue(&rig, "request-1", "CN=device-1", world.device, &cert, err));
+    ca_close(rig.ca);
+    must(ca_local_open(&settings, &rig.ca, err));
+    want(CA_DONE, poll(&rig, "request-1", &cert, err));
+    X509_free(cert);
+    rig_close(&rig);
+}
+
 /* ---- what a crash leaves ---- */
 
 static void
@@ -749,6 +886,10 @@ run_all(void)
         cmocka_unit_test(test_request_id_of_something_else),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_checked_by_the_caller),
+        cmocka_unit_test(test_approved),
+        cmocka_unit_test(test_denied),
+        cmocka_unit_test(test_what_needs_no_approval),
+        cmocka_unit_test(test_approval_is_switched_off),
         cmocka_unit_test(test_crash_between_reserving_and_recording),
         cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_hold_and_release),

@@ -1279,6 +1279,35 @@ an_administrator_decides_once(void **state)
             -1);
 }
 
+static void
+a_decision_is_kept_until_there_is_a_certificate(void **state)
+{
+    static const struct {
+        const char *serial;
+        enum cadb_state state;
+        enum cadb_decision want;
+    } rows[] = {
+        { "reserved", CADB_RESERVED, CADB_APPROVED },
+        { "abandoned", CADB_ABANDONED, CADB_APPROVED },
+        { "issued", CADB_ISSUED, CADB_UNDECIDED },
+        { "held", CADB_HELD, CADB_UNDECIDED },
+        { "revoked", CADB_REVOKED, CADB_UNDECIDED },
+    };
+    int64_t count;
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(rows); i++) {
+        bring_to(rows[i].serial, rows[i].serial, rows[i].state);
+        (void)ask_for(rows[i].serial, 1000);
+    }
+    assert_int_equal(cadb_approval_decide(store, CA, NULL, CADB_APPROVED, NULL, 2000, &count, NULL),
+            0);
+    assert_int_equal(count, CC_COUNT(rows));
+    assert_int_equal(cadb_approval_prune(store, CA, 1000, NULL), 0);
+    for (size_t i = 0; i < CC_COUNT(rows); i++)
+        assert_int_equal(ask_for(rows[i].serial, 3000).decision, rows[i].want);
+}
+
 int
 main(void)
 {
@@ -1301,6 +1330,7 @@ main(void)
         TEST(a_hold_that_a_delta_told_of_is_taken_back_by_the_next),
         TEST(crls_come_back_across_pieces),
         TEST(an_administrator_decides_once),
+        TEST(a_decision_is_kept_until_there_is_a_certificate),
         TEST(an_older_crl_replaces_no_newer_one),
         TEST(a_crl_that_cannot_be_read_leaves_the_old_one),
         TEST(crl_numbers_only_grow),
