@@ -8,7 +8,7 @@
  *   message -> signature, algorithms -> envelope opened on the token -> request -> who asks (challenge, or the old
  *   certificate) -> claim (durable) -> CA -> certificate (durable) -> the service is told -> CertRep
  *
- * Owns its listener with the threads that work, two that tell the service, one that settles and recovers, and one that
+ * Owns its listener with the threads that work, four that tell the service, one that settles and recovers, and one that
  * keeps the RA's certificates.  What it is given is borrowed and must outlive it; strings and lists are copied.  Secret:
  * challenges are held only while their message is worked on, and in the store sealed.
  *
