@@ -8,7 +8,7 @@ import os
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, padding, serialization
 from cryptography.hazmat.primitives.asymmetric import padding as asymmetric
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.x509.oid import NameOID
 
@@ -22,7 +22,7 @@ MESSAGE_TYPE, PKI_STATUS, FAIL_INFO, SENDER_NONCE, RECIPIENT_NONCE, TRANSACTION_
 FAIL_INFO_TEXT = "1.3.6.1.5.5.7.24.1"
 CONTENT_TYPE, MESSAGE_DIGEST, CHALLENGE = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4", "1.2.840.113549.1.9.7"
 DATA, SIGNED, ENVELOPED = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.2", "1.2.840.113549.1.7.3"
-RSA_ENCRYPTION, RSA_OAEP = "1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7"
+RSA_ENCRYPTION, RSA_OAEP, ECDSA_SHA256 = "1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7", "1.2.840.10045.4.3.2"
 DIGESTS = {"md5": ("1.2.840.113549.2.5", hashes.MD5), "sha1": ("1.3.14.3.2.26", hashes.SHA1),
            "sha256": ("2.16.840.1.101.3.4.2.1", hashes.SHA256), "sha384": ("2.16.840.1.101.3.4.2.2", hashes.SHA384),
            "sha512": ("2.16.840.1.101.3.4.2.3", hashes.SHA512)}
@@ -159,12 +159,14 @@ def signed(content, attributes, certificate, key, digest="sha256", spoil=False, 
     context = hashes.Hash(algorithm())
     context.update(content or b"")
     attributes = [*attributes, attribute(CONTENT_TYPE, oid(DATA)), attribute(MESSAGE_DIGEST, octets(context.finalize()))]
-    signature = bytearray(key.sign(der(0x31, *order(attributes)), asymmetric.PKCS1v15(), algorithm()))
+    elliptic = isinstance(key, ec.EllipticCurvePrivateKey)
+    scheme = (ec.ECDSA(algorithm()),) if elliptic else (asymmetric.PKCS1v15(), algorithm())
+    signature = bytearray(key.sign(der(0x31, *order(attributes)), *scheme))
     if spoil:
         signature[-1] ^= 1
     info = seq(oid(DATA), der(0xA0, octets(content))) if content is not None else seq(oid(DATA))
     signer = seq(integer(1), cert_id(certificate), seq(oid(digest_oid), NULL), der(0xA0, *order(attributes)),
-                 seq(oid(RSA_ENCRYPTION), NULL), octets(bytes(signature)))
+                 seq(oid(ECDSA_SHA256)) if elliptic else seq(oid(RSA_ENCRYPTION), NULL), octets(bytes(signature)))
     shown = [certificate] if certificates is None else certificates
     return seq(oid(SIGNED), der(0xA0, seq(
         integer(1), set_of(seq(oid(digest_oid), NULL)), info,

@@ -4,6 +4,7 @@ what is forged, and how answers look."""
 
 import base64
 import datetime
+import http.client
 import http.server
 import json
 import os
@@ -19,16 +20,19 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import padding as asymmetric
 
 from rig import Rig, run, wait_until
 from scep_message import (BAD_ALG, BAD_CERT_ID, BAD_MESSAGE_CHECK, BAD_REQUEST, CERT_POLL, CIPHERS, DIGESTS, FAIL_INFO_TEXT, FAILURE,
-                          GET_CERT, GET_CRL, MESSAGE_TYPE, PKCS_REQ, RENEWAL_REQ, SENDER_NONCE, SUCCESS, T61, TRANSACTION_ID, UTF8, Message,
-                          Reply, Server, attribute, cert_id, envelope, integer, make_csr, name, new_key, octets, scep_attributes,
-                          self_signed, seq, signed, text)
+                          GET_CERT, GET_CRL, IA5, MESSAGE_TYPE, NULL, PKCS_REQ, PRINTABLE, RECIPIENT_NONCE, RENEWAL_REQ, SENDER_NONCE, SIGNED,
+                          SUCCESS, T61, TRANSACTION_ID, UTF8, Message, Reply, Server, attribute, cert_id, der, envelope, integer,
+                          make_csr, name, new_key, octets, oid, parse, scep_attributes, self_signed, seq, signed, text)
+from scep_message import CHALLENGE as CHALLENGE_PASSWORD
 from scep_rig import CHALLENGE, TOKEN_KEYS, connector_with_scep
 
 KEYS = [new_key() for _ in range(3)]
 SUBJECT = "O=Contoso, CN=dev1"
+SID = "1.3.6.1.4.1.311.25.2"
 
 
 class Hook(http.server.BaseHTTPRequestHandler):
@@ -89,6 +93,9 @@ challenge = service
 [scep-profile "sid"]
 profile = sid-uri
 {secret}
+[scep-profile "sid-extension"]
+profile = user
+{secret}
 [scep-profile "late"]
 renewal-window = 1d
 {secret}
@@ -132,7 +139,6 @@ def x509_chain(scep):
     """GetCACert: the RA's two, and the CA's."""
     kind, body = scep.get("GetCACert")
     assert kind == "application/x-x509-ca-ra-cert"
-    from scep_message import parse
     fields = parse(parse(parse(parse(body)[0][1])[1][1])[0][1])
     return [x509.load_der_x509_certificate(whole) for _, _, whole in parse(next(inner for tag, inner, _ in fields if tag == 0xA0))]
 
@@ -163,7 +169,8 @@ def refused(reply, fail_info):
 def signers(world):
     """Certificates to sign with, each of KEYS[0], and whether a renewal with it is good."""
     key, stranger = KEYS[0], new_key()
-    current = world.enrol()
+    current, renewed = world.enrol(), world.enrol()
+    assert world.message(signer=renewed, challenge=None).send().status == SUCCESS
     revoked, held = world.enrol(), world.enrol()
     for certificate, reason in ((revoked, "keyCompromise"), (held, "certificateHold")):
         world.scep.connector.cli("ca", "revoke", "--serial", f"{certificate.serial_number:X}", "--reason", reason)
@@ -177,6 +184,7 @@ def signers(world):
         "self-signed": self_signed(key),
         "expired": expired,
         "current": current,
+        "renewed already": renewed,
         "revoked": revoked,
         "held": held,
         "another CA's": certify(key, name("CN=Another CA"), stranger),
@@ -190,6 +198,7 @@ MATRIX = {
     (PKCS_REQ, "self-signed"): (None, BAD_REQUEST),
     (PKCS_REQ, "self-signed with a serial of 33 bytes"): (None, BAD_REQUEST),
     (PKCS_REQ, "current"): (None, None),  # a renewal, by clients that have no other word for it
+    (PKCS_REQ, "renewed already"): (None, None),  # it is good until it ends: the answer may have been lost
     (PKCS_REQ, "expired"): (BAD_REQUEST, BAD_REQUEST),
     (PKCS_REQ, "revoked"): (BAD_REQUEST, BAD_REQUEST),
     (PKCS_REQ, "held"): (BAD_REQUEST, BAD_REQUEST),
@@ -197,6 +206,7 @@ MATRIX = {
     (PKCS_REQ, "forged in the CA's name"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "self-signed"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "current"): (None, None),
+    (RENEWAL_REQ, "renewed already"): (None, None),
     (RENEWAL_REQ, "expired"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "revoked"): (BAD_REQUEST, BAD_REQUEST),
     (RENEWAL_REQ, "held"): (BAD_REQUEST, BAD_REQUEST),
@@ -257,6 +267,15 @@ def test_oaep_is_answered_with_oaep(world):
 
 # ---- requests that are refused ----
 
+def csr_with(*challenges):
+    """A CSR with a challengePassword attribute for each set of values."""
+    info = parse(parse(make_csr(KEYS[0], SUBJECT))[0][1])[0]
+    parts = [whole for _, _, whole in parse(info[1])][:3]
+    info = seq(*parts, der(0xA0, *(seq(oid(CHALLENGE_PASSWORD), values) for values in challenges)))
+    algorithm = seq(oid("1.2.840.113549.1.1.11"), NULL)
+    return seq(info, algorithm, der(0x03, b"\0" + KEYS[0].sign(info, asymmetric.PKCS1v15(), hashes.SHA256())))
+
+
 def spoil_csr(der):
     return der[:-1] + bytes([der[-1] ^ 1])
 
@@ -306,12 +325,54 @@ def test_what_cannot_be_answered(world, what):
     data = message.bytes
     if what == "two signers":
         # The SET of SignerInfos, doubled; lengths along the way grow with it.
-        from scep_message import der, parse, oid, SIGNED
         parts = parse(parse(parse(parse(data)[0][1])[1][1])[0][1])
         [(_, _, signer)] = parse(parts[4][1])
         data = seq(oid(SIGNED), der(0xA0, seq(*(p[2] for p in parts[:4]), der(0x31, signer, signer))))
     data = {"garbage": os.urandom(500), "nothing": b"", "cut short": data[:-10]}.get(what, data)
     assert world.server().post(data).status_code == 400
+
+
+def test_an_ec_key_signs_a_message(world):
+    """The answer could not be encrypted for it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = self_signed(key)
+    transaction, nonce = os.urandom(16).hex(), os.urandom(16)
+    content = envelope(make_csr(key, SUBJECT, CHALLENGE), world.server().encrypt)
+    before = len(world.issued())
+    reply = world.server().post(signed(content, scep_attributes(PKCS_REQ, transaction, nonce), certificate, key))
+    refused(reply, BAD_ALG)
+    assert (reply.value(TRANSACTION_ID), reply.value(RECIPIENT_NONCE)) == (transaction.encode(), nonce)
+    assert len(world.issued()) == before
+
+
+@pytest.mark.parametrize("tag, transaction", [
+    (PRINTABLE, b"1"), (PRINTABLE, b"7" * 128), (UTF8, "Ger\u00e4t_1@contoso".encode()), (T61, b"*&;<script>\x1b[2J\r\n"), (IA5, b"a_b")])
+@pytest.mark.parametrize("size", [1, 16, 64])
+def test_what_is_echoed(world, tag, transaction, size):
+    """The bytes as they came; and the type, where the string is none that a PrintableString could be."""
+    nonce = os.urandom(size)
+    transaction = transaction[:120] + os.urandom(4).hex().encode()
+    attributes = [attribute(MESSAGE_TYPE, text(str(PKCS_REQ))), attribute(TRANSACTION_ID, der(tag, transaction)),
+                  attribute(SENDER_NONCE, octets(nonce))]
+    for challenge, want in ((CHALLENGE, SUCCESS), ("wrong", FAILURE)):
+        content = envelope(make_csr(KEYS[0], SUBJECT, challenge), world.server().encrypt)
+        reply = world.server().post(signed(content, attributes, self_signed(KEYS[0]), KEYS[0]))
+        assert reply.status == want
+        assert (reply.value(TRANSACTION_ID), reply.value(RECIPIENT_NONCE)) == (transaction, nonce)
+        if tag != PRINTABLE and not re.fullmatch(rb"[A-Za-z0-9 '()+,./:=?-]*", transaction):
+            assert reply.attributes[oid(TRANSACTION_ID)][0] == tag
+
+
+def test_challenges_of_other_string_types(world):
+    types = {"PrintableString": (PRINTABLE, CHALLENGE.encode()), "T61String": (T61, CHALLENGE.encode()), "IA5String": (IA5, CHALLENGE.encode()),
+             "BMPString": (0x1E, CHALLENGE.encode("utf-16-be"))}
+    for kind, (tag, value) in types.items():
+        assert world.message(csr=csr_with(der(0x31, der(tag, value)))).send().status == SUCCESS, kind
+        refused(world.message(csr=csr_with(der(0x31, der(tag, value[:-2])))).send(), BAD_REQUEST)
+    twice = der(0x31, text(CHALLENGE, UTF8), text(CHALLENGE, UTF8))
+    refused(world.message(csr=csr_with(twice)).send(), BAD_REQUEST)
+    one = der(0x31, text(CHALLENGE, UTF8))
+    refused(world.message(csr=csr_with(one, one)).send(), BAD_REQUEST)
 
 
 def test_attributes_of_other_string_types(world):
@@ -456,6 +517,12 @@ def test_hook(world):
     assert Hook.asked[0]["profile"] == "hook" and not Hook.asked[0]["renewal"]
     csr = x509.load_der_x509_csr(base64.b64decode(Hook.asked[0]["certificateRequest"]))
     assert csr.subject == name(SUBJECT)
+    # Its challenge is spent on the first request, whatever the hook says of another; the same request needs no asking.
+    csr = make_csr(KEYS[0], SUBJECT, "for the hook 4")
+    certificate = world.message("hook", csr=csr, transaction="good 4").send().certificates[0]
+    assert world.message("hook", csr=csr, transaction="good 4").send().certificates == [certificate]
+    assert [q["transactionId"] for q in Hook.asked].count("good 4") == 1
+    refused(world.message("hook", key=KEYS[1], challenge="for the hook 4", transaction="good 5").send(), BAD_REQUEST)
     # A hook that is out of order refuses nobody.
     Hook.status = 500
     try:
@@ -467,10 +534,12 @@ def test_hook(world):
 
 def test_a_sid_needs_somebody_who_vouches_for_it(world):
     uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier("tag:microsoft.com,2022-09-14:sid:S-1-5-21-1-2-3-1001")])
-    csr = make_csr(KEYS[0], SUBJECT, CHALLENGE, extensions=[(uri, False)])
-    certificate = world.enrol(profile="sid", csr=csr)
-    with pytest.raises(x509.ExtensionNotFound):
-        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    sid = octets(b"S-1-5-21-1-2-3-1001")
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(SID), seq(der(0xA0, oid(SID + ".1"), der(0xA0, sid))))
+    for profile in ("sid", "sid-extension"):
+        for asked in (uri, extension):
+            certificate = world.enrol(profile=profile, csr=make_csr(KEYS[0], SUBJECT, CHALLENGE, extensions=[(asked, False)]))
+            assert b"S-1-5-21" not in certificate.public_bytes(serialization.Encoding.DER)
 
 
 # ---- queries ----
@@ -497,8 +566,11 @@ def test_certificates_and_crl(world, signers):
     refused(world.message("queries", signer=current, csr=unknown, kind=GET_CERT).send(), BAD_CERT_ID)
     foreign = seq(name("CN=Another CA").public_bytes(), integer(current.serial_number))
     refused(world.message("queries", signer=current, csr=foreign, kind=GET_CERT).send(), BAD_CERT_ID)
-    for signer in ("self-signed", "revoked", "another CA's", "forged in the CA's name"):
-        refused(world.message("queries", signer=signers[signer], csr=ask, kind=GET_CERT).send(), BAD_REQUEST)
+    # Who comes late may still look at what is public; who was revoked, or is a stranger, may not.
+    assert world.message("queries", signer=signers["expired"], csr=ask, kind=GET_CERT).send().certificates[0] == current
+    for signer in ("self-signed", "revoked", "held", "another CA's", "forged in the CA's name"):
+        for kind in (GET_CERT, GET_CRL):
+            refused(world.message("queries", signer=signers[signer], csr=ask, kind=kind).send(), BAD_REQUEST)
 
 
 def test_the_next_ca(world):
@@ -596,6 +668,46 @@ def test_paths_and_operations(world):
         message = world.message()
         answer = world.http.post(f"{base}/scep{query}", data=message.bytes, headers=headers)
         assert Reply(answer, message.server, message).status == SUCCESS
+
+
+def test_garbage_leaves_nothing_behind(world):
+    """Ten thousand posts of no message: the memory is what it was after the first few of them."""
+    def resident_kib():
+        with open(f"/proc/{world.scep.connector.process.pid}/status") as status:
+            return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1))
+
+    start = world.message().bytes
+    connection = http.client.HTTPConnection("127.0.0.1", world.scep.port, timeout=60)
+    for i in range(10000):
+        if i == 2000:
+            before = resident_kib()
+        connection.request("POST", "/scep?operation=PKIOperation", os.urandom(3000) if i % 2 else start[:100 + i % (len(start) - 100)])
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 400
+    connection.close()
+    assert resident_kib() - before < 1024
+
+
+# ---- after a restart ----
+
+def test_a_restart_forgets_nothing(world):
+    csr = make_csr(KEYS[0], SUBJECT, "once-80")
+    message = world.message("once", csr=csr)
+    certificate = message.send().certificates[0]
+    polled = world.message(transaction="polled after a restart")
+    issued = polled.send().certificates[0]
+    before = len(world.issued())
+    assert world.scep.connector.process.stop() == 0
+    world.scep.connector.start(wait=False)
+    world.scep.wait_ready()
+    # The answer is signed anew, as it was kept in memory alone.
+    assert message.send().certificates == [certificate]
+    assert world.message("once", csr=csr, transaction=message.transaction).send().certificates == [certificate]
+    refused(world.message("once", challenge="once-80", key=KEYS[1]).send(), BAD_REQUEST)
+    poll = seq(world.issuer.subject.public_bytes(), name(SUBJECT).public_bytes())
+    assert world.message(csr=poll, kind=CERT_POLL, transaction=polled.transaction).send().certificates == [issued]
+    assert len(world.issued()) == before
 
 
 # ---- what is written down ----
