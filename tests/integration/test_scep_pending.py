@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from pki_rig import events_of, open_result, order
 from rig import Recipient, Rig, wait_until
@@ -217,13 +217,9 @@ def test_another_instance_goes_on(world):
         world.scep.wait_ready()
 
 
-def strongswan(world, folder, key, *options):
-    """The certificate that pki --scep polls for; it is approved meanwhile."""
-    client = subprocess.Popen(
-        ["pki", "--scep", "--url", world.scep.url, "--in", key, "--dn", "O=Contoso, CN=dev1", "--cacert", folder / "ca",
-         "--cacert-enc", folder / "encrypt", "--cacert-sig", folder / "sign", "--cipher", "aes", "--digest", "sha256",
-         "--interval", "1", "--maxpolltime", "60", "--outform", "pem", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def approved_meanwhile(world, *argv):
+    """What a client says that polls, as it is decided on."""
+    client = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         wait_until(world.waiting, "the request waits")
         world.decide()
@@ -232,7 +228,14 @@ def strongswan(world, folder, key, *options):
         client.kill()
         client.wait()
     assert client.returncode == 0, said
-    return x509.load_pem_x509_certificate(out)
+    return out
+
+
+def strongswan(world, folder, key, *options):
+    return x509.load_pem_x509_certificate(approved_meanwhile(
+        world, "pki", "--scep", "--url", world.scep.url, "--in", key, "--dn", "O=Contoso, CN=dev1", "--cacert", folder / "ca",
+        "--cacert-enc", folder / "encrypt", "--cacert-sig", folder / "sign", "--cipher", "aes", "--digest", "sha256",
+        "--interval", "1", "--maxpolltime", "60", "--outform", "pem", *options))
 
 
 def test_strongswan_polls(world):
@@ -249,6 +252,21 @@ def test_strongswan_polls(world):
     (folder / "old").write_bytes(old.public_bytes(serialization.Encoding.PEM))
     new = strongswan(world, folder, folder / "second", "--cert", folder / "old", "--key", folder / "first")
     assert new.public_key().public_numbers() == OTHER.public_key().public_numbers()
+
+
+def test_our_own_client_polls(world):
+    folder = world.rig.folder / "own"
+    folder.mkdir()
+    [made] = world.service.admin("POST", "scepChallenges", {"subjectName": "CN=dev1,O=Contoso"})["challenges"]
+    world.rig.private_file(folder / "challenge", made["challenge"].encode())
+    program = world.rig.programs / "certconnector"
+    approved_meanwhile(world, program, "scep", "enrol", "--url", world.scep.url, "--subject", "CN=dev1,O=Contoso", "--key", folder / "first",
+                       "--challenge-file", folder / "challenge", "--fingerprint", world.ra[-1].fingerprint(hashes.SHA256()).hex(),
+                       "--out", folder / "old", "--poll", "1")
+    approved_meanwhile(world, program, "scep", "renew", "--url", world.scep.url, "--certificate", folder / "old", "--key", folder / "first",
+                       "--new-key", folder / "second", "--out", folder / "new", "--poll", "1")
+    old, new = (x509.load_pem_x509_certificate((folder / name).read_bytes()) for name in ("old", "new"))
+    assert old.public_key().public_numbers() != new.public_key().public_numbers()
 
 
 def test_by_hand_nothing_waits(world):
