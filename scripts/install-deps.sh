@@ -18,7 +18,7 @@ USAGE
 build_packages=(
     gcc cmake ninja-build pkg-config libc6-dev
     libssl-dev libcurl4-openssl-dev libjson-c-dev libmicrohttpd-dev libgnutls28-dev libinih-dev
-    libsqlite3-dev libzstd-dev libsystemd-dev libp11-dev libp11-kit-dev
+    libsqlite3-dev libpq-dev libzstd-dev libsystemd-dev libp11-dev libp11-kit-dev
 )
 run_packages=(softhsm2 openssl ca-certificates curl jq procps util-linux)
 demo_packages=(strongswan-pki libstrongswan-extra-plugins scep)

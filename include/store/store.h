@@ -3,7 +3,7 @@
 #define STORE_STORE_H
 
 /*
- * The durable state, behind one interface: SQLite now, PostgreSQL later; the SQL is written for both.
+ * The durable state, behind one interface: SQLite for one instance, PostgreSQL for several; the SQL is written for both.
  *
  * A struct store owns its connection(s).  Any thread may call anything here; writes of concurrent callers share a
  * transaction (group commit), and a call that writes returns when its write is durable.  Errors are CC_DOM_STORE
@@ -18,8 +18,9 @@
 struct store;
 
 /*
- * uri: "sqlite:PATH" or "sqlite::memory:".  Brings the schema up to date by numbered steps; a schema newer than this
- * program knows is refused.
+ * uri: "sqlite:PATH", "sqlite::memory:", or a connection URI of libpq ("postgresql://USER@HOST/DATABASE?…") without a
+ * password.  Brings the schema up to date by numbered steps, one program at a time; a database of a newer version is
+ * used where that version allows it, and else refused.
  */
 CC_MUST int store_open(const char *uri, struct store **ret_store, struct cc_err *err);
 void store_close(struct store *store); /* accepts NULL */

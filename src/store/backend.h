@@ -11,6 +11,7 @@
 
 struct db_backend {
     const char *scheme; /* of the URI: "sqlite" */
+    unsigned group_max; /* closures in one transaction */
 
     /* Whether rest (the URI behind "scheme:") names a database. */
     int (*check)(const char *rest, struct cc_err *err);
@@ -35,6 +36,18 @@ struct db_backend {
 
     /* Whether a transaction is open: some errors end it without being asked. */
     bool (*in_transaction)(struct db_conn *conn);
+
+    /* Whether the connection can serve no more: what was not committed is undone, and a new one is needed. */
+    bool (*is_broken)(struct db_conn *conn);
+
+    /* Whether the same transaction may succeed when it is done again (it met another's, as in a deadlock). */
+    bool (*is_passing)(const struct cc_err *err);
+
+    /*
+     * In the transaction that brings the schema up to date, first: makes all others who want to do that wait, and makes
+     * what the SQL relies on, db_now_ms().
+     */
+    int (*lock_schema)(struct db_conn *conn, struct cc_err *err);
 
     /* Several statements without parameters. */
     int (*script)(struct db_conn *conn, const char *sql, struct cc_err *err);
@@ -61,5 +74,6 @@ struct db_rows {
 };
 
 extern const struct db_backend db_sqlite;
+extern const struct db_backend db_postgres;
 
 #endif

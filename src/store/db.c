@@ -5,12 +5,21 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "backend.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 #define READERS_MAX 4
-#define GROUP_MAX 256 /* closures in one transaction */
+#define LOST_TRIES 3  /* of a transaction under which the connection was lost */
+#define ALONE_TRIES 6 /* of one that met another's */
+#define ALONE_MS 20
+#define ALONE_MAX_MS 500
+#define AWAY_MS                                                                                    \
+    50 /* between two tries to reach a database that is away: backoff, and where it ends */
+#define AWAY_MAX_MS 1000
+#define UNKNOWN_MS 60000 /* how long it is asked what became of a commit */
 
 /* One closure on its way through the writer thread; lives on its caller's stack. */
 struct job {
@@ -29,7 +38,12 @@ struct db {
     char *place; /* the URI behind its scheme */
     bool shareable;
 
-    struct db_conn *writer; /* of the writer thread alone, once it runs */
+    /* Of the writer thread alone, once it runs. */
+    struct db_conn *writer; /* NULL: lost */
+    unsigned away_tries;    /* to connect, since it was lost */
+    int64_t away_until;     /* monotonic: of the next */
+    struct cc_err away;     /* why the last failed */
+
     pthread_t thread;
     bool thread_runs;
 
@@ -37,6 +51,7 @@ struct db {
     pthread_cond_t work;  /* first != NULL, or stopping */
     struct job *first, *last;
     bool stopping;
+    struct db_guard guard; /* enter NULL: none */
     struct db_stats stats;
     pthread_cond_t reader_back;
     struct db_conn *idle[READERS_MAX];
@@ -45,7 +60,7 @@ struct db {
 
 /* ---- URI ---- */
 
-static const struct db_backend *const backends[] = { &db_sqlite };
+static const struct db_backend *const backends[] = { &db_sqlite, &db_postgres };
 
 static const struct db_backend *
 find_backend(const char *uri, const char **ret_place, struct cc_err *err)
@@ -58,7 +73,8 @@ find_backend(const char *uri, const char **ret_place, struct cc_err *err)
             return backends[i];
         }
     }
-    cc_err_set(err, CC_DOM_INPUT, 0, "a database is named as \"sqlite:PATH\"");
+    cc_err_set(err, CC_DOM_INPUT, 0,
+            "a database is named as \"sqlite:PATH\" or \"postgresql://USER@HOST/DATABASE\"");
     return NULL;
 }
 
@@ -73,15 +89,71 @@ db_check_uri(const char *uri, struct cc_err *err)
     return backend->check(place, err);
 }
 
+static void
+pause_ms(int64_t ms)
+{
+    const struct timespec span = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+    (void)nanosleep(&span, NULL);
+}
+
+/* ---- the writer's connection ---- */
+
+/* Whether there is one that works; while the database is away it is quick to say so. */
+static int
+need_writer(struct db *db, struct cc_err *err)
+{
+    struct cc_err why = { 0 };
+
+    if (db->writer != NULL && !db->backend->is_broken(db->writer))
+        return 0;
+    db->backend->disconnect(db->writer);
+    db->writer = NULL;
+    if (db->away_tries == 0 || cc_deadline_left(db->away_until) == 0) {
+        if (db->backend->connect(db->place, true, &db->writer, &why) == 0) {
+            db->away_tries = 0;
+            return 0;
+        }
+        db->away_until = cc_deadline_in(cc_backoff_ms(db->away_tries++, AWAY_MS, AWAY_MAX_MS));
+        db->away = why;
+    }
+    return cc_err_set(err, CC_DOM_STORE, DB_FAULT_AWAY, "%s", cc_err_text(&db->away));
+}
+
+static struct db_guard
+guard_of(struct db *db)
+{
+    struct db_guard guard;
+
+    pthread_mutex_lock(&db->lock);
+    guard = db->guard;
+    pthread_mutex_unlock(&db->lock);
+    return guard;
+}
+
+void
+db_set_guard(struct db *db, const struct db_guard *guard)
+{
+    pthread_mutex_lock(&db->lock);
+    db->guard = guard != NULL ? *guard : (struct db_guard){ .enter = NULL };
+    pthread_mutex_unlock(&db->lock);
+}
+
 /* ---- group commit ---- */
+
+/* What became of a transaction. */
+enum ending {
+    DONE,     /* committed; or there was one closure alone, and it failed */
+    NOT_DONE, /* nothing of it was done */
+    UNKNOWN   /* nobody knows */
+};
 
 /* One closure between savepoints.  -1: the transaction itself is lost, with everything in it. */
 static int
-run_job(struct db_conn *conn, struct job *job, struct cc_err *lost)
+run_among_others(struct db_conn *conn, struct job *job, struct cc_err *lost)
 {
     const struct db_backend *backend = conn->backend;
 
-    cc_err_clear(&job->err);
     if (backend->mark(conn, lost) != 0)
         return -1;
     job->rc = job->fn(conn, job->arg, &job->err);
@@ -90,38 +162,140 @@ run_job(struct db_conn *conn, struct job *job, struct cc_err *lost)
     return job->rc == 0 ? backend->keep(conn, lost) : backend->undo(conn, lost);
 }
 
-/* All closures of the list in one transaction.  -1: nothing of it was done. */
+/* The only closure needs no savepoint: when it fails, all goes. */
 static int
-run_group(struct db *db, struct job *first, struct cc_err *err)
+run_by_itself(struct db_conn *conn, struct job *job, struct cc_err *lost)
+{
+    job->rc = job->fn(conn, job->arg, &job->err);
+    if (!conn->backend->in_transaction(conn))
+        return cc_err_set(lost, CC_DOM_STORE, 0, "the database gave up the transaction");
+    return 0;
+}
+
+static int
+run_closures(struct db *db, const struct db_guard *guard, struct job *first, struct cc_err *err)
 {
     struct db_conn *conn = db->writer;
+    int rc = 0;
 
-    if (db->backend->begin(conn, true, err) != 0)
+    if (guard->enter != NULL && guard->enter(conn, guard->arg, err) != 0)
         return -1;
-    for (struct job *job = first; job != NULL; job = job->next)
-        if (run_job(conn, job, err) != 0)
-            goto fail;
-    if (db->backend->commit(conn, err) != 0)
-        goto fail;
+    for (struct job *job = first; job != NULL && rc == 0; job = job->next) {
+        cc_err_clear(&job->err);
+        rc = first->next == NULL ? run_by_itself(conn, job, err) : run_among_others(conn, job, err);
+    }
+    return rc;
+}
 
+/* The answer to the commit did not come.  The guard tells, as soon as the database can be asked. */
+static enum ending
+find_out(struct db *db, const struct db_guard *guard, struct cc_err *err)
+{
+    int64_t deadline = cc_deadline_in(UNKNOWN_MS);
+    struct cc_err why = *err;
+    bool committed = false;
+
+    while (guard->look != NULL && cc_deadline_left(deadline) > 0) {
+        cc_err_clear(&why);
+        if (need_writer(db, &why) == 0 && db->backend->begin(db->writer, true, &why) == 0) {
+            bool known = guard->look(db->writer, guard->arg, &committed, &why) == 0;
+
+            db->backend->rollback(db->writer);
+            if (known)
+                return committed ? DONE : NOT_DONE;
+        }
+        pause_ms(AWAY_MS);
+    }
+    cc_err_clear(err);
+    cc_err_set(err, CC_DOM_STORE, DB_FAULT_UNKNOWN,
+            "whether the transaction was committed is not known: %s", cc_err_text(&why));
+    return UNKNOWN;
+}
+
+static void
+count_commit(struct db *db)
+{
     pthread_mutex_lock(&db->lock);
     db->stats.commits++;
     pthread_mutex_unlock(&db->lock);
-    return 0;
-fail:
-    db->backend->rollback(conn);
-    return -1;
+}
+
+/* All closures of the list in one transaction. */
+static enum ending
+run_group(struct db *db, struct job *first, struct cc_err *err)
+{
+    const struct db_guard guard = guard_of(db);
+    enum ending ending = NOT_DONE;
+
+    if (need_writer(db, err) != 0)
+        return NOT_DONE;
+    if (db->backend->begin(db->writer, true, err) != 0 ||
+            run_closures(db, &guard, first, err) != 0) {
+        db->backend->rollback(db->writer);
+        return NOT_DONE;
+    }
+    if (first->next == NULL && first->rc != 0) {
+        db->backend->rollback(db->writer);
+        return DONE;
+    }
+    if (db->backend->commit(db->writer, err) == 0)
+        ending = DONE;
+    else if (db->backend->is_broken(db->writer))
+        ending = find_out(db, &guard, err);
+    else
+        db->backend->rollback(db->writer);
+    if (ending == DONE)
+        count_commit(db);
+    return ending;
+}
+
+/* Whether the transaction was lost with its connection, and another may bear it. */
+static bool
+was_cut(const struct db *db, const struct cc_err *err)
+{
+    return err->code != DB_FAULT_AWAY && (db->writer == NULL || db->backend->is_broken(db->writer));
+}
+
+static enum ending
+run_until_answered(struct db *db, struct job *first, struct cc_err *err)
+{
+    enum ending ending = NOT_DONE;
+
+    for (int tries = 0; tries < LOST_TRIES; tries++) {
+        cc_err_clear(err);
+        ending = run_group(db, first, err);
+        if (ending != NOT_DONE || !was_cut(db, err))
+            break;
+    }
+    return ending;
+}
+
+static void
+fail_all(struct job *first, const struct cc_err *err)
+{
+    for (struct job *job = first; job != NULL; job = job->next) {
+        job->err = *err;
+        job->rc = -1;
+    }
 }
 
 static void
 run_alone(struct db *db, struct job *job)
 {
     struct cc_err err = { 0 };
+    enum ending ending;
 
-    if (run_group(db, job, &err) == 0)
-        return;
+    for (unsigned tries = 0;; tries++) {
+        ending = run_until_answered(db, job, &err);
+        if (ending == DONE && (job->rc == 0 || !db->backend->is_passing(&job->err)))
+            return;
+        if (ending == UNKNOWN || tries >= ALONE_TRIES ||
+                !db->backend->is_passing(ending == DONE ? &job->err : &err))
+            break;
+        pause_ms(cc_backoff_ms(tries, ALONE_MS, ALONE_MAX_MS));
+    }
     /* The closure's own error, if it had one, is why the transaction was lost. */
-    if (job->err.domain == CC_DOM_NONE)
+    if (ending == UNKNOWN || job->err.domain == CC_DOM_NONE)
         job->err = err;
     job->rc = -1;
 }
@@ -134,10 +308,17 @@ static void
 run_jobs(struct db *db, struct job *first)
 {
     struct cc_err err = { 0 };
+    enum ending ending = NOT_DONE;
     struct job *next;
 
-    if (first->next != NULL && run_group(db, first, &err) == 0)
+    if (first->next != NULL)
+        ending = run_until_answered(db, first, &err);
+    if (ending == DONE)
         return;
+    if (ending == UNKNOWN || err.code == DB_FAULT_AWAY || err.code == DB_FAULT_FENCED) {
+        fail_all(first, &err);
+        return;
+    }
     for (struct job *job = first; job != NULL; job = next) {
         next = job->next;
         job->next = NULL;
@@ -153,7 +334,7 @@ take_group(struct db *db)
     struct job *first = db->first;
     struct job *last = first;
 
-    for (unsigned n = 1; n < GROUP_MAX && last->next != NULL; n++)
+    for (unsigned n = 1; n < db->backend->group_max && last->next != NULL; n++)
         last = last->next;
     db->first = last->next;
     if (db->first == NULL)
@@ -282,15 +463,14 @@ take_reader(struct db *db, struct cc_err *err)
     return conn;
 }
 
-int
-db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err)
+/* One transaction; *ret_cut: it was lost with its connection. */
+static int
+read_once(struct db *db, db_fn fn, void *arg, bool *ret_cut, struct cc_err *err)
 {
     struct db_conn *conn;
     int rc = -1;
 
-    if (!db->shareable)
-        return run_on_writer(db, fn, arg, true, err);
-
+    *ret_cut = false;
     if ((conn = take_reader(db, err)) == NULL)
         return -1;
     if (db->backend->begin(conn, false, err) == 0 && fn(conn, arg, err) == 0 &&
@@ -298,7 +478,31 @@ db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err)
         rc = 0;
     if (rc != 0)
         db->backend->rollback(conn);
+    if (db->backend->is_broken(conn)) {
+        *ret_cut = rc != 0;
+        db->backend->disconnect(conn);
+        conn = NULL;
+    }
     put_reader(db, conn);
+    return rc;
+}
+
+/* Connections that were idle when the database was restarted are all lost: each is found to be so but once. */
+int
+db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err)
+{
+    struct cc_err why = { 0 };
+    bool cut = true;
+    int rc = -1;
+
+    if (!db->shareable)
+        return run_on_writer(db, fn, arg, true, err);
+    for (int tries = 0; rc != 0 && cut && tries <= READERS_MAX; tries++) {
+        cc_err_clear(&why);
+        rc = read_once(db, fn, arg, &cut, &why);
+    }
+    if (rc != 0 && err != NULL && err->domain == CC_DOM_NONE)
+        *err = why;
     return rc;
 }
 
@@ -380,8 +584,10 @@ db_blob(struct db_rows *rows, int column)
 
 /* ---- schema ---- */
 
+/* Which steps the database has, and how many a program must know to use it. */
 static int
-read_version(struct db_conn *conn, const char *name, int64_t *ret_version, struct cc_err *err)
+read_version(struct db_conn *conn, const char *name, int64_t *ret_version, int64_t *ret_oldest,
+        struct cc_err *err)
 {
     struct db_rows *rows = NULL;
     int got;
@@ -389,27 +595,51 @@ read_version(struct db_conn *conn, const char *name, int64_t *ret_version, struc
     if (conn->backend->script(conn,
                 "CREATE TABLE IF NOT EXISTS schema_version ("
                 " name TEXT PRIMARY KEY,"
+                " version BIGINT NOT NULL);"
+                "CREATE TABLE IF NOT EXISTS schema_oldest ("
+                " name TEXT PRIMARY KEY,"
                 " version BIGINT NOT NULL)",
                 err) != 0)
         return -1;
-    if (db_query(conn, "SELECT version FROM schema_version WHERE name = $1",
+    if (db_query(conn,
+                "SELECT v.version, COALESCE(o.version, v.version) FROM schema_version v"
+                " LEFT JOIN schema_oldest o ON o.name = v.name WHERE v.name = $1",
                 DB_PARAMS(DB_TEXT(name)), &rows, err) != 0)
         return -1;
     got = db_next(rows, err);
-    if (got >= 0)
+    if (got >= 0) {
         *ret_version = got == 1 ? db_int(rows, 0) : 0;
+        *ret_oldest = got == 1 ? db_int(rows, 1) : 0;
+    }
     db_rows_free(rows);
     return got < 0 ? -1 : 0;
 }
 
 static int
+write_version(struct db_conn *conn, const struct db_schema *schema, struct cc_err *err)
+{
+    const size_t oldest = schema->oldest > 0 ? schema->oldest : schema->count;
+
+    if (db_exec(conn,
+                "INSERT INTO schema_version (name, version) VALUES ($1, $2)"
+                " ON CONFLICT (name) DO UPDATE SET version = excluded.version",
+                DB_PARAMS(DB_TEXT(schema->name), DB_INT((int64_t)schema->count)), NULL, err) != 0)
+        return -1;
+    return db_exec(conn,
+            "INSERT INTO schema_oldest (name, version) VALUES ($1, $2)"
+            " ON CONFLICT (name) DO UPDATE SET version = excluded.version",
+            DB_PARAMS(DB_TEXT(schema->name), DB_INT((int64_t)oldest)), NULL, err);
+}
+
+static int
 run_steps(struct db_conn *conn, const struct db_schema *schema, struct cc_err *err)
 {
-    int64_t version;
+    int64_t version, oldest;
 
-    if (read_version(conn, schema->name, &version, err) != 0)
+    if (conn->backend->lock_schema(conn, err) != 0 ||
+            read_version(conn, schema->name, &version, &oldest, err) != 0)
         return -1;
-    if (version < 0 || (uint64_t)version > schema->count)
+    if (version < 0 || oldest > (int64_t)schema->count)
         return cc_err_set(err, CC_DOM_STORE, 0,
                 "the database has schema %lld, this program knows %zu: it was used by a newer version",
                 (long long)version, schema->count);
@@ -423,12 +653,7 @@ run_steps(struct db_conn *conn, const struct db_schema *schema, struct cc_err *e
         if (conn->backend->script(conn, step->sql, err) != 0)
             return cc_err_in(err, "schema step %d (%s)", step->number, step->what);
     }
-    if ((uint64_t)version == schema->count)
-        return 0;
-    return db_exec(conn,
-            "INSERT INTO schema_version (name, version) VALUES ($1, $2)"
-            " ON CONFLICT (name) DO UPDATE SET version = excluded.version",
-            DB_PARAMS(DB_TEXT(schema->name), DB_INT((int64_t)schema->count)), NULL, err);
+    return (uint64_t)version >= schema->count ? 0 : write_version(conn, schema, err);
 }
 
 /* All steps or none; and of two programs that start at once, one after the other. */

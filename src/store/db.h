@@ -25,13 +25,19 @@
  *
  * A closure must not call db_write() or db_read(), and must not wait for anything else.  What it writes through arg
  * means something only when db_write() or db_read() returned 0.  It may be run again from its beginning (a database
- * may refuse a transaction and want it repeated), so it must not change its input.
+ * may refuse a transaction and want it repeated, or be lost before it committed), so it must not change its input.
  *
  * SQL is written for SQLite and PostgreSQL alike: placeholders $1, $2 ... in the order of their first appearance
- * (checked); columns BIGINT, TEXT and BYTEA; ON CONFLICT ... DO UPDATE; no automatic row numbers.
+ * (checked); columns BIGINT, TEXT and BYTEA; ON CONFLICT ... DO UPDATE; no automatic row numbers; db_now_ms(), the
+ * database's clock, for everything that several programs measure (leases); DB_SKIP_LOCKED at the end of a query of rows
+ * that nobody else shall take meanwhile.
  *
- * Errors are CC_DOM_STORE with the library's code.  Threads: any, for everything that takes a struct db; a struct
- * db_conn and its rows belong to the closure.
+ * On SQLite writers come one after the other.  On PostgreSQL those of several programs run side by side, each statement
+ * seeing what was committed before it (READ COMMITTED): a closure that decides by what it read locks first.  Rows that
+ * all programs write are avoided, for each waits there until the other's disk has written; see store_int.h.
+ *
+ * Errors are CC_DOM_STORE with the library's code, or one of enum db_fault.  Threads: any, for everything that takes a
+ * struct db; a struct db_conn and its rows belong to the closure.
  */
 
 #include <stdbool.h>
@@ -46,6 +52,13 @@ struct db;
 struct db_conn;
 struct db_rows;
 
+/* Codes of CC_DOM_STORE that are no library's. */
+enum db_fault {
+    DB_FAULT_AWAY = -1,    /* the database cannot be reached; it is tried again */
+    DB_FAULT_UNKNOWN = -2, /* whether the transaction was committed could not be found out */
+    DB_FAULT_FENCED = -3   /* the guard's: nothing of ours is written any more */
+};
+
 /* Schema: numbered steps 1, 2, 3 ... without a gap, never changed once released, only added to. */
 struct db_step {
     int number;
@@ -57,11 +70,15 @@ struct db_schema {
     const char *name; /* one database may hold several: "connector", "tenant" */
     const struct db_step *steps;
     size_t count;
+    /* A program must know so many steps to go on with a database that has them all; 0: all. */
+    size_t oldest;
 };
 
 /*
- * uri: "sqlite:PATH" or "sqlite::memory:".  Runs the steps that are missing, in one transaction.  A database with a
- * newer schema is refused.  The schema is borrowed during the call only.
+ * uri: "sqlite:PATH", "sqlite::memory:" or a connection URI of libpq without a password.  Runs the steps that are
+ * missing, in one transaction, one program at a time.  A database with more steps than the program knows is used
+ * where these allow it (oldest), so that two versions can run side by side, and else refused.  The schema is borrowed
+ * during the call only.
  */
 CC_MUST int db_open(const char *uri, const struct db_schema *schema, struct db **ret_db,
         struct cc_err *err);
@@ -74,6 +91,22 @@ typedef int (*db_fn)(struct db_conn *conn, void *arg, struct cc_err *err);
 
 CC_MUST int db_write(struct db *db, db_fn fn, void *arg, struct cc_err *err);
 CC_MUST int db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err);
+
+/*
+ * A guard stands before every transaction that writes, and knows of each whether it was committed.  A connection may be
+ * lost while the answer to a commit is awaited: then the guard is asked on the next one.  Without a guard, or when the
+ * database stays away too long, the calls of that transaction fail with DB_FAULT_UNKNOWN.
+ */
+struct db_guard {
+    /* First in the transaction; -1 (DB_FAULT_FENCED) refuses it. */
+    int (*enter)(struct db_conn *conn, void *arg, struct cc_err *err);
+    /* Whether the transaction that was entered last was committed; in one of its own, waiting for the other to end. */
+    int (*look)(struct db_conn *conn, void *arg, bool *ret_committed, struct cc_err *err);
+    void *arg;
+};
+
+/* For the transactions that follow; NULL: none.  The struct is copied. */
+void db_set_guard(struct db *db, const struct db_guard *guard);
 
 /* How group commit does, since db_open(). */
 struct db_stats {
@@ -124,6 +157,7 @@ db_value_blob(struct cc_bytes bytes)
 #define DB_PARAMS(...)                                                                             \
     ((const struct db_value[]){ __VA_ARGS__ }),                                                    \
             (sizeof((const struct db_value[]){ __VA_ARGS__ }) / sizeof(struct db_value))
+#define DB_SKIP_LOCKED " FOR UPDATE SKIP LOCKED"
 #define DB_NO_PARAMS ((const struct db_value *)NULL), ((size_t)0)
 
 /* One statement without rows to read.  *ret_changes: rows inserted, updated or deleted; may be NULL. */

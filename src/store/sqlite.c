@@ -210,9 +210,22 @@ out:
     return rc;
 }
 
+static void
+now_ms(sqlite3_context *context, int count, sqlite3_value **values)
+{
+    (void)count;
+    (void)values;
+    sqlite3_result_int64(context, cc_clock_now_ms());
+}
+
 static int
 set_up(struct sqlite_conn *conn, const char *path, bool writer, struct cc_err *err)
 {
+    int code = sqlite3_create_function(conn->handle, "db_now_ms", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS,
+            NULL, now_ms, NULL, NULL);
+
+    if (code != SQLITE_OK)
+        return set_err(conn, code, "db_now_ms", err);
     (void)sqlite3_extended_result_codes(conn->handle, 1);
     (void)sqlite3_busy_timeout(conn->handle, BUSY_TIMEOUT_MS);
     (void)sqlite3_db_config(conn->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -337,9 +350,33 @@ sqlite_undo(struct db_conn *base, struct cc_err *err)
     return sqlite_keep(base, err);
 }
 
+/* The file is ours as long as it is open. */
+static bool
+sqlite_is_broken(struct db_conn *base)
+{
+    (void)base;
+    return false;
+}
+
+/* There is one writer, and whoever comes second waits. */
+static bool
+sqlite_is_passing(const struct cc_err *err)
+{
+    (void)err;
+    return false;
+}
+
+static int
+sqlite_lock_schema(struct db_conn *base, struct cc_err *err)
+{
+    (void)base;
+    (void)err;
+    return 0;
+}
+
 /* A prepared statement of this text that nobody uses just now, or the best place for a new one. */
 static struct kept_statement *
-find_kept(struct sqlite_conn *conn, const char *sql, bool *ret_found)
+find_kept(struct sqlite_conn *conn, const char *sql, size_t len, bool *ret_found)
 {
     struct kept_statement *place = NULL;
 
@@ -349,7 +386,8 @@ find_kept(struct sqlite_conn *conn, const char *sql, bool *ret_found)
 
         if (kept->busy)
             continue;
-        if (kept->stmt != NULL && strcmp(sqlite3_sql(kept->stmt), sql) == 0) {
+        if (kept->stmt != NULL && strncmp(sqlite3_sql(kept->stmt), sql, len) == 0 &&
+                sqlite3_sql(kept->stmt)[len] == '\0') {
             *ret_found = true;
             return kept;
         }
@@ -414,19 +452,29 @@ sqlite_rows_free(struct db_rows *base)
     free(rows);
 }
 
+/* There are no row locks here: who reads in order to write is alone. */
+static size_t
+without_row_locks(const char *sql)
+{
+    size_t len = strlen(sql), end = strlen(DB_SKIP_LOCKED);
+
+    return len > end && strcmp(sql + len - end, DB_SKIP_LOCKED) == 0 ? len - end : len;
+}
+
 /* Gives rows a prepared statement, a kept one where possible. */
 static int
 take_statement(struct sqlite_rows *rows, const char *sql, struct cc_err *err)
 {
     struct sqlite_conn *conn = rows->conn;
+    const size_t len = without_row_locks(sql);
     struct kept_statement *kept;
     bool found;
     int code;
 
-    kept = find_kept(conn, sql, &found);
+    kept = find_kept(conn, sql, len, &found);
     if (!found) {
-        code = sqlite3_prepare_v3(conn->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &rows->stmt,
-                NULL);
+        code = sqlite3_prepare_v3(conn->handle, sql, (int)len, SQLITE_PREPARE_PERSISTENT,
+                &rows->stmt, NULL);
         if (code != SQLITE_OK)
             return set_err(conn, code, "prepare", err);
     }
@@ -525,6 +573,7 @@ sqlite_get_blob(struct db_rows *base, int column)
 
 const struct db_backend db_sqlite = {
     .scheme = "sqlite",
+    .group_max = 256,
     .check = sqlite_check,
     .shareable = sqlite_shareable,
     .prepare = sqlite_prepare,
@@ -537,6 +586,9 @@ const struct db_backend db_sqlite = {
     .keep = sqlite_keep,
     .undo = sqlite_undo,
     .in_transaction = sqlite_in_transaction,
+    .is_broken = sqlite_is_broken,
+    .is_passing = sqlite_is_passing,
+    .lock_schema = sqlite_lock_schema,
     .script = sqlite_script,
     .query = sqlite_query,
     .next = sqlite_next,

@@ -57,7 +57,7 @@ static const struct db_step steps[] = {
             "CREATE TABLE account (id BIGINT PRIMARY KEY, amount BIGINT NOT NULL);"
             "INSERT INTO account (id, amount) VALUES (1, 500), (2, 500)" },
 };
-static const struct db_schema schema = { "test", steps, 2 };
+static const struct db_schema schema = { "test", steps, 2, 0 };
 
 static struct db *
 must_open(const char *where)
@@ -540,7 +540,7 @@ a_full_disk_fails_the_write_and_not_the_next(void **state)
 static void
 a_newer_schema_is_refused(void **state)
 {
-    const struct db_schema older = { "test", steps, 1 };
+    const struct db_schema older = { "test", steps, 1, 0 };
     struct cc_err err = { 0 };
     struct db *db;
 
@@ -553,9 +553,32 @@ a_newer_schema_is_refused(void **state)
 }
 
 static void
+a_newer_schema_is_used_where_it_allows_that(void **state)
+{
+    const struct db_schema older = { "test", steps, 1, 0 }, newer = { "test", steps, 2, 1 };
+    struct cc_err err = { 0 };
+    struct db *db = NULL, *beside = NULL;
+
+    (void)state;
+    assert_int_equal(db_open(uri, &older, &db, NULL), 0);
+    assert_int_equal(db_open(uri, &newer, &beside, NULL), 0);
+    assert_int_equal(insert_thing(db, 1, NULL), 0);
+    assert_int_equal(insert_thing(beside, 2, NULL), 0);
+    db_close(db);
+    if (db_open(uri, &older, &db, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(things_in(db), 2);
+    db_close(db);
+    db_close(beside);
+    /* The older one left the newer one's tables alone. */
+    assert_int_equal(db_open(uri, &schema, &db, NULL), 0);
+    db_close(db);
+}
+
+static void
 steps_are_added_to_what_is_there(void **state)
 {
-    const struct db_schema older = { "test", steps, 1 };
+    const struct db_schema older = { "test", steps, 1, 0 };
     struct db *db = NULL;
 
     (void)state;
@@ -577,7 +600,7 @@ a_failing_step_changes_nothing(void **state)
         { 2, "half fine", "CREATE TABLE account (id BIGINT); INSERT INTO nowhere VALUES (1)" },
     };
     static const struct db_step gap[] = { { 2, "has no first", "SELECT 1" } };
-    const struct db_schema schemas[] = { { "test", bad, 2 }, { "test", gap, 1 } };
+    const struct db_schema schemas[] = { { "test", bad, 2, 0 }, { "test", gap, 1, 0 } };
     struct cc_err err = { 0 };
     struct db *db;
 
@@ -592,7 +615,7 @@ static void
 schemas_of_two_names_live_in_one_file(void **state)
 {
     static const struct db_step other[] = { { 1, "another's", "CREATE TABLE other (id BIGINT)" } };
-    const struct db_schema others = { "other", other, 1 };
+    const struct db_schema others = { "other", other, 1, 0 };
     struct db *db = NULL;
 
     (void)state;
@@ -644,6 +667,14 @@ names_are_checked(void **state)
         { "sqlite::memory", -1 },
         { "sqlite:file:/x?mode=ro", -1 },
         { "sqlite://host/x", -1 },
+        { "postgresql://connector@db.example/certconnector", 0 },
+        { "postgresql://connector@a.example,b.example/c?passfile=/etc/pass&sslmode=verify-full",
+                0 },
+        { "postgresql://connector:secret@db.example/certconnector", -1 },
+        { "postgresql://db.example/certconnector?password=secret", -1 },
+        { "postgresql://db.example/certconnector?no_such_option=1", -1 },
+        { "postgresql:dbname=x", -1 },
+        { "postgresql:", -1 },
         { "sqlite", -1 },
         { "oracle:x", -1 },
         { "/var/lib/certconnector/state.db", -1 },
@@ -699,6 +730,7 @@ main(void)
         CASE(a_failed_sync_fails_the_write),
         CASE(a_full_disk_fails_the_write_and_not_the_next),
         CASE(a_newer_schema_is_refused),
+        CASE(a_newer_schema_is_used_where_it_allows_that),
         CASE(steps_are_added_to_what_is_there),
         CASE(a_failing_step_changes_nothing),
         CASE(schemas_of_two_names_live_in_one_file),
