@@ -158,6 +158,9 @@ CC_MUST int flow_start(const struct flow_kind *kind, const struct flow_settings 
 /* batch, poll_wait_ms, poll_interval_ms and max_attempts, for what follows. */
 void flow_reconfigure(struct flow *flow, const struct flow_settings *settings);
 
+/* Another instance of the store is gone: goes on with what it had in hand, in the way of a start after a crash. */
+void flow_adopt(struct flow *flow);
+
 /* Ends and frees; accepts NULL.  What is begun ends and is uploaded within the time given, the rest goes back. */
 void flow_stop(struct flow *flow, int64_t drain_ms);
 

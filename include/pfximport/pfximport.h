@@ -65,6 +65,9 @@ CC_MUST int pfximport_reconfigure(struct pfximport *work, const struct pfximport
 /* Ends and frees; accepts NULL. */
 void pfximport_stop(struct pfximport *work, int64_t drain_ms);
 
+/* Another instance of the store is gone: goes on with what it had in hand. */
+void pfximport_adopt(struct pfximport *work);
+
 struct pfximport_status {
     unsigned in_work;           /* requests leased and not yet uploaded */
     uint64_t succeeded, failed; /* admin events written since start */

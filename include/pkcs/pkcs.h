@@ -75,6 +75,9 @@ CC_MUST int pkcs_reconfigure(struct pkcs *work, const struct pkcs_settings *sett
 /* Ends and frees, as pfximport_stop(); accepts NULL. */
 void pkcs_stop(struct pkcs *work, int64_t drain_ms);
 
+/* Another instance of the store is gone: goes on with what it had in hand. */
+void pkcs_adopt(struct pkcs *work);
+
 struct pkcs_status {
     unsigned in_work;
     uint64_t succeeded, failed;

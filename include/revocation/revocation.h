@@ -46,6 +46,9 @@ CC_MUST int revocation_reconfigure(struct revocation *work,
         const struct revocation_settings *settings, struct cc_err *err);
 void revocation_stop(struct revocation *work, int64_t drain_ms); /* accepts NULL */
 
+/* Another instance of the store is gone: goes on with what it had in hand. */
+void revocation_adopt(struct revocation *work);
+
 struct revocation_status {
     unsigned in_work;
     uint64_t succeeded, failed;

@@ -73,7 +73,6 @@ struct scep_settings {
     struct intune *intune;
     struct store *store;
     struct eventlog *log;
-    const char *connector_id;
     struct hsm_key *sign; /* role HSM_ROLE_SCEP_RA_SIGN */
     struct hsm_key
             *encrypt; /* role HSM_ROLE_SCEP_RA_ENCRYPT; the same key on the token may serve both */
@@ -95,6 +94,9 @@ CC_MUST int scep_start(const struct scep_settings *settings, struct scep **ret_s
 
 /* Answers what is under way within the time, tells the service what it can; the rest waits in the store.  Accepts NULL. */
 void scep_stop(struct scep *scep, int64_t drain_ms);
+
+/* Another instance of the store is gone: goes on with what it had in hand. */
+void scep_adopt(struct scep *scep);
 
 struct scep_status {
     bool ready;                 /* every profile has its RA certificates */

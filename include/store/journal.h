@@ -83,7 +83,8 @@ enum journal_todo {
     JOURNAL_DO,     /* new, a new attempt, or one that was received and never worked: work it */
     JOURNAL_UPLOAD, /* issued or failed before: upload the stored result */
     JOURNAL_REUPLOAD, /* taken or refused for good before: upload the stored result again, write no event */
-    JOURNAL_BUSY /* the same attempt is already known in state received or prepared: in work, or after a crash */
+    JOURNAL_BUSY, /* the same attempt is already known in state received or prepared: in work, or after a crash */
+    JOURNAL_ELSEWHERE /* another instance has it in hand, or it waits to be adopted: nothing is to be done here */
 };
 
 /*
@@ -102,6 +103,9 @@ enum journal_todo {
  *
  * An attempt of 0 means that the service counts none: it counts as higher where a failure is to be retried, and as the
  * same everywhere else.
+ *
+ * Open rows of another instance are ELSEWHERE while it runs.  Where it is gone they become ours, but those that are
+ * prepared (they get the new context, attempt and lease) or reported: these are ELSEWHERE until they are adopted.
  *
  * At a start everything that is received or prepared has no worker: whoever walks the journal then works those, and
  * takes BUSY for "I have it already".
@@ -153,7 +157,15 @@ CC_MUST int journal_withdraw(struct store *store, const char *workload, const ch
 CC_MUST int journal_forget(struct store *store, const char *workload,
         const char *const *request_ids, size_t count, struct cc_err *err);
 
-/* Calls fn for each row of a workload that is not closed, oldest first, until fn returns non-zero.  fn must not call the store. */
+/*
+ * Makes open rows ours whose instance is gone (store/instance.h); *ret_count: how many.  Reported ones only from earlier
+ * runs of our own name, or when their instance has been gone for an hour: whether their admin event stands is known to
+ * the log of the one that reported them.
+ */
+CC_MUST int journal_adopt(struct store *store, const char *workload, int64_t *ret_count,
+        struct cc_err *err);
+
+/* Calls fn for each row of a workload that is ours and not closed, oldest first, until fn returns non-zero.  fn must not call the store. */
 typedef int (*journal_fn)(void *arg, const struct journal_entry *entry);
 CC_MUST int journal_walk(struct store *store, const char *workload, journal_fn fn, void *arg,
         struct cc_err *err);
@@ -163,11 +175,12 @@ CC_MUST int journal_find(struct store *store, const char *workload, const char *
         journal_fn fn, void *arg, struct cc_err *err);
 
 struct journal_counts {
-    /* Rows in each state; closed ones are those not yet pruned. */
+    /* Our rows in each state; closed ones are all instances', and those not yet pruned. */
     uint64_t by_state[JOURNAL_CLOSED + 1];
-    /* Closed since the store was made, each request once: one that failed and came again counts as it ended last. */
+    /* Closed since the store was made, by all instances, each request once: one that failed and came again counts as it
+       ended last. */
     uint64_t succeeded, failed;
-    int64_t oldest_open_ms; /* received_ms of the oldest row not closed; 0: none */
+    int64_t oldest_open_ms; /* received_ms of our oldest row not closed; 0: none */
 };
 CC_MUST int journal_count(struct store *store, const char *workload, struct journal_counts *ret,
         struct cc_err *err);

@@ -11,13 +11,16 @@
  *
  * notify:  none -> due -> closed, or none -> event -> closed where nobody has to be told
  *
- * due      the service must still hear of it (the outbox), and the admin event is to be written then
- * event    the admin event alone is to be written
+ * due      the service must still hear of it (the outbox)
+ * event    it has, or need not; the admin event alone is to be written
  * closed   it stands; the row is kept until it expires, to recognise a message that comes again
  *
- * A row in work belongs to one instance for the time of its lease; one whose lease ended may be taken over.  Each call is
- * one durable step.  The CSR holds a challenge, so it comes here sealed, and goes when nobody needs it any more.
- * Threads and errors as in store/store.h.
+ * A row that is not closed belongs to one instance.  Another one may take it over, and does (scepdb_adopt()), when its
+ * owner is gone (store/instance.h); one that is claimed or pending also when its lease ended, as the device may be back
+ * somewhere else.  One whose event is due only goes to a later run of the same name, whose log knows whether it stands.
+ *
+ * Times are of store_now_ms().  Each call is one durable step.  The CSR holds a challenge, so it comes here sealed, and
+ * goes when nobody needs it any more.  Threads and errors as in store/store.h.
  */
 
 #include <stdbool.h>
@@ -48,7 +51,7 @@ struct scepdb_row {
     struct cc_bytes key_hash; /* SHA-256 over the SubjectPublicKeyInfo of who signed the request */
     enum scepdb_state state;
     enum scepdb_notify notify;
-    const char *owner; /* the instance that has, or had, it in hand */
+    bool ours; /* we have it in hand, or had it last */
     const char *ca, *ca_request_id;
     struct cc_bytes csr;         /* sealed; none: gone */
     const char *pending;         /* the CA's text, or NULL */
@@ -73,7 +76,6 @@ struct scepdb_claiming {
     const struct scepdb_row *row; /* id … key_hash, ca, ca_request_id, csr, times */
     struct cc_bytes challenge;    /* its hash; none: no challenge that may be used once only */
     int64_t challenge_expires_ms; /* it is remembered so long */
-    const char *owner;            /* the instance */
     int64_t now_ms, lease_until_ms;
 };
 
@@ -92,16 +94,16 @@ CC_MUST int scepdb_find_transaction(struct store *store, const char *profile,
         struct cc_err *err);
 
 /* Takes a row that is claimed or pending over, or keeps it: *ret_ours. */
-CC_MUST int scepdb_take(struct store *store, struct cc_bytes id, const char *owner, int64_t now_ms,
+CC_MUST int scepdb_take(struct store *store, struct cc_bytes id, int64_t now_ms,
         int64_t lease_until_ms, bool *ret_ours, struct cc_err *err);
 
 /* claimed|pending -> pending, with the CA's text. */
-CC_MUST int scepdb_pending(struct store *store, struct cc_bytes id, const char *owner,
-        const char *pending, struct cc_err *err);
+CC_MUST int scepdb_pending(struct store *store, struct cc_bytes id, const char *pending,
+        struct cc_err *err);
 
 /*
  * claimed|pending -> issued or failed; notify: DUE (from now on at next_ms) or EVENT.  -1 (CC_DOM_STORE, code 0) when the
- * row is not the owner's any more.
+ * row is not ours any more.
  */
 struct scepdb_ending {
     struct cc_bytes certificate; /* none: failed */
@@ -112,15 +114,16 @@ struct scepdb_ending {
     int64_t next_ms;
     int64_t expires_ms;
 };
-CC_MUST int scepdb_end(struct store *store, struct cc_bytes id, const char *owner,
-        const struct scepdb_ending *ending, struct cc_err *err);
+CC_MUST int scepdb_end(struct store *store, struct cc_bytes id, const struct scepdb_ending *ending,
+        struct cc_err *err);
 
 /* due, and not before next_ms again. */
 CC_MUST int scepdb_tell_later(struct store *store, struct cc_bytes id, int64_t next_ms,
         struct cc_err *err);
 
 /*
- * due|event -> closed, a batch in one step: the CSR goes, and the totals count it.  A row in another state is left alone.
+ * due|event -> closed, a batch in one step: the CSR goes, and the totals count it.  A row in another state, or not ours,
+ * is left alone.
  */
 struct scepdb_settled {
     struct cc_bytes id;
@@ -131,11 +134,21 @@ struct scepdb_settled {
 CC_MUST int scepdb_settle(struct store *store, const struct scepdb_settled *settled, size_t count,
         struct cc_err *err);
 
-/* Those that are due by now_ms, at most max, the earliest first. */
+/*
+ * due -> event, a batch in one step: the service has heard of them, and what shall be taken back is.  ret_ours[i]: so it
+ * was, and the admin event is the caller's to write; else another has done it, or will.
+ */
+CC_MUST int scepdb_told(struct store *store, const struct scepdb_settled *told, size_t count,
+        bool *ret_ours, struct cc_err *err);
+
+/* Makes rows ours that are not closed and whose owner is gone, as said above; *ret_count: how many. */
+CC_MUST int scepdb_adopt(struct store *store, int64_t *ret_count, struct cc_err *err);
+
+/* Those of ours that are due by now_ms, at most max, the earliest first. */
 CC_MUST int scepdb_walk_due(struct store *store, int64_t now_ms, unsigned max, scepdb_fn fn,
         void *arg, int64_t *ret_next_ms, struct cc_err *err);
 
-/* Those that are not closed, the oldest first, until fn returns non-zero. */
+/* Those of all instances that are not closed, the oldest first, until fn returns non-zero. */
 CC_MUST int scepdb_walk_open(struct store *store, scepdb_fn fn, void *arg, struct cc_err *err);
 
 struct scepdb_counts {

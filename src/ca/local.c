@@ -220,8 +220,8 @@ local_release(struct ca *ca, struct cc_bytes serial, int64_t deadline, struct cc
     bool already = false;
 
     (void)deadline;
-    if (cadb_release(ca_local_of(ca)->store, ca->name, serial, cc_clock_now_ms(), &verdict, err) !=
-            0)
+    if (cadb_release(ca_local_of(ca)->store, ca->name, serial, store_now_ms(ca_local_of(ca)->store),
+                &verdict, err) != 0)
         return CA_RETRYABLE;
     return verdict_outcome(verdict, &already, err);
 }

@@ -8,12 +8,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 /*
  * CRLs, full and delta (RFC 5280 sections 5 and 5.2.4): signed after their interval, and soon after something was
  * revoked.  What is known of the last ones is in the store, as other processes sign, too.
  */
 
-#define KEEP_MS 1000 /* between two looks at what other processes revoked */
+#define KEEP_MS 1000   /* between two looks at what other processes revoked */
+#define FOLLOW_MS 3000 /* between two looks at whether the instance that keeps the CRLs is gone */
 
 /* The newest of each kind, and how far the database has come. */
 struct state {
@@ -98,7 +101,7 @@ static int
 make_crl(struct ca_local *local, enum cadb_crl_kind kind, const struct state *state,
         struct cadb_crl *ret, struct cc_err *err)
 {
-    int64_t now_ms = cc_clock_now_ms() / 1000 * 1000;
+    int64_t now_ms = store_now_ms(local->store) / 1000 * 1000;
     struct cadb_crl crl = { .kind = kind, .this_update_ms = now_ms };
     struct pki_issuer issuer = { .certificate = NULL };
     bool stored = false;
@@ -165,16 +168,51 @@ is_delta_due(const struct ca_local *local, const struct state *state, int64_t no
            state->change != state->delta.change;
 }
 
+/*
+ * Of the instances that share the store one keeps the CRLs of a CA, as long as it can: one whose token is away leaves
+ * it to another.
+ */
+static int
+take_lead(struct ca_local *local, bool *ret_leads, struct cc_err *err)
+{
+    struct cc_buf name = CC_BUF_INIT(512);
+    int rc = cc_buf_printf(&name, err, "crl/%s", local->base.name);
+
+    if (rc == 0)
+        rc = store_lease_take(local->store, cc_buf_str(&name), ret_leads, err);
+    cc_buf_free(&name);
+    return rc;
+}
+
+static void
+give_lead(struct ca_local *local)
+{
+    struct cc_buf name = CC_BUF_INIT(512);
+    struct cc_err err = { 0 };
+
+    if (cc_buf_printf(&name, &err, "crl/%s", local->base.name) != 0 ||
+            store_lease_release(local->store, cc_buf_str(&name), &err) != 0)
+        cc_log(CC_LOG_DEBUG, "ca", "leaving the CRLs to others: %s", cc_err_text(&err));
+    cc_buf_free(&name);
+}
+
 int
 ca_local_keep_crls(struct ca *ca, int64_t *ret_next_ms, bool *ret_made, struct cc_err *err)
 {
     struct ca_local *local = ca_local_of(ca);
-    int64_t now_ms = cc_clock_now_ms();
+    int64_t now_ms = store_now_ms(local->store);
     struct state state;
-    bool made = false;
+    bool made = false, leads = false;
     int rc;
 
     *ret_next_ms = KEEP_MS;
+    rc = take_lead(local, &leads, err);
+    if (rc != 0 || !leads) {
+        if (ret_made != NULL)
+            *ret_made = false;
+        *ret_next_ms = FOLLOW_MS;
+        return rc;
+    }
     pthread_mutex_lock(&local->crl_lock);
     rc = read_state(local, &state, err);
     if (rc == 0 && is_full_due(local, &state, now_ms)) {
@@ -187,6 +225,8 @@ ca_local_keep_crls(struct ca *ca, int64_t *ret_next_ms, bool *ret_made, struct c
         made = rc == 0;
     }
     pthread_mutex_unlock(&local->crl_lock);
+    if (rc != 0)
+        give_lead(local);
     if (ret_made != NULL)
         *ret_made = made;
     return rc;

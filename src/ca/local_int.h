@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "ca/local.h"
 #include "ca_int.h"
+#include "store/instance.h"
 
 struct ca_local {
     struct ca base;

@@ -86,7 +86,7 @@ give_up_serial(struct ca_local *local, struct cc_bytes serial, struct cc_err *er
     const struct cadb_revocation revocation = {
         .serial = serial,
         .reason = PKI_REASON_CESSATION_OF_OPERATION,
-        .revoked_ms = cc_clock_now_ms(),
+        .revoked_ms = store_now_ms(local->store),
     };
     enum cadb_revoked verdict;
 
@@ -161,7 +161,7 @@ reserve_once(struct issuing *issuing, enum cadb_reserve *ret_reserved, struct cc
             .key_hash = { key_hash, sizeof(key_hash) },
             .not_before_ms = issuing->plan->not_before_ms,
             .not_after_ms = issuing->plan->not_after_ms,
-            .reserved_ms = cc_clock_now_ms(),
+            .reserved_ms = store_now_ms(local->store),
         };
         rc = cadb_reserve(local->store, local->base.name, &row, ret_reserved, err);
     }
@@ -234,7 +234,7 @@ record(struct issuing *issuing, X509 *certificate, struct cc_err *err)
         return cc_err_set_openssl(err, "the certificate");
     rc = cadb_issued(local->store, local->base.name,
             (struct cc_bytes){ issuing->serial, PKI_SERIAL_LEN },
-            (struct cc_bytes){ der, (size_t)len }, cc_clock_now_ms(), err);
+            (struct cc_bytes){ der, (size_t)len }, store_now_ms(local->store), err);
     OPENSSL_free(der);
     return rc;
 }
@@ -327,7 +327,7 @@ ask_administrator(struct ca_local *local, const struct ca_request *request,
             .request_id = request->request_id,
             .profile = request->plan->profile != NULL ? request->plan->profile->name : "",
             .subject = cc_buf_str(&subject),
-            .asked_ms = cc_clock_now_ms(),
+            .asked_ms = store_now_ms(local->store),
         };
         rc = cadb_approval_ask(local->store, local->base.name, &approval, on_decision, &verdict,
                 err);
@@ -406,12 +406,13 @@ ca_local_recover(struct ca *ca, struct cc_err *err)
     struct ca_local *local = ca_local_of(ca);
     struct lost lost;
 
-    if (cadb_approval_prune(local->store, ca->name, cc_clock_now_ms() - REMEMBER_MS, err) != 0)
+    if (cadb_approval_prune(local->store, ca->name, store_now_ms(local->store) - REMEMBER_MS,
+                err) != 0)
         return -1;
     do {
         lost.count = 0;
-        if (cadb_walk_reserved(local->store, ca->name, cc_clock_now_ms() - LOST_MS, on_lost, &lost,
-                    err) != 0)
+        if (cadb_walk_reserved(local->store, ca->name, store_now_ms(local->store) - LOST_MS,
+                    on_lost, &lost, err) != 0)
             return -1;
         for (size_t i = 0; i < lost.count; i++)
             if (give_up_serial(local, (struct cc_bytes){ lost.item[i].serial, lost.item[i].len },

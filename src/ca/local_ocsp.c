@@ -36,9 +36,9 @@ on_authority(void *arg, const struct cadb_authority *authority)
 
 /* Whether it is for this key and of this CA, and a third of its life is left. */
 static bool
-is_fit(X509 *signer, EVP_PKEY *key, X509 *issuer)
+is_fit(X509 *signer, EVP_PKEY *key, X509 *issuer, int64_t now)
 {
-    int64_t not_before, not_after, now = cc_clock_now_ms();
+    int64_t not_before, not_after;
     bool fit;
 
     if (signer == NULL || pki_cert_validity(signer, &not_before, &not_after, NULL) != 0)
@@ -55,7 +55,7 @@ make_plan(struct ca_local *local, struct pki_plan **ret_plan, struct cc_err *err
 {
     struct pki_plan *plan = pki_plan_new(err);
     struct cc_buf subject = CC_BUF_INIT(256);
-    int64_t now_ms = cc_clock_now_ms() / 1000 * 1000;
+    int64_t now_ms = store_now_ms(local->store) / 1000 * 1000;
     int rc = -1;
 
     if (plan == NULL)
@@ -112,15 +112,16 @@ issue(struct ca_local *local, EVP_PKEY *key, X509 **ret, struct cc_err *err)
 static int
 need_signer(struct ca_local *local, EVP_PKEY *key, X509 *issuer, struct cc_err *err)
 {
+    const int64_t now_ms = store_now_ms(local->store);
     struct reading reading = { .err = err };
     X509 *signer = NULL;
 
-    if (is_fit(local->ocsp_signer, key, issuer))
+    if (is_fit(local->ocsp_signer, key, issuer, now_ms))
         return 0;
     if (cadb_authority_find(local->store, local->base.name, on_authority, &reading, err) != 0 ||
             reading.rc != 0)
         return -1;
-    if (is_fit(reading.certificate, key, issuer)) {
+    if (is_fit(reading.certificate, key, issuer, now_ms)) {
         signer = reading.certificate;
     } else {
         X509_free(reading.certificate);

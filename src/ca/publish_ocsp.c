@@ -68,7 +68,7 @@ recent_numbers(struct publish_ca *ca, struct publish_numbers *ret, struct cc_err
 static bool
 is_current(struct ca_publish *publish, const struct publish_answer *answer)
 {
-    int64_t now = cc_clock_now_ms();
+    int64_t now = store_now_ms(ca_local_of(publish->cas[answer->ca].ca)->store);
     struct publish_numbers numbers;
 
     if (now < answer->this_update_ms ||
@@ -226,8 +226,8 @@ make_answer(struct asking *asking, struct cc_err *err)
 {
     struct cc_buf der = CC_BUF_INIT(RESPONSE_MAX);
     struct publish_answer *answer = NULL;
-    struct pki_ocsp_settings settings = { .this_update_ms = cc_clock_now_ms() };
     const struct ca_local *local = ca_local_of(asking->ca->ca);
+    struct pki_ocsp_settings settings = { .this_update_ms = store_now_ms(local->store) };
     struct publish_numbers numbers;
 
     if (check_token(asking, err) != 0)

@@ -25,15 +25,15 @@ block_signals(sigset_t *ret_set)
     sigaddset(ret_set, SIGTERM);
     sigaddset(ret_set, SIGINT);
     sigaddset(ret_set, SIGHUP);
+    sigaddset(ret_set, DAEMON_SIGNAL_FENCED);
     (void)pthread_sigmask(SIG_BLOCK, ret_set, NULL);
 }
 
-/* The next signal, or 0 after ms. */
-static int
-next_signal(const sigset_t *set, int64_t ms)
+int
+daemon_next_signal(struct daemon *d, int64_t ms)
 {
     const struct timespec timeout = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
-    int number = sigtimedwait(set, NULL, &timeout);
+    int number = sigtimedwait(&d->signals, NULL, &timeout);
 
     return number > 0 ? number : 0;
 }
@@ -54,7 +54,7 @@ load_config(const struct options *options, struct config **ret_config)
 
 /* Opens the store, and waits for it when it is away; -1 with CC_DOM_CANCELLED when we are told to stop meanwhile. */
 static int
-open_store(struct daemon *d, const sigset_t *signals, struct cc_err *err)
+open_store(struct daemon *d, struct cc_err *err)
 {
     for (unsigned failures = 0;; failures++) {
         struct cc_err why = { 0 };
@@ -71,40 +71,17 @@ open_store(struct daemon *d, const sigset_t *signals, struct cc_err *err)
                     "The state store cannot be opened; it is tried again until it can: %s",
                     cc_err_text(&why));
         cc_log(CC_LOG_ERROR, "daemon", "state store: %s", cc_err_text(&why));
-        number = next_signal(signals, cc_backoff_ms(failures, STORE_RETRY_MS, STORE_RETRY_MAX_MS));
+        number = daemon_next_signal(d, cc_backoff_ms(failures, STORE_RETRY_MS, STORE_RETRY_MAX_MS));
         if (number == SIGTERM || number == SIGINT)
             return cc_err_set(err, CC_DOM_CANCELLED, 0, "stopped");
     }
 }
 
-/* The name under which the service knows this instance; made once and kept. */
 static int
-open_connector_id(struct daemon *d, struct cc_err *err)
+start(struct daemon *d, struct cc_err *err)
 {
-    char *kept = NULL;
-    int rc = -1;
-
-    if (store_get_value(d->store, "connector-id", &kept, err) != 0)
-        goto out;
-    if (kept != NULL && cc_is_uuid(kept)) {
-        cc_strcpy(d->connector_id, sizeof(d->connector_id), kept);
-    } else if (cc_uuid(d->connector_id, err) != 0 ||
-               store_put_value(d->store, "connector-id", d->connector_id, err) != 0) {
-        goto out;
-    }
-    rc = 0;
-out:
-    free(kept);
-    return rc;
-}
-
-static int
-start(struct daemon *d, const sigset_t *signals, struct cc_err *err)
-{
-    if (open_store(d, signals, err) != 0)
+    if (open_store(d, err) != 0)
         return -1;
-    if (open_connector_id(d, err) != 0)
-        return cc_err_in(err, "connector id");
     if (parts_start(d, err) != 0)
         return -1;
     return control_open(d, err);
@@ -131,9 +108,24 @@ look_interval_ms(void)
     return (int64_t)(watchdog_us / 2000);
 }
 
+/*
+ * We were away for longer than the lease (stopped, or cut off from the database), and others go on with what we had in
+ * hand: it is dropped, and we begin anew.
+ */
+static int
+begin_again(struct daemon *d, struct cc_err *err)
+{
+    eventlog_write(d->log, EVENT_INSTANCE_FENCED, NULL,
+            "This instance was out of touch with the state store for longer than its lease, and others took over "
+            "its work; it begins anew");
+    d->was_fenced = true;
+    parts_drop(d);
+    return parts_start(d, err);
+}
+
 /* Until SIGTERM or SIGINT; -1 when a reload left nothing to go on with. */
 static int
-run(struct daemon *d, const sigset_t *signals, struct cc_err *err)
+run(struct daemon *d, struct cc_err *err)
 {
     int64_t interval = look_interval_ms();
 
@@ -142,12 +134,16 @@ run(struct daemon *d, const sigset_t *signals, struct cc_err *err)
     (void)sd_notify(0, "READY=1");
     for (;;) {
         look_at_ourselves(d);
-        switch (next_signal(signals, interval)) {
+        switch (daemon_next_signal(d, interval)) {
         case SIGTERM:
         case SIGINT:
             return 0;
         case SIGHUP:
             if (daemon_reload(d, err) != 0)
+                return -1;
+            break;
+        case DAEMON_SIGNAL_FENCED:
+            if (begin_again(d, err) != 0)
                 return -1;
             break;
         default:
@@ -169,7 +165,7 @@ stop(struct daemon *d)
 }
 
 static int
-run_with_log(struct daemon *d, const sigset_t *signals)
+run_with_log(struct daemon *d)
 {
     struct cc_err err = { 0 };
     const struct event_fields fields = { .error = &err };
@@ -177,10 +173,10 @@ run_with_log(struct daemon *d, const sigset_t *signals)
     int rc;
 
     daemon_log_settings(d);
-    rc = start(d, signals, &err);
+    rc = start(d, &err);
     started = rc == 0;
     if (started)
-        rc = run(d, signals, &err);
+        rc = run(d, &err);
     stop(d);
     if (rc == 0 || err.domain == CC_DOM_CANCELLED) {
         eventlog_write(d->log, EVENT_CONNECTOR_STOPPED, NULL, "certconnectord stopped");
@@ -199,7 +195,6 @@ daemon_run(const struct options *options)
     struct daemon d = { .options = options, .started_ms = cc_clock_now_ms() };
     struct eventlog_settings log;
     struct cc_err err = { 0 };
-    sigset_t signals;
     int status = EXIT_FAILURE;
 
     if (load_config(options, &d.config) != 0)
@@ -209,11 +204,11 @@ daemon_run(const struct options *options)
         config_free(d.config);
         return EXIT_SUCCESS;
     }
-    block_signals(&signals);
+    block_signals(&d.signals);
     (void)pthread_mutex_init(&d.lock, NULL);
     log = parts_log_settings(d.config);
     if (eventlog_open(&log, &d.log, &err) == 0)
-        status = run_with_log(&d, &signals);
+        status = run_with_log(&d);
     else
         fprintf(stderr, "certconnectord: %s\n", cc_err_text(&err));
     eventlog_close(d.log);

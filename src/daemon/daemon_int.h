@@ -15,6 +15,7 @@
 
 #include <json-c/json.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,9 +34,10 @@
 #include "scep/scep.h"
 #include "store/store.h"
 
-#define DAEMON_DRAIN_MS 20000  /* for work under way, when we stop */
-#define DAEMON_GOODBYE_MS 3000 /* for the last health message */
-#define DAEMON_LOOK_MS 10000   /* between two looks at ourselves (watchdog, status text) */
+#define DAEMON_DRAIN_MS 20000        /* for work under way, when we stop */
+#define DAEMON_GOODBYE_MS 3000       /* for the last health message */
+#define DAEMON_SIGNAL_FENCED SIGUSR1 /* to ourselves */
+#define DAEMON_LOOK_MS 10000         /* between two looks at ourselves (watchdog, status text) */
 #define DAEMON_CLOSED_KEEP_MS                                                                      \
     (INT64_C(30) * 24 * 3600 * 1000) /* closed requests are kept, to recognise repeats */
 
@@ -69,6 +71,8 @@ struct daemon {
     struct http_listener *control;
     char connector_id[CC_UUID_LEN];
     int64_t started_ms; /* wall time */
+    sigset_t signals;   /* blocked, and asked for by the main thread */
+    bool was_fenced;    /* the main thread's */
 
     pthread_mutex_t lock;
     struct config *config; /* guarded by lock; the main thread reads it freely */
@@ -81,6 +85,11 @@ struct daemon {
     atomic_bool service_was_lost;
 };
 
+/* ---- membership.c ---- */
+
+/* Joins under the name of d->config, and waits for another instance of it that has not ended yet. */
+CC_MUST int membership_join(struct daemon *d, struct cc_err *err);
+
 /* ---- options.c ---- */
 
 /* 0: run; else *ret_status is the exit status, and all is said. */
@@ -89,16 +98,25 @@ void options_free(struct options *options);
 
 /* ---- daemon.c ---- */
 
+/* The next signal, or 0 after ms. */
+int daemon_next_signal(struct daemon *d, int64_t ms);
+
 /* From start to stop; the exit status. */
 int daemon_run(const struct options *options);
 
 /* ---- parts.c ---- */
 
-/* Starts all parts with d->config.  On failure none is left running. */
+/*
+ * Joins the instances of the store and starts all parts with d->config.  On failure none is left running; with
+ * CC_DOM_CANCELLED we were told to stop while another instance of our name was waited for.
+ */
 CC_MUST int parts_start(struct daemon *d, struct cc_err *err);
 
-/* Drains the work, says goodbye to the service, closes. */
+/* Drains the work, says goodbye to the service, closes, and leaves the instances of the store. */
 void parts_stop(struct daemon *d);
+
+/* The same after we were taken for gone: there is nothing of ours to be drained. */
+void parts_drop(struct daemon *d);
 
 /* Gives running parts what may change while they run; new_config is not yet d->config. */
 CC_MUST int parts_reconfigure(struct daemon *d, const struct config *new_config,
@@ -113,7 +131,10 @@ CC_MUST int workloads_reconfigure(struct daemon *d, const struct config *new_con
         struct cc_err *err);
 
 /* Drains their work, all in the same time. */
-void workloads_stop(const struct parts *parts);
+void workloads_stop(const struct parts *parts, int64_t drain_ms);
+
+/* Another instance of the store is gone: they go on with what it had in hand. */
+void workloads_adopt(const struct parts *parts);
 
 /* What a workload is doing, whichever it is. */
 struct workload_status {

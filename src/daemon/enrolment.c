@@ -69,7 +69,6 @@ enrolment_start(struct daemon *d, struct parts *parts, struct cc_err *err)
         .intune = parts->intune,
         .store = d->store,
         .log = d->log,
-        .connector_id = d->connector_id,
         .listen = config->scep.listen,
         .path = config->scep.path,
         .workers = config->scep.workers,

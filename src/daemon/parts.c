@@ -6,6 +6,7 @@
 
 #include "authorities.h"
 #include "base/log.h"
+#include "store/instance.h"
 
 /*
  * The parts and their settings: from the configuration to what each room wants to know.
@@ -168,7 +169,7 @@ set_parts(struct daemon *d, const struct parts *parts)
 
 /* Each part goes out of sight of other threads before it is closed. */
 static void
-close_parts(struct daemon *d, const struct parts *parts)
+close_parts(struct daemon *d, const struct parts *parts, int64_t drain_ms)
 {
     struct parts seen = *parts;
 
@@ -179,13 +180,14 @@ close_parts(struct daemon *d, const struct parts *parts)
     seen.authorities = NULL;
     seen.keys = NULL;
     set_parts(d, &seen);
-    workloads_stop(parts);
+    workloads_stop(parts, drain_ms);
     keys_stop(parts->keys);
     health_stop(parts->health);
     set_parts(d, &(struct parts){ .hsm = NULL });
     authorities_close(parts->authorities);
     intune_close(parts->intune);
     hsm_close(parts->hsm);
+    store_leave(d->store);
 }
 
 static int
@@ -210,6 +212,8 @@ parts_start(struct daemon *d, struct cc_err *err)
     int rc = -1;
 
     d->begun_with = d->config;
+    if (membership_join(d, err) != 0)
+        goto out;
     if (hsm_open(&token, &parts.hsm, err) != 0)
         goto out;
     if (intune_open(&service, &parts.intune, err) != 0)
@@ -227,19 +231,31 @@ parts_start(struct daemon *d, struct cc_err *err)
     rc = 0;
 out:
     if (rc != 0)
-        close_parts(d, &parts);
+        close_parts(d, &parts, 0);
     return rc;
+}
+
+static void
+end_parts(struct daemon *d, int64_t drain_ms)
+{
+    const struct parts parts = d->parts;
+
+    close_parts(d, &parts, drain_ms);
+    if (d->begun_with != d->config)
+        config_free(d->begun_with);
+    d->begun_with = NULL;
 }
 
 void
 parts_stop(struct daemon *d)
 {
-    const struct parts parts = d->parts;
+    end_parts(d, DAEMON_DRAIN_MS);
+}
 
-    close_parts(d, &parts);
-    if (d->begun_with != d->config)
-        config_free(d->begun_with);
-    d->begun_with = NULL;
+void
+parts_drop(struct daemon *d)
+{
+    end_parts(d, 0);
 }
 
 int

@@ -314,9 +314,22 @@ workloads_reconfigure(struct daemon *d, const struct config *new_config, struct 
 }
 
 void
-workloads_stop(const struct parts *parts)
+workloads_adopt(const struct parts *parts)
 {
-    int64_t deadline = cc_deadline_in(DAEMON_DRAIN_MS);
+    if (parts->scep != NULL)
+        scep_adopt(parts->scep);
+    if (parts->revocation != NULL)
+        revocation_adopt(parts->revocation);
+    if (parts->pkcs != NULL)
+        pkcs_adopt(parts->pkcs);
+    if (parts->pfximport != NULL)
+        pfximport_adopt(parts->pfximport);
+}
+
+void
+workloads_stop(const struct parts *parts, int64_t drain_ms)
+{
+    int64_t deadline = cc_deadline_in(drain_ms);
 
     pfximport_stop(parts->pfximport, cc_deadline_left(deadline));
     pkcs_stop(parts->pkcs, cc_deadline_left(deadline));

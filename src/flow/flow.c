@@ -355,6 +355,15 @@ flow_debug(struct flow *flow, const char *fmt, ...)
     eventlog_debug(flow->log, EVENT_CHANNEL_OPERATIONAL, type->category, "%s", text);
 }
 
+void
+flow_adopt(struct flow *flow)
+{
+    pthread_mutex_lock(&flow->lock);
+    flow->adopting = true;
+    pthread_cond_broadcast(&flow->attend);
+    pthread_mutex_unlock(&flow->lock);
+}
+
 /* ---- begin and end ---- */
 
 static int

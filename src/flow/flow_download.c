@@ -241,7 +241,7 @@ flow_take(struct flow *flow, struct intune_work *work, const struct flow_about *
     if ((item = flow_find(flow, work)) != NULL)
         rc = flow_take_again(item, work, err);
     pthread_mutex_unlock(&flow->lock);
-    if (item != NULL)
+    if (item != NULL || todo == JOURNAL_ELSEWHERE)
         return rc;
     switch (todo) {
     case JOURNAL_UPLOAD:
@@ -249,6 +249,7 @@ flow_take(struct flow *flow, struct intune_work *work, const struct flow_about *
         return flow_take_stored(flow, work, err);
     case JOURNAL_DO:
     case JOURNAL_BUSY: /* journaled once, and nobody has it */
+    case JOURNAL_ELSEWHERE:
         break;
     }
     return flow_take_new(flow, work, about, err);

@@ -116,6 +116,7 @@ struct flow {
     unsigned max_attempts;
     bool stopping; /* no new work; what is done is still uploaded */
     bool closing;  /* the time to upload is over */
+    bool adopting; /* another instance is gone: the keeper looks for what it left */
     /* ---- */
 
     atomic_ullong succeeded, failed;
@@ -203,7 +204,8 @@ void flow_read_poll(struct flow *flow);
 bool flow_wait_poll(struct flow *flow);
 void flow_note_poll(struct flow *flow);
 
-/* flow_recover.c: what the journal holds at start.  Gives up when the flow stops. */
+/* flow_recover.c: what the journal holds that is not in hand: at start, and when others are gone.  Gives up when the flow
+   stops. */
 void flow_recover(struct flow *flow);
 
 /* flow_download.c, flow_work.c, flow_settle.c, flow_keep.c, flow_upload.c */

@@ -10,7 +10,8 @@
 
 /*
  * What the keeper does: it renews leases when a third of their time is gone, has waiting requests tried again when
- * their time has come, and gives back to the service what will not be worked here.
+ * their time has come, gives back to the service what will not be worked here, and takes over what other instances
+ * left.
  */
 
 /* Contexts of up to one call; copies, as their requests may go at any time. */
@@ -288,7 +289,7 @@ flow_keeper_wait(struct flow *flow, int64_t not_before)
     bool go;
 
     pthread_mutex_lock(&flow->lock);
-    while (!flow->closing && !flow_may_return(flow)) {
+    while (!flow->closing && !flow_may_return(flow) && !flow->adopting) {
         int64_t ms = flow_keeper_idle_ms(flow, not_before);
 
         if (ms == 0)
@@ -300,6 +301,19 @@ flow_keeper_wait(struct flow *flow, int64_t not_before)
     return go;
 }
 
+static void
+flow_keeper_adopt(struct flow *flow)
+{
+    bool adopting;
+
+    pthread_mutex_lock(&flow->lock);
+    adopting = flow->adopting && !flow->stopping;
+    flow->adopting = false;
+    pthread_mutex_unlock(&flow->lock);
+    if (adopting)
+        flow_recover(flow);
+}
+
 void
 flow_keeper(struct flow *flow)
 {
@@ -307,6 +321,7 @@ flow_keeper(struct flow *flow)
     int64_t not_before = 0;
 
     while (flow_keeper_wait(flow, not_before)) {
+        flow_keeper_adopt(flow);
         flow_wake_waiting(flow);
         while (flow_return_some(flow))
             continue;

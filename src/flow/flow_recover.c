@@ -38,14 +38,32 @@ flow_found_list(struct flow_found *found, int which)
     return lists[which];
 }
 
+/* With admission held: what is in hand already is in the journal, too. */
+static bool
+flow_has_in_hand(struct flow *flow, const char *request_id)
+{
+    struct flow_item *item;
+
+    pthread_mutex_lock(&flow->lock);
+    TAILQ_FOREACH(item, &flow->items, link)
+    {
+        if (strcmp(item->request_id, request_id) == 0)
+            break;
+    }
+    pthread_mutex_unlock(&flow->lock);
+    return item != NULL;
+}
+
 static int
 flow_on_row(void *arg, const struct journal_entry *entry)
 {
     struct flow_found *found = arg;
     int which = FLOW_FOUND_FINISHED;
-    struct flow_item *item = flow_item_from_entry(found->flow, entry, found->err);
+    struct flow_item *item;
 
-    if (item == NULL)
+    if (flow_has_in_hand(found->flow, entry->request_id))
+        return 0;
+    if ((item = flow_item_from_entry(found->flow, entry, found->err)) == NULL)
         return -1;
     if (entry->state == JOURNAL_RECEIVED || entry->state == JOURNAL_PREPARED) {
         bool resumes = item->body != NULL && flow_stays(item);
@@ -75,6 +93,17 @@ flow_free_all(struct flow_items *items)
     }
 }
 
+/* What others left is ours first, then all that is ours and not in hand. */
+static int
+flow_adopt_and_walk(struct flow *flow, struct flow_found *found, struct cc_err *err)
+{
+    int64_t adopted = 0;
+
+    if (journal_adopt(flow->store, flow->kind.workload, &adopted, err) != 0)
+        return -1;
+    return journal_walk(flow->store, flow->kind.workload, flow_on_row, found, err);
+}
+
 /* The journal as it was left; repeated until the store can be read.  false: we stop. */
 static bool
 flow_read_journal(struct flow *flow, struct flow_found *found)
@@ -84,9 +113,7 @@ flow_read_journal(struct flow *flow, struct flow_found *found)
 
         found->err = &err;
         memset(found->count, 0, sizeof(found->count));
-        if (flow_store_said(flow,
-                    journal_walk(flow->store, flow->kind.workload, flow_on_row, found, &err),
-                    &err) == 0 &&
+        if (flow_store_said(flow, flow_adopt_and_walk(flow, found, &err), &err) == 0 &&
                 err.domain == CC_DOM_NONE)
             return true;
         cc_log(CC_LOG_ERROR, "flow", "reading the journal: %s", cc_err_text(&err));
@@ -225,8 +252,16 @@ flow_recover(struct flow *flow)
         .reported = TAILQ_HEAD_INITIALIZER(found.reported),
     };
     const size_t *count = found.count;
+    bool read;
 
-    if (!flow_read_journal(flow, &found))
+    pthread_mutex_lock(&flow->admission);
+    if ((read = flow_read_journal(flow, &found))) {
+        flow_hand_over(flow, &found.returning, FLOW_RETURNING);
+        flow_hand_over(flow, &found.resuming, FLOW_WAITING);
+        flow_hand_over(flow, &found.finished, FLOW_DONE);
+    }
+    pthread_mutex_unlock(&flow->admission);
+    if (!read)
         return;
     if (count[FLOW_FOUND_RETURNING] + count[FLOW_FOUND_RESUMING] + count[FLOW_FOUND_FINISHED] +
                     count[FLOW_FOUND_REPORTED] >
@@ -236,8 +271,5 @@ flow_recover(struct flow *flow)
                 "%zu results are uploaded, %zu answers are reported",
                 count[FLOW_FOUND_RETURNING], flow->kind.variants[0].title,
                 count[FLOW_FOUND_RESUMING], count[FLOW_FOUND_FINISHED], count[FLOW_FOUND_REPORTED]);
-    flow_hand_over(flow, &found.returning, FLOW_RETURNING);
-    flow_hand_over(flow, &found.resuming, FLOW_WAITING);
-    flow_hand_over(flow, &found.finished, FLOW_DONE);
     flow_close_all_reported(flow, &found.reported);
 }

@@ -406,6 +406,12 @@ pfximport_stop(struct pfximport *work, int64_t drain_ms)
 }
 
 void
+pfximport_adopt(struct pfximport *work)
+{
+    flow_adopt(work->flow);
+}
+
+void
 pfximport_get_status(struct pfximport *work, struct pfximport_status *ret)
 {
     struct flow_status status;

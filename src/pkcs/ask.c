@@ -171,7 +171,7 @@ read_usages(const struct intune_pkcs_request *wire, struct wishes *ret, struct c
 
 int
 pkcs_make_plan(const struct intune_pkcs_request *wire, const struct pki_profile *profile,
-        struct pki_plan **ret_plan, struct cc_err *err)
+        int64_t now_ms, struct pki_plan **ret_plan, struct cc_err *err)
 {
     struct wishes wishes = { .ask = {
                                      .subject = wire->subject,
@@ -181,7 +181,7 @@ pkcs_make_plan(const struct intune_pkcs_request *wire, const struct pki_profile 
     struct cc_err cause = { 0 };
 
     if (read_sans(wire, &wishes, &cause) == 0 && read_usages(wire, &wishes, &cause) == 0 &&
-            pki_plan_make(profile, &wishes.ask, cc_clock_now_ms(), ret_plan, &cause) == 0)
+            pki_plan_make(profile, &wishes.ask, now_ms, ret_plan, &cause) == 0)
         return 0;
     return cc_err_set(err, CC_DOM_SERVICE, INTUNE_PARAMETER_DATA_INVALID_ERROR, "%s",
             cc_err_text(&cause));

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "pki/cert.h"
 #include "pki/csr.h"
+#include "store/instance.h"
 
 /*
  * One request, from its wishes to a PFX.  It may be entered several times for the same request, after a failure or a
@@ -90,7 +91,8 @@ read_request(struct task *task, struct cc_err *err)
     if (pkcs_read_delivery(&task->wire, &task->delivery, err) != 0 ||
             pkcs_choose(task->view, &task->wire, &task->ca, &task->profile, err) != 0 ||
             read_key_algorithm(task, err) != 0 ||
-            pkcs_make_plan(&task->wire, task->profile, &task->plan, err) != 0)
+            pkcs_make_plan(&task->wire, task->profile, store_now_ms(task->work->store), &task->plan,
+                    err) != 0)
         return -1;
     /* Of one that was begun a certificate may stand already; the token process judges the recipient then. */
     return task->request->note != NULL ? 0 : check_recipient(task, err);

@@ -272,6 +272,12 @@ pkcs_stop(struct pkcs *work, int64_t drain_ms)
 }
 
 void
+pkcs_adopt(struct pkcs *work)
+{
+    flow_adopt(work->flow);
+}
+
+void
 pkcs_get_status(struct pkcs *work, struct pkcs_status *ret)
 {
     struct flow_status status;

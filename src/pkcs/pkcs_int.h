@@ -78,7 +78,8 @@ CC_MUST int pkcs_choose(const struct pkcs_view *view, const struct intune_pkcs_r
 
 /* Yours to free. */
 CC_MUST int pkcs_make_plan(const struct intune_pkcs_request *wire,
-        const struct pki_profile *profile, struct pki_plan **ret_plan, struct cc_err *err);
+        const struct pki_profile *profile, int64_t now_ms, struct pki_plan **ret_plan,
+        struct cc_err *err);
 
 /* ---- note.c ---- */
 

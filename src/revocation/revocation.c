@@ -567,6 +567,12 @@ revocation_stop(struct revocation *work, int64_t drain_ms)
 }
 
 void
+revocation_adopt(struct revocation *work)
+{
+    flow_adopt(work->flow);
+}
+
+void
 revocation_get_status(struct revocation *work, struct revocation_status *ret)
 {
     struct flow_status status;

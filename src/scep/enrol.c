@@ -105,18 +105,17 @@ end(const struct task *task, struct scepdb_ending *ending, X509 *certificate,
         enum notice_verdict *ret_verdict, struct cc_err *err)
 {
     struct scep *scep = task->endpoint->scep;
-    const int64_t now_ms = cc_clock_now_ms();
+    const int64_t now_ms = store_now_ms(scep->store);
     const bool before_reply = task->endpoint->settings.before_reply;
     struct notice *notice = NULL;
 
     *ret_verdict = NOTICE_TAKEN;
     ending->notify = is_told(task) ? SCEPDB_NOTIFY_DUE : SCEPDB_NOTIFY_EVENT;
-    ending->next_ms = notify_due_ms();
+    ending->next_ms = notify_due_ms(scep);
     ending->expires_ms = expires_ms(task, now_ms);
     if (notice_new(task, ending, certificate, &notice, err) != 0)
         return -1;
-    if (scepdb_end(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN }, scep->connector_id,
-                ending, err) != 0) {
+    if (scepdb_end(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN }, ending, err) != 0) {
         notice_free(notice);
         say_not_saved(task, err);
         return -1;
@@ -209,8 +208,8 @@ make_plan(struct task *task, struct cc_err *err)
                 "transaction %s: the security identifier in the request was dropped, as nobody "
                 "vouches for it",
                 task->transaction);
-    return pki_plan_make(task->endpoint->settings.profile, &ask, cc_clock_now_ms(), &task->plan,
-            err);
+    return pki_plan_make(task->endpoint->settings.profile, &ask,
+            store_now_ms(task->endpoint->scep->store), &task->plan, err);
 }
 
 static struct ca_request
@@ -231,8 +230,7 @@ stay_pending(struct task *task, const char *text)
     struct scep *scep = task->endpoint->scep;
     struct cc_err err = { 0 };
 
-    if (scepdb_pending(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN },
-                scep->connector_id, text, &err) != 0)
+    if (scepdb_pending(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN }, text, &err) != 0)
         return later(task, &err);
     return (struct answer){ .kind = ANSWER_PENDING };
 }
@@ -412,7 +410,7 @@ static int
 claim(struct task *task, struct known *known, enum scepdb_claim *ret_claim, struct cc_err *err)
 {
     struct scep *scep = task->endpoint->scep;
-    const int64_t now_ms = cc_clock_now_ms();
+    const int64_t now_ms = store_now_ms(scep->store);
     struct cc_buf sealed = CC_BUF_INIT(SEALED_MAX);
     uint8_t hash[SCEPDB_ID_LEN];
     int rc = seal_csr(task, &sealed, err);
@@ -433,7 +431,6 @@ claim(struct task *task, struct known *known, enum scepdb_claim *ret_claim, stru
             .row = &row,
             .challenge = challenge_hash(task, hash),
             .challenge_expires_ms = now_ms + scep->remember_ms,
-            .owner = scep->connector_id,
             .now_ms = now_ms,
             .lease_until_ms = now_ms + SCEP_LEASE_MS,
         };
@@ -516,7 +513,7 @@ look(struct task *task, struct known *known, struct answer *ret_answer)
 {
     struct scep *scep = task->endpoint->scep;
     const struct cc_bytes id = { task->id, SCEPDB_ID_LEN };
-    const int64_t now_ms = cc_clock_now_ms();
+    const int64_t now_ms = store_now_ms(scep->store);
     struct cc_err err = { 0 };
     bool ours = true;
 
@@ -526,8 +523,8 @@ look(struct task *task, struct known *known, struct answer *ret_answer)
     }
     if (!known->found)
         return 0;
-    if (known->state <= SCEPDB_PENDING && scepdb_take(scep->store, id, scep->connector_id, now_ms,
-                                                  now_ms + SCEP_LEASE_MS, &ours, &err) != 0)
+    if (known->state <= SCEPDB_PENDING &&
+            scepdb_take(scep->store, id, now_ms, now_ms + SCEP_LEASE_MS, &ours, &err) != 0)
         *ret_answer = later(task, &err);
     else
         *ret_answer = ours ? repeat(task, known) : answer_later();

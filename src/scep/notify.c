@@ -63,12 +63,13 @@ struct notifier {
     struct notice *settling; /* guarded by scep->lock */
     size_t settling_count;
     int64_t next_left_ms, next_prune_ms; /* monotonic; the settler's own */
+    atomic_bool adopt;                   /* another instance is gone */
 };
 
 int64_t
-notify_due_ms(void)
+notify_due_ms(struct scep *scep)
 {
-    return cc_clock_now_ms() + QUEUED_MS;
+    return store_now_ms(scep->store) + QUEUED_MS;
 }
 
 void
@@ -325,7 +326,7 @@ put_off(struct notice *notice)
     const int64_t wait = cc_backoff_ms(notice->attempts, LATER_BASE_MS, LATER_CAP_MS);
 
     if (scepdb_tell_later(notice->scep->store, (struct cc_bytes){ notice->id, SCEPDB_ID_LEN },
-                cc_clock_now_ms() + wait, &err) != 0)
+                store_now_ms(notice->scep->store) + wait, &err) != 0)
         cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
 }
 
@@ -413,6 +414,7 @@ notice_tell_now(struct scep *scep, struct notice *take_notice)
     const enum notice_verdict verdict = tell(take_notice, NOW_MS);
     struct scepdb_settled settled;
     struct cc_err err = { 0 };
+    bool ours = true;
 
     take_notice->verdict = verdict;
     if (verdict == NOTICE_LATER) {
@@ -421,8 +423,10 @@ notice_tell_now(struct scep *scep, struct notice *take_notice)
         return verdict;
     }
     settled = settled_of(take_notice);
-    say_end(take_notice);
-    if (eventlog_sync(scep->log, &err) != 0 || scepdb_settle(scep->store, &settled, 1, &err) != 0)
+    if (scepdb_told(scep->store, &settled, 1, &ours, &err) == 0 && ours)
+        say_end(take_notice);
+    if (err.domain != CC_DOM_NONE || eventlog_sync(scep->log, &err) != 0 ||
+            scepdb_settle(scep->store, &settled, 1, &err) != 0)
         cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
     notice_free(take_notice);
     return verdict;
@@ -461,29 +465,74 @@ free_list(struct notice *list)
     }
 }
 
-/* What cannot be made durable now is settled by what the store says, at the next start at the latest. */
-static void
-settle(struct scep *scep, struct notice *take_list, size_t count)
-{
+/* What is to be settled together. */
+struct settling {
+    struct scep *scep;
+    struct notice *notice[SETTLE_MAX];
     struct scepdb_settled settled[SETTLE_MAX];
-    struct cc_err err = { 0 };
-    size_t n = 0;
+    size_t count;
+};
 
-    for (struct notice *one = take_list; one != NULL; one = one->next) {
-        say_end(one);
-        settled[n++] = settled_of(one);
+/* Durable before the event is: where we end between the two, our next run looks for it in the log; nobody else can. */
+static int
+settle_told(struct settling *s, struct cc_err *err)
+{
+    struct scepdb_settled told[SETTLE_MAX];
+    struct notice *notice[SETTLE_MAX];
+    bool ours[SETTLE_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i < s->count; i++) {
+        if (!s->notice[i]->tell)
+            continue;
+        notice[count] = s->notice[i];
+        told[count++] = s->settled[i];
     }
-    while (eventlog_sync(scep->log, &err) != 0 ||
-            scepdb_settle(scep->store, settled, count, &err) != 0) {
-        bool go_on;
+    if (scepdb_told(s->scep->store, told, count, ours, err) != 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        notice[i]->silent = notice[i]->silent || !ours[i];
+    return 0;
+}
 
+static int
+settle_ended(struct settling *s, struct cc_err *err)
+{
+    if (eventlog_sync(s->scep->log, err) != 0)
+        return -1;
+    return scepdb_settle(s->scep->store, s->settled, s->count, err);
+}
+
+/* What cannot be made durable now is settled by what the store says, at the next start at the latest.  false: we stop. */
+static bool
+settle_step(struct settling *s, int (*step)(struct settling *s, struct cc_err *err))
+{
+    struct cc_err err = { 0 };
+    bool go_on = true;
+
+    while (go_on && step(s, &err) != 0) {
         cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
         cc_err_clear(&err);
-        pthread_mutex_lock(&scep->lock);
-        go_on = scep_wait(scep, STORE_RETRY_MS);
-        pthread_mutex_unlock(&scep->lock);
-        if (!go_on)
-            break;
+        pthread_mutex_lock(&s->scep->lock);
+        go_on = scep_wait(s->scep, STORE_RETRY_MS);
+        pthread_mutex_unlock(&s->scep->lock);
+    }
+    return go_on;
+}
+
+static void
+settle(struct scep *scep, struct notice *take_list)
+{
+    struct settling s = { .scep = scep };
+
+    for (struct notice *one = take_list; one != NULL; one = one->next) {
+        s.notice[s.count] = one;
+        s.settled[s.count++] = settled_of(one);
+    }
+    if (settle_step(&s, settle_told)) {
+        for (size_t i = 0; i < s.count; i++)
+            say_end(s.notice[i]);
+        (void)settle_step(&s, settle_ended);
     }
     free_list(take_list);
 }
@@ -528,23 +577,22 @@ static void
 walk_due(struct scep *scep, int64_t *ret_ms)
 {
     struct walk walk = { .count = 0 };
+    const int64_t now_ms = store_now_ms(scep->store);
     struct cc_err err = { 0 }, why = { 0 };
     int64_t next_ms = 0;
     size_t waiting = 0;
 
     *ret_ms = WALK_MS;
-    if (scepdb_walk_due(scep->store, cc_clock_now_ms(), WALK_MAX, note_due, &walk, &next_ms,
-                &err) != 0)
+    if (scepdb_walk_due(scep->store, now_ms, WALK_MAX, note_due, &walk, &next_ms, &err) != 0)
         cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
-    if (next_ms > 0 && next_ms - cc_clock_now_ms() < *ret_ms)
-        *ret_ms = next_ms > cc_clock_now_ms() ? next_ms - cc_clock_now_ms() : 0;
+    if (next_ms > 0 && next_ms - now_ms < *ret_ms)
+        *ret_ms = next_ms > now_ms ? next_ms - now_ms : 0;
     for (size_t i = 0; i < walk.count; i++) {
         cc_err_clear(&err);
         if (enqueue_row(scep, walk.row[i], &err) != 0) {
             if (waiting++ == 0)
                 why = err;
-            (void)(scepdb_tell_later(scep->store, walk.row[i]->id, cc_clock_now_ms() + PUT_OFF_MS,
-                           NULL) == 0);
+            (void)(scepdb_tell_later(scep->store, walk.row[i]->id, now_ms + PUT_OFF_MS, NULL) == 0);
         }
         free(walk.row[i]);
     }
@@ -558,9 +606,13 @@ tidy(struct scep *scep)
     struct notifier *notifier = scep->notifier;
     const int64_t now = cc_clock_mono_ms();
     struct cc_err err = { 0 };
+    int64_t adopted = 0;
     bool more = true;
 
-    if (now >= notifier->next_left_ms) {
+    if (now >= notifier->next_left_ms || atomic_exchange(&notifier->adopt, false)) {
+        if (scepdb_adopt(scep->store, &adopted, &err) != 0)
+            cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
+        cc_err_clear(&err);
         recover_left(scep);
         if (eventlog_sync(scep->log, &err) != 0)
             cc_log(CC_LOG_WARNING, "scep", "%s", cc_err_text(&err));
@@ -568,7 +620,8 @@ tidy(struct scep *scep)
     }
     if (now < notifier->next_prune_ms)
         return;
-    while (more && scepdb_prune(scep->store, cc_clock_now_ms(), PRUNE_MAX, &more, &err) == 0)
+    while (more &&
+            scepdb_prune(scep->store, store_now_ms(scep->store), PRUNE_MAX, &more, &err) == 0)
         ;
     notifier->next_prune_ms = now + 60 * LEFT_MS;
 }
@@ -601,16 +654,25 @@ settler_run(void *arg)
         size_t count;
         struct notice *list;
 
-        if (cc_clock_mono_ms() >= walk_at) {
-            walk_due(scep, &wait_ms);
+        if (cc_clock_mono_ms() >= walk_at || atomic_load(&scep->notifier->adopt)) {
             tidy(scep);
+            walk_due(scep, &wait_ms);
             walk_at = cc_clock_mono_ms() + wait_ms;
         }
         go_on = wait_settling(scep, cc_deadline_left(walk_at));
         while ((list = take_settling(scep, &count)) != NULL)
-            settle(scep, list, count);
+            settle(scep, list);
     }
     return NULL;
+}
+
+void
+notify_adopt(struct scep *scep)
+{
+    atomic_store(&scep->notifier->adopt, true);
+    pthread_mutex_lock(&scep->lock);
+    pthread_cond_broadcast(&scep->changed);
+    pthread_mutex_unlock(&scep->lock);
 }
 
 int

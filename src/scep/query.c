@@ -64,13 +64,12 @@ go_on(struct task *task, const struct polled *polled)
 {
     struct scep *scep = task->endpoint->scep;
     const struct cc_bytes id = { task->id, SCEPDB_ID_LEN };
-    const int64_t now_ms = cc_clock_now_ms();
+    const int64_t now_ms = store_now_ms(scep->store);
     struct answer answer = { .kind = ANSWER_PENDING };
     struct cc_err err = { 0 };
     bool ours = false;
 
-    if (scepdb_take(scep->store, id, scep->connector_id, now_ms, now_ms + SCEP_LEASE_MS, &ours,
-                &err) != 0)
+    if (scepdb_take(scep->store, id, now_ms, now_ms + SCEP_LEASE_MS, &ours, &err) != 0)
         return later(task, &err);
     if (!ours)
         return answer;

@@ -165,7 +165,7 @@ ask_ca(struct endpoint *endpoint, const struct wish *wish, const char *request_i
 
     (void)snprintf(subject, sizeof(subject), "CN=%s SCEP RA %s", ca_name(endpoint->settings.ca),
             wish->what);
-    if (pki_plan_make(&profile, &ask, cc_clock_now_ms(), &plan, err) == 0 &&
+    if (pki_plan_make(&profile, &ask, store_now_ms(endpoint->scep->store), &plan, err) == 0 &&
             (bare || write_request(wish, plan, &csr, err) == 0)) {
         const struct ca_request request = {
             .request_id = request_id,

@@ -9,8 +9,9 @@
 #include "base/text.h"
 
 /*
- * After a crash.  Rows whose notice was in memory are told and settled anew, without the admin event where it stands;
- * rows that were claimed have a certificate, which is found at the CA, or nothing, and wait for their device.
+ * After a crash, ours or another instance's.  Rows whose notice was in memory are told and settled anew, without the
+ * admin event where it stands; rows that were claimed have a certificate, which is found at the CA, or nothing, and wait
+ * for their device.
  */
 
 #define OWN_MAX 4096
@@ -21,7 +22,6 @@
 /* ---- notices ---- */
 
 struct own {
-    const char *connector_id;
     struct scepdb_row *row[OWN_MAX];
     char hex[OWN_MAX][SCEP_HEX_LEN];
     const char *request_id[OWN_MAX];
@@ -36,7 +36,7 @@ note_own(void *arg, const struct scepdb_row *row)
     struct own *own = arg;
 
     if ((row->notify != SCEPDB_NOTIFY_DUE && row->notify != SCEPDB_NOTIFY_EVENT) ||
-            row->id.len != SCEPDB_ID_LEN || strcmp(row->owner, own->connector_id) != 0)
+            row->id.len != SCEPDB_ID_LEN || !row->ours)
         return 0;
     if ((own->row[own->count] = row_copy(row)) == NULL)
         return 1;
@@ -63,12 +63,13 @@ int
 recover_own(struct scep *scep, struct cc_err *err)
 {
     struct own *own = calloc(1, sizeof(*own));
+    int64_t adopted = 0;
     int rc;
 
     if (own == NULL)
         return cc_err_nomem(err);
-    own->connector_id = scep->connector_id;
-    rc = collect_own(scep, own, err);
+    if ((rc = scepdb_adopt(scep->store, &adopted, err)) == 0)
+        rc = collect_own(scep, own, err);
     for (size_t i = 0; i < own->count; i++) {
         struct notice *notice = NULL;
         struct cc_err why = { 0 };
@@ -102,9 +103,9 @@ note_left(void *arg, const struct scepdb_row *row)
     struct left *left = arg;
     struct endpoint *endpoint;
     struct task *task;
-    const int64_t now_ms = cc_clock_now_ms();
+    const int64_t now_ms = store_now_ms(left->scep->store);
 
-    if (row->state > SCEPDB_PENDING || row->notify != SCEPDB_NOTIFY_NONE ||
+    if (!row->ours || row->state > SCEPDB_PENDING || row->notify != SCEPDB_NOTIFY_NONE ||
             row->id.len != SCEPDB_ID_LEN || row->lease_until_ms > now_ms)
         return 0;
     /* What waits for somebody at the CA waits for its device, too. */
@@ -129,13 +130,13 @@ static void
 go_on(struct task *task, const struct cc_buf *csr, int64_t received_ms)
 {
     struct scep *scep = task->endpoint->scep;
-    const int64_t now_ms = cc_clock_now_ms();
+    const int64_t now_ms = store_now_ms(scep->store);
     struct answer answer = { .kind = ANSWER_LATER };
     struct cc_err err = { 0 };
     bool ours = false;
 
-    if (scepdb_take(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN }, scep->connector_id,
-                now_ms, now_ms + SCEP_LEASE_MS, &ours, &err) != 0 ||
+    if (scepdb_take(scep->store, (struct cc_bytes){ task->id, SCEPDB_ID_LEN }, now_ms,
+                now_ms + SCEP_LEASE_MS, &ours, &err) != 0 ||
             (ours && task_unseal_csr(task, cc_buf_bytes(csr), &err) != 0))
         cc_log(CC_LOG_WARNING, "scep", "transaction %s: %s", task->transaction, cc_err_text(&err));
     else if (ours)

@@ -36,9 +36,8 @@ struct scepdb_row *
 row_copy(const struct scepdb_row *row)
 {
     const size_t size = row->id.len + row->key_hash.len + row->csr.len + row->certificate.len +
-                        size_of(row->profile) + size_of(row->transaction_id) + size_of(row->owner) +
-                        size_of(row->ca) + size_of(row->ca_request_id) + size_of(row->pending) +
-                        size_of(row->detail);
+                        size_of(row->profile) + size_of(row->transaction_id) + size_of(row->ca) +
+                        size_of(row->ca_request_id) + size_of(row->pending) + size_of(row->detail);
     struct scepdb_row *copy = malloc(sizeof(*copy) + size);
     uint8_t *place;
 
@@ -52,7 +51,6 @@ row_copy(const struct scepdb_row *row)
     take_bytes(&copy->certificate, &place);
     take_text(&copy->profile, &place);
     take_text(&copy->transaction_id, &place);
-    take_text(&copy->owner, &place);
     take_text(&copy->ca, &place);
     take_text(&copy->ca_request_id, &place);
     take_text(&copy->pending, &place);

@@ -230,8 +230,7 @@ start(struct scep *scep, const struct scep_settings *settings, struct cc_err *er
     scep->endpoints = calloc(settings->profile_count, sizeof(*scep->endpoints));
     if (scep->endpoints == NULL)
         return cc_err_nomem(err);
-    if ((scep->path = cc_strdup(settings->path, err)) == NULL ||
-            (scep->connector_id = cc_strdup(settings->connector_id, err)) == NULL)
+    if ((scep->path = cc_strdup(settings->path, err)) == NULL)
         return -1;
     for (size_t i = 0; i < settings->profile_count; i++)
         if (open_endpoint(scep, &settings->profiles[i], settings, err) != 0)
@@ -293,7 +292,6 @@ scep_stop(struct scep *scep, int64_t drain_ms)
     for (size_t i = 0; i < CACHE_SIZE; i++)
         cc_buf_free(&scep->cache[i].reply);
     free(scep->endpoints);
-    free(scep->connector_id);
     free(scep->path);
     pthread_cond_destroy(&scep->changed);
     pthread_mutex_destroy(&scep->lock);
@@ -327,6 +325,12 @@ legacy_of(const struct scep *scep)
             legacy = "3des";
     }
     return legacy;
+}
+
+void
+scep_adopt(struct scep *scep)
+{
+    notify_adopt(scep);
 }
 
 void

@@ -21,6 +21,7 @@
 #include "pki/enveloped.h"
 #include "pki/scep.h"
 #include "scep/scep.h"
+#include "store/instance.h"
 #include "store/scepdb.h"
 
 #define SCEP_BODY_MAX 65536   /* bytes of a message */
@@ -230,8 +231,11 @@ void notice_enqueue_again(struct notice *take_notice, bool silent);
 CC_MUST int notify_start(struct scep *scep, struct cc_err *err);
 void notify_stop(struct scep *scep, int64_t deadline);
 
+/* Another instance is gone: what it had in hand is taken over by the settler. */
+void notify_adopt(struct scep *scep);
+
 /* When a row whose notice was enqueued is due in the store, should it not be settled by then. */
-int64_t notify_due_ms(void);
+int64_t notify_due_ms(struct scep *scep);
 
 /* ---- what is left of a crash (recover.c) ---- */
 
@@ -277,7 +281,6 @@ struct scep {
     struct intune *intune;
     struct store *store;
     struct eventlog *log;
-    char *connector_id;
     struct hsm_key *sign, *encrypt, *seal;
     char *path;
     int64_t deadline_ms, remember_ms;

@@ -19,6 +19,9 @@ struct db_backend {
     /* Whether several connections may see this database: if not, reads go over the writer's. */
     bool (*shareable)(const char *rest);
 
+    /* Locks the database against another program that does the same, until *ret_fd is closed; NULL: it is shared. */
+    int (*hold_alone)(const char *rest, int *ret_fd, struct cc_err *err);
+
     /* Makes ready what all connections need (a file); called once, before the first connection. */
     int (*prepare)(const char *rest, struct cc_err *err);
 

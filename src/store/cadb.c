@@ -48,28 +48,39 @@ cadb_authority_id(struct db_conn *conn, const char *name, int64_t *ret_id, struc
 int
 cadb_authority_lock(struct db_conn *conn, const char *name, int64_t *ret_id, struct cc_err *err)
 {
-    if (db_exec(conn, "UPDATE ca_authority SET generation = generation WHERE name = $1",
+    if (db_exec(conn, "UPDATE ca_authority SET change = change WHERE name = $1",
                 DB_PARAMS(DB_TEXT(name)), NULL, err) != 0)
         return -1;
     return cadb_authority_id(conn, name, ret_id, err);
 }
 
 int
-cadb_account(struct db_conn *conn, int64_t authority, const struct cadb_step *step,
-        struct cc_err *err)
+cadb_account(struct db_conn *conn, const struct store *store, int64_t authority,
+        const struct cadb_step *step, struct cc_err *err)
 {
     int64_t more[CADB_ABANDONED + 1] = { 0 };
 
     more[step->from]--;
     more[step->to]++;
     return db_exec(conn,
-            "UPDATE ca_authority SET generation = generation + 1, change = change + $1,"
-            " reserved = reserved + $2, issued = issued + $3, held = held + $4,"
-            " revoked = revoked + $5, abandoned = abandoned + $6 WHERE id = $7",
-            DB_PARAMS(DB_INT(step->revocation), DB_INT(more[CADB_RESERVED]),
+            "INSERT INTO ca_count (authority, instance, generation, reserved, issued, held, revoked,"
+            " abandoned) VALUES ($1, $2, 1, $3, $4, $5, $6, $7)"
+            " ON CONFLICT (authority, instance) DO UPDATE SET"
+            " generation = ca_count.generation + 1, reserved = ca_count.reserved + excluded.reserved,"
+            " issued = ca_count.issued + excluded.issued, held = ca_count.held + excluded.held,"
+            " revoked = ca_count.revoked + excluded.revoked,"
+            " abandoned = ca_count.abandoned + excluded.abandoned",
+            DB_PARAMS(DB_INT(authority), DB_TEXT(store->name), DB_INT(more[CADB_RESERVED]),
                     DB_INT(more[CADB_ISSUED]), DB_INT(more[CADB_HELD]), DB_INT(more[CADB_REVOKED]),
-                    DB_INT(more[CADB_ABANDONED]), DB_INT(authority)),
+                    DB_INT(more[CADB_ABANDONED])),
             NULL, err);
+}
+
+int
+cadb_next_change(struct db_conn *conn, int64_t authority, struct cc_err *err)
+{
+    return db_exec(conn, "UPDATE ca_authority SET change = change + 1 WHERE id = $1",
+            DB_PARAMS(DB_INT(authority)), NULL, err);
 }
 
 int
@@ -115,10 +126,9 @@ add(struct db_conn *conn, void *arg, struct cc_err *err)
 
     if (db_exec(conn,
                 "INSERT INTO ca_authority (id, name, key_uri, certificate, chain, request,"
-                " ocsp_signer, created_ms, change, generation, crl_number, reserved, issued, held,"
-                " revoked, abandoned)"
+                " ocsp_signer, created_ms, change, crl_number)"
                 " VALUES ((SELECT COALESCE(MAX(id), 0) + 1 FROM ca_authority), $1, $2, $3, $4, $5,"
-                " $6, $7, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (name) DO NOTHING",
+                " $6, $7, 0, 0) ON CONFLICT (name) DO NOTHING",
                 DB_PARAMS(DB_TEXT(a->name), DB_TEXT(a->key_uri), DB_BLOB(a->certificate),
                         DB_BLOB(a->chain), DB_BLOB(a->request), DB_BLOB(a->ocsp_signer),
                         DB_INT(a->created_ms)),
@@ -199,8 +209,12 @@ struct reading {
     int64_t change, generation;
 };
 
+#define GENERATION                                                                                 \
+    "(SELECT CAST(COALESCE(SUM(n.generation), 0) AS BIGINT) FROM ca_count n"                       \
+    " WHERE n.authority = ca_authority.id)"
 #define AUTHORITY_COLUMNS                                                                          \
-    "name, key_uri, certificate, chain, request, ocsp_signer, created_ms, change, generation"
+    "name, key_uri, certificate, chain, request, ocsp_signer, created_ms, change,"                 \
+    " " GENERATION
 
 /* Shows each row to the reader until it has enough; frees rows. */
 static int
@@ -274,7 +288,7 @@ read_numbers(struct db_conn *conn, void *arg, struct cc_err *err)
     struct db_rows *rows = NULL;
     int got;
 
-    if (db_query(conn, "SELECT change, generation FROM ca_authority WHERE name = $1",
+    if (db_query(conn, "SELECT change, " GENERATION " FROM ca_authority WHERE name = $1",
                 DB_PARAMS(DB_TEXT(reading->name)), &rows, err) != 0)
         return -1;
     if ((got = db_next(rows, err)) > 0) {

@@ -8,6 +8,7 @@
 /* ---- reserve, issued, abandon ---- */
 
 struct certificate_op {
+    const struct store *store;
     const char *authority;
     const struct cadb_certificate *certificate;
     struct cc_bytes serial, der;
@@ -69,14 +70,16 @@ reserve(struct db_conn *conn, void *arg, struct cc_err *err)
     if (!inserted)
         return tell_conflict(conn, id, op->certificate->request_id, &op->reserved, err);
     op->reserved = CADB_RESERVE_NEW;
-    return cadb_account(conn, id, &step, err);
+    return cadb_account(conn, op->store, id, &step, err);
 }
 
 int
 cadb_reserve(struct store *store, const char *authority, const struct cadb_certificate *certificate,
         enum cadb_reserve *ret_reserved, struct cc_err *err)
 {
-    struct certificate_op op = { .authority = authority, .certificate = certificate };
+    struct certificate_op op = { .store = store,
+        .authority = authority,
+        .certificate = certificate };
 
     if (cadb_serial_check(certificate->serial, err) != 0)
         return -1;
@@ -125,14 +128,15 @@ set_issued(struct db_conn *conn, void *arg, struct cc_err *err)
                 " WHERE authority = $1 AND serial = $2), $2, $3)",
                 DB_PARAMS(DB_INT(id), DB_BLOB(op->serial), DB_BLOB(op->der)), NULL, err) != 0)
         return -1;
-    return cadb_account(conn, id, &step, err);
+    return cadb_account(conn, op->store, id, &step, err);
 }
 
 int
 cadb_issued(struct store *store, const char *authority, struct cc_bytes serial,
         struct cc_bytes certificate, int64_t issued_ms, struct cc_err *err)
 {
-    struct certificate_op op = { .authority = authority,
+    struct certificate_op op = { .store = store,
+        .authority = authority,
         .serial = serial,
         .der = certificate,
         .issued_ms = issued_ms };
@@ -154,13 +158,13 @@ set_abandoned(struct db_conn *conn, void *arg, struct cc_err *err)
                 " WHERE authority = $1 AND serial = $2 AND state = 1",
                 DB_PARAMS(DB_INT(id), DB_BLOB(op->serial)), op->serial, err) != 0)
         return -1;
-    return cadb_account(conn, id, &step, err);
+    return cadb_account(conn, op->store, id, &step, err);
 }
 
 int
 cadb_abandon(struct store *store, const char *authority, struct cc_bytes serial, struct cc_err *err)
 {
-    struct certificate_op op = { .authority = authority, .serial = serial };
+    struct certificate_op op = { .store = store, .authority = authority, .serial = serial };
 
     return db_write(store->db, set_abandoned, &op, err);
 }
@@ -394,8 +398,9 @@ count_states(struct db_conn *conn, void *arg, struct cc_err *err)
     if (cadb_authority_id(conn, counting->authority, &id, err) != 0)
         return -1;
     if (db_query(conn,
-                "SELECT reserved, issued, held, revoked, abandoned FROM ca_authority"
-                " WHERE id = $1",
+                "SELECT CAST(SUM(reserved) AS BIGINT), CAST(SUM(issued) AS BIGINT),"
+                " CAST(SUM(held) AS BIGINT), CAST(SUM(revoked) AS BIGINT),"
+                " CAST(SUM(abandoned) AS BIGINT) FROM ca_count WHERE authority = $1",
                 DB_PARAMS(DB_INT(id)), &rows, err) != 0)
         return -1;
     if ((got = db_next(rows, err)) > 0)

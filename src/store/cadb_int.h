@@ -18,14 +18,15 @@ CC_MUST int cadb_authority_id(struct db_conn *conn, const char *name, int64_t *r
 CC_MUST int cadb_authority_lock(struct db_conn *conn, const char *name, int64_t *ret_id,
         struct cc_err *err);
 
-/* A certificate went from one state (0: there was no row) to another; revocation: it gets a change number. */
+/* A certificate went from one state (0: there was no row) to another. */
 struct cadb_step {
     int from, to;
-    bool revocation;
 };
-CC_MUST int cadb_account(struct db_conn *conn, int64_t authority, const struct cadb_step *step,
-        struct cc_err *err);
+CC_MUST int cadb_account(struct db_conn *conn, const struct store *store, int64_t authority,
+        const struct cadb_step *step, struct cc_err *err);
 
+/* The next number of a change of revocation, with the authority locked; and the last. */
+CC_MUST int cadb_next_change(struct db_conn *conn, int64_t authority, struct cc_err *err);
 CC_MUST int cadb_change(struct db_conn *conn, int64_t authority, int64_t *ret_change,
         struct cc_err *err);
 

@@ -9,6 +9,7 @@
 #define REASON_MAX 10
 
 struct revoking {
+    const struct store *store;
     const char *authority;
     const struct cadb_revocation *revocation;
     struct cc_bytes serial;
@@ -110,7 +111,7 @@ revoke(struct db_conn *conn, void *arg, struct cc_err *err)
     struct revoking *op = arg;
     const struct cadb_revocation *revocation = op->revocation;
     bool hold = revocation->reason == REASON_HOLD;
-    struct cadb_step step = { .to = hold ? CADB_HELD : CADB_REVOKED, .revocation = true };
+    struct cadb_step step = { .to = hold ? CADB_HELD : CADB_REVOKED };
     struct present present;
     int64_t id;
 
@@ -122,7 +123,7 @@ revoke(struct db_conn *conn, void *arg, struct cc_err *err)
     if (op->verdict != CADB_REVOKE_DONE)
         return 0;
     step.from = present.state;
-    if (cadb_account(conn, id, &step, err) != 0)
+    if (cadb_account(conn, op->store, id, &step, err) != 0 || cadb_next_change(conn, id, err) != 0)
         return -1;
     if (write_revoked(conn, id, revocation, present.not_after_ms, err) != 0)
         return -1;
@@ -135,7 +136,7 @@ int
 cadb_revoke(struct store *store, const char *authority, const struct cadb_revocation *revocation,
         enum cadb_revoked *ret, struct cc_err *err)
 {
-    struct revoking op = { .authority = authority, .revocation = revocation };
+    struct revoking op = { .store = store, .authority = authority, .revocation = revocation };
     int reason = revocation->reason;
 
     if (reason < 0 || reason > REASON_MAX || reason == 7 || reason == REASON_REMOVE_FROM_CRL)
@@ -185,7 +186,7 @@ move_to_released(struct db_conn *conn, int64_t authority, const struct revoking 
 static int
 release(struct db_conn *conn, void *arg, struct cc_err *err)
 {
-    static const struct cadb_step step = { CADB_HELD, CADB_ISSUED, true };
+    static const struct cadb_step step = { CADB_HELD, CADB_ISSUED };
     struct revoking *op = arg;
     struct present present;
     int64_t id;
@@ -197,7 +198,7 @@ release(struct db_conn *conn, void *arg, struct cc_err *err)
     op->verdict = judge_release(present.state);
     if (op->verdict != CADB_REVOKE_DONE)
         return 0;
-    if (cadb_account(conn, id, &step, err) != 0)
+    if (cadb_account(conn, op->store, id, &step, err) != 0 || cadb_next_change(conn, id, err) != 0)
         return -1;
     if (move_to_released(conn, id, op, present.change, err) != 0)
         return -1;
@@ -208,7 +209,10 @@ int
 cadb_release(struct store *store, const char *authority, struct cc_bytes serial, int64_t now_ms,
         enum cadb_revoked *ret, struct cc_err *err)
 {
-    struct revoking op = { .authority = authority, .serial = serial, .now_ms = now_ms };
+    struct revoking op = { .store = store,
+        .authority = authority,
+        .serial = serial,
+        .now_ms = now_ms };
 
     if (db_write(store->db, release, &op, err) != 0)
         return -1;

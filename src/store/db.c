@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "base/clock.h"
@@ -37,6 +38,7 @@ struct db {
     const struct db_backend *backend;
     char *place; /* the URI behind its scheme */
     bool shareable;
+    int held; /* descriptor of the lock; -1: none */
 
     /* Of the writer thread alone, once it runs. */
     struct db_conn *writer; /* NULL: lost */
@@ -669,6 +671,22 @@ bring_up_to_date(struct db_conn *conn, const struct db_schema *schema, struct cc
     return 0;
 }
 
+/* ---- alone or shared ---- */
+
+bool
+db_is_shared(const struct db *db)
+{
+    return db->backend->hold_alone == NULL;
+}
+
+int
+db_hold_alone(struct db *db, struct cc_err *err)
+{
+    if (db->backend->hold_alone == NULL || db->held >= 0)
+        return 0;
+    return db->backend->hold_alone(db->place, &db->held, err);
+}
+
 /* ---- open and close ---- */
 
 int
@@ -685,6 +703,7 @@ db_open(const char *uri, const struct db_schema *schema, struct db **ret_db, str
         goto fail;
     }
     db->backend = backend;
+    db->held = -1;
     db->shareable = backend->shareable(place);
     pthread_mutex_init(&db->lock, NULL);
     pthread_cond_init(&db->work, NULL);
@@ -723,6 +742,8 @@ db_close(struct db *db)
     while (db->idle_count > 0)
         db->backend->disconnect(db->idle[--db->idle_count]);
     db->backend->disconnect(db->writer);
+    if (db->held >= 0)
+        (void)close(db->held);
     pthread_cond_destroy(&db->reader_back);
     pthread_cond_destroy(&db->work);
     pthread_mutex_destroy(&db->lock);

@@ -87,6 +87,12 @@ void db_close(struct db *db); /* accepts NULL; no call may be under way */
 /* Whether uri has a form that db_open() knows. */
 CC_MUST int db_check_uri(const char *uri, struct cc_err *err);
 
+/* Whether several programs on several machines may use it at once. */
+bool db_is_shared(const struct db *db);
+
+/* Where it is not shared: makes sure that no other program does the same, until db_close(). */
+CC_MUST int db_hold_alone(struct db *db, struct cc_err *err);
+
 typedef int (*db_fn)(struct db_conn *conn, void *arg, struct cc_err *err);
 
 CC_MUST int db_write(struct db *db, db_fn fn, void *arg, struct cc_err *err);

@@ -35,9 +35,25 @@ change_row(struct db_conn *conn, const char *sql, const struct db_value *params,
     return changes == 1 ? 0 : refuse_state(request_id, want, err);
 }
 
+/* Adds to our own row of the workload's totals; it may be another that counted what is taken off. */
+static int
+count(struct db_conn *conn, const struct store *store, const char *workload, bool succeeded, int n,
+        struct cc_err *err)
+{
+    return db_exec(conn,
+            "INSERT INTO journal_count (workload, instance, succeeded, failed)"
+            " VALUES ($1, $2, $3, $4) ON CONFLICT (workload, instance) DO UPDATE SET"
+            " succeeded = journal_count.succeeded + excluded.succeeded,"
+            " failed = journal_count.failed + excluded.failed",
+            DB_PARAMS(DB_TEXT(workload), DB_TEXT(store->name), DB_INT(succeeded ? n : 0),
+                    DB_INT(succeeded ? 0 : n)),
+            NULL, err);
+}
+
 /* ---- receive ---- */
 
 struct receiving {
+    const struct store *store;
     const struct journal_entry *entries;
     size_t count;
     int64_t now_ms;
@@ -50,10 +66,12 @@ struct known {
     enum journal_outcome outcome;
     enum journal_verdict verdict;
     int64_t attempt;
+    int64_t owner;
+    bool gone; /* the owner runs no more */
 };
 
 static int
-insert_new(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
+insert_new(struct db_conn *conn, const struct journal_entry *entry, int64_t owner, int64_t now_ms,
         bool *ret_inserted, struct cc_err *err)
 {
     int64_t changes = 0;
@@ -61,14 +79,15 @@ insert_new(struct db_conn *conn, const struct journal_entry *entry, int64_t now_
     if (db_exec(conn,
                 "INSERT INTO journal (workload, request_id, request_context, attempt, state,"
                 " outcome, verdict, user_name, device, thumbprint, body, variant, lease_until_ms,"
-                " received_ms, updated_ms)"
-                " VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10, $11, $12)"
+                " received_ms, updated_ms, owner)"
+                " VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
                 " ON CONFLICT (workload, request_id) DO NOTHING",
                 DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id),
                         DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
                         DB_INT(entry->attempt), DB_TEXT(entry->user), DB_TEXT(entry->device),
                         DB_TEXT(entry->thumbprint), DB_TEXT(entry->body), DB_TEXT(entry->variant),
-                        DB_INT(entry->lease_until_ms), DB_INT(now_ms), DB_INT(now_ms)),
+                        DB_INT(entry->lease_until_ms), DB_INT(now_ms), DB_INT(now_ms),
+                        DB_INT(owner)),
                 &changes, err) != 0)
         return -1;
     *ret_inserted = changes == 1;
@@ -83,15 +102,16 @@ read_known(struct db_conn *conn, const struct journal_entry *entry, struct known
     int got;
 
     if (db_query(conn,
-                "SELECT state, outcome, verdict, attempt FROM journal"
-                " WHERE workload = $1 AND request_id = $2",
+                "SELECT state, outcome, verdict, attempt, owner,"
+                " CASE WHEN " OWNER_GONE("owner") " THEN 1 ELSE 0 END FROM journal"
+                                                  " WHERE workload = $1 AND request_id = $2",
                 DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id)), &rows, err) != 0)
         return -1;
     got = db_next(rows, err);
     if (got > 0)
         *ret = (struct known){ (enum journal_state)db_int(rows, 0),
             (enum journal_outcome)db_int(rows, 1), (enum journal_verdict)db_int(rows, 2),
-            db_int(rows, 3) };
+            db_int(rows, 3), db_int(rows, 4), db_int(rows, 5) != 0 };
     else if (got == 0)
         cc_err_set(err, CC_DOM_STORE, 0, "request %s vanished", entry->request_id);
     db_rows_free(rows);
@@ -114,22 +134,21 @@ refresh(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
 
 /* Takes a closed row that is opened again off the workload's totals: it is counted when it is closed again. */
 static int
-uncount(struct db_conn *conn, const char *workload, const struct known *known, struct cc_err *err)
+uncount(struct db_conn *conn, const struct receiving *receiving, const char *workload,
+        const struct known *known, struct cc_err *err)
 {
     if (known->state != JOURNAL_CLOSED)
         return 0;
-    return db_exec(conn,
-            known->outcome == JOURNAL_SUCCEEDED
-                    ? "UPDATE journal_total SET succeeded = succeeded - 1 WHERE workload = $1"
-                    : "UPDATE journal_total SET failed = failed - 1 WHERE workload = $1",
-            DB_PARAMS(DB_TEXT(workload)), NULL, err);
+    return count(conn, receiving->store, workload, known->outcome == JOURNAL_SUCCEEDED, -1, err);
 }
 
 static int
 reopen(struct db_conn *conn, const struct journal_entry *entry, const struct known *known,
-        int64_t now_ms, struct cc_err *err)
+        const struct receiving *receiving, struct cc_err *err)
 {
-    if (uncount(conn, entry->workload, known, err) != 0)
+    const int64_t now_ms = receiving->now_ms;
+
+    if (uncount(conn, receiving, entry->workload, known, err) != 0)
         return -1;
     return change_row(conn,
             "UPDATE journal SET state = 1, outcome = 0, verdict = 0, request_context = $1,"
@@ -148,9 +167,11 @@ reopen(struct db_conn *conn, const struct journal_entry *entry, const struct kno
 /* The service did not take the result then, and asks for it now: all that follows an upload is still to come. */
 static int
 unreport(struct db_conn *conn, const struct journal_entry *entry, const struct known *known,
-        int64_t now_ms, struct cc_err *err)
+        const struct receiving *receiving, struct cc_err *err)
 {
-    if (uncount(conn, entry->workload, known, err) != 0)
+    const int64_t now_ms = receiving->now_ms;
+
+    if (uncount(conn, receiving, entry->workload, known, err) != 0)
         return -1;
     return change_row(conn,
             "UPDATE journal SET state = CASE WHEN outcome = 1 THEN 3 ELSE 4 END, verdict = 0,"
@@ -160,14 +181,42 @@ unreport(struct db_conn *conn, const struct journal_entry *entry, const struct k
             entry->request_id, "reported or closed", err);
 }
 
+/* An open row of another's: left alone while that one runs.  *ret_ours: it is ours from now on. */
 static int
-receive_known(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
-        enum journal_todo *ret_todo, struct cc_err *err)
+take_over(struct db_conn *conn, const struct journal_entry *entry, const struct known *known,
+        const struct receiving *receiving, bool *ret_ours, struct cc_err *err)
 {
+    *ret_ours = known->gone && known->state != JOURNAL_PREPARED && known->state != JOURNAL_REPORTED;
+    if (*ret_ours || known->state == JOURNAL_CLOSED) {
+        *ret_ours = true;
+        return change_row(conn,
+                "UPDATE journal SET owner = $1 WHERE workload = $2 AND request_id = $3",
+                DB_PARAMS(DB_INT(receiving->store->epoch), DB_TEXT(entry->workload),
+                        DB_TEXT(entry->request_id)),
+                entry->request_id, "open", err);
+    }
+    if (known->gone && known->state == JOURNAL_PREPARED && entry->attempt >= known->attempt)
+        return refresh(conn, entry, receiving->now_ms, err);
+    return 0;
+}
+
+static int
+receive_known(struct db_conn *conn, const struct journal_entry *entry,
+        const struct receiving *receiving, enum journal_todo *ret_todo, struct cc_err *err)
+{
+    const int64_t now_ms = receiving->now_ms;
     struct known known;
+    bool ours = true;
 
     if (read_known(conn, entry, &known, err) != 0)
         return -1;
+    if (known.owner != receiving->store->epoch &&
+            take_over(conn, entry, &known, receiving, &ours, err) != 0)
+        return -1;
+    if (!ours) {
+        *ret_todo = JOURNAL_ELSEWHERE;
+        return 0;
+    }
 
     switch (known.state) {
     case JOURNAL_RECEIVED:
@@ -186,11 +235,11 @@ receive_known(struct db_conn *conn, const struct journal_entry *entry, int64_t n
         if (known.outcome == JOURNAL_FAILED_RETRYABLE &&
                 (entry->attempt > known.attempt || entry->attempt == 0)) {
             *ret_todo = JOURNAL_DO;
-            return reopen(conn, entry, &known, now_ms, err);
+            return reopen(conn, entry, &known, receiving, err);
         }
         if (known.verdict == JOURNAL_LEASE_LOST || known.verdict == JOURNAL_ALREADY_COMPLETED) {
             *ret_todo = JOURNAL_UPLOAD;
-            return unreport(conn, entry, &known, now_ms, err);
+            return unreport(conn, entry, &known, receiving, err);
         }
         *ret_todo = JOURNAL_REUPLOAD;
         return 0;
@@ -208,11 +257,11 @@ receive(struct db_conn *conn, void *arg, struct cc_err *err)
         const struct journal_entry *entry = &receiving->entries[i];
         bool inserted = false;
 
-        if (insert_new(conn, entry, receiving->now_ms, &inserted, err) != 0)
+        if (insert_new(conn, entry, receiving->store->epoch, receiving->now_ms, &inserted, err) !=
+                0)
             return -1;
         receiving->todo[i] = JOURNAL_DO;
-        if (!inserted &&
-                receive_known(conn, entry, receiving->now_ms, &receiving->todo[i], err) != 0)
+        if (!inserted && receive_known(conn, entry, receiving, &receiving->todo[i], err) != 0)
             return -1;
     }
     return 0;
@@ -222,7 +271,7 @@ int
 journal_receive(struct store *store, const struct journal_entry *entries, size_t count,
         enum journal_todo *ret_todo, struct cc_err *err)
 {
-    struct receiving receiving = { entries, count, cc_clock_now_ms(), ret_todo };
+    struct receiving receiving = { store, entries, count, cc_clock_now_ms(), ret_todo };
 
     if (count == 0)
         return 0;
@@ -344,6 +393,7 @@ journal_finish(struct store *store, const char *workload, const char *request_id
 /* ---- report, close, forget: batches ---- */
 
 struct batch {
+    const struct store *store;
     const char *workload;
     const struct journal_report *reports;
     const char *const *request_ids;
@@ -382,25 +432,28 @@ journal_report(struct store *store, const char *workload, const struct journal_r
     return count == 0 ? 0 : db_write(store->db, report, &batch, err);
 }
 
-/* Adds how this request, just closed, ended to the workload's totals. */
+/* How this request, just closed, ended. */
 static int
-count_ending(struct db_conn *conn, const char *workload, const char *request_id, struct cc_err *err)
+read_outcome(struct db_conn *conn, const char *workload, const char *request_id,
+        bool *ret_succeeded, struct cc_err *err)
 {
-    return db_exec(conn,
-            "INSERT INTO journal_total (workload, succeeded, failed)"
-            " SELECT workload, CASE WHEN outcome = 1 THEN 1 ELSE 0 END,"
-            " CASE WHEN outcome = 1 THEN 0 ELSE 1 END"
-            " FROM journal WHERE workload = $1 AND request_id = $2"
-            " ON CONFLICT (workload) DO UPDATE SET"
-            " succeeded = journal_total.succeeded + excluded.succeeded,"
-            " failed = journal_total.failed + excluded.failed",
-            DB_PARAMS(DB_TEXT(workload), DB_TEXT(request_id)), NULL, err);
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn, "SELECT outcome FROM journal WHERE workload = $1 AND request_id = $2",
+                DB_PARAMS(DB_TEXT(workload), DB_TEXT(request_id)), &rows, err) != 0)
+        return -1;
+    if ((got = db_next(rows, err)) > 0)
+        *ret_succeeded = db_int(rows, 0) == JOURNAL_SUCCEEDED;
+    db_rows_free(rows);
+    return got > 0 ? 0 : -1;
 }
 
 static int
 close_rows(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     const struct batch *batch = arg;
+    bool succeeded = false;
 
     for (size_t i = 0; i < batch->count; i++) {
         const char *id = batch->request_ids[i];
@@ -411,7 +464,8 @@ close_rows(struct db_conn *conn, void *arg, struct cc_err *err)
                     DB_PARAMS(DB_INT(batch->now_ms), DB_TEXT(batch->workload), DB_TEXT(id)), id,
                     "reported", err) != 0)
             return -1;
-        if (count_ending(conn, batch->workload, id, err) != 0)
+        if (read_outcome(conn, batch->workload, id, &succeeded, err) != 0 ||
+                count(conn, batch->store, batch->workload, succeeded, 1, err) != 0)
             return -1;
     }
     return 0;
@@ -421,7 +475,8 @@ int
 journal_close(struct store *store, const char *workload, const char *const *request_ids,
         size_t count, struct cc_err *err)
 {
-    struct batch batch = { .workload = workload,
+    struct batch batch = { .store = store,
+        .workload = workload,
         .request_ids = request_ids,
         .count = count,
         .now_ms = cc_clock_now_ms() };
@@ -476,9 +531,43 @@ journal_withdraw(struct store *store, const char *workload, const char *request_
     return db_write(store->db, withdraw, &working, err);
 }
 
+/* ---- adopt ---- */
+
+struct adopting {
+    const struct store *store;
+    const char *workload;
+    int64_t count;
+};
+
+static int
+adopt(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct adopting *adopting = arg;
+
+    return db_exec(conn,
+            "UPDATE journal SET owner = $1 WHERE workload = $2 AND state <> 6 AND owner <> $1"
+            " AND ((state <> 5 AND " OWNER_GONE(
+                    "owner") ") OR " OWNER_WAS("owner", "$3") " OR " OWNER_LONG_GONE("owner") ")",
+            DB_PARAMS(DB_INT(adopting->store->epoch), DB_TEXT(adopting->workload),
+                    DB_TEXT(adopting->store->name)),
+            &adopting->count, err);
+}
+
+int
+journal_adopt(struct store *store, const char *workload, int64_t *ret_count, struct cc_err *err)
+{
+    struct adopting adopting = { store, workload, 0 };
+
+    if (db_write(store->db, adopt, &adopting, err) != 0)
+        return -1;
+    *ret_count = adopting.count;
+    return 0;
+}
+
 /* ---- reading ---- */
 
 struct reading {
+    const struct store *store;
     const char *workload;
     const char *request_id;
     journal_fn fn;
@@ -542,8 +631,9 @@ walk(struct db_conn *conn, void *arg, struct cc_err *err)
 
     if (db_query(conn,
                 "SELECT " ENTRY_COLUMNS " FROM journal WHERE workload = $1 AND state <> 6"
-                " ORDER BY received_ms, request_id",
-                DB_PARAMS(DB_TEXT(reading->workload)), &rows, err) != 0)
+                " AND owner = $2 ORDER BY received_ms, request_id",
+                DB_PARAMS(DB_TEXT(reading->workload), DB_INT(reading->store->epoch)), &rows,
+                err) != 0)
         return -1;
     return show_rows(rows, reading, err);
 }
@@ -552,7 +642,7 @@ int
 journal_walk(struct store *store, const char *workload, journal_fn fn, void *arg,
         struct cc_err *err)
 {
-    struct reading reading = { .workload = workload, .fn = fn, .arg = arg };
+    struct reading reading = { .store = store, .workload = workload, .fn = fn, .arg = arg };
 
     return db_read(store->db, walk, &reading, err);
 }
@@ -586,6 +676,7 @@ journal_find(struct store *store, const char *workload, const char *request_id, 
 /* ---- counts ---- */
 
 struct counting {
+    const struct store *store;
     const char *workload;
     struct journal_counts counts;
 };
@@ -599,8 +690,9 @@ count_open(struct db_conn *conn, struct counting *counting, struct cc_err *err)
 
     if (db_query(conn,
                 "SELECT state, COUNT(*), MIN(received_ms) FROM journal"
-                " WHERE workload = $1 AND state <> 6 GROUP BY state",
-                DB_PARAMS(DB_TEXT(counting->workload)), &rows, err) != 0)
+                " WHERE workload = $1 AND state <> 6 AND owner = $2 GROUP BY state",
+                DB_PARAMS(DB_TEXT(counting->workload), DB_INT(counting->store->epoch)), &rows,
+                err) != 0)
         return -1;
     while ((got = db_next(rows, err)) > 0) {
         int64_t state = db_int(rows, 0);
@@ -636,7 +728,9 @@ read_totals(struct db_conn *conn, struct counting *counting, struct cc_err *err)
     struct db_rows *rows = NULL;
     int got;
 
-    if (db_query(conn, "SELECT succeeded, failed FROM journal_total WHERE workload = $1",
+    if (db_query(conn,
+                "SELECT CAST(SUM(succeeded) AS BIGINT), CAST(SUM(failed) AS BIGINT)"
+                " FROM journal_count WHERE workload = $1",
                 DB_PARAMS(DB_TEXT(counting->workload)), &rows, err) != 0)
         return -1;
     if ((got = db_next(rows, err)) > 0) {
@@ -662,7 +756,7 @@ int
 journal_count(struct store *store, const char *workload, struct journal_counts *ret,
         struct cc_err *err)
 {
-    struct counting counting = { .workload = workload };
+    struct counting counting = { .store = store, .workload = workload };
 
     if (db_read(store->db, count_all, &counting, err) != 0)
         return -1;

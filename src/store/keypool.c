@@ -104,7 +104,7 @@ read_oldest(struct db_conn *conn, struct taking *op, struct cc_err *err)
 
     if (db_query(conn,
                 "SELECT id, sealed, spki FROM keypool WHERE spec = $1 ORDER BY made_ms, id"
-                " LIMIT $2",
+                " LIMIT $2" DB_SKIP_LOCKED,
                 DB_PARAMS(DB_TEXT(op->spec), DB_INT(op->max)), &rows, err) != 0)
         return -1;
     while ((got = db_next(rows, err)) > 0) {
@@ -118,7 +118,7 @@ read_oldest(struct db_conn *conn, struct taking *op, struct cc_err *err)
     return got;
 }
 
-/* Another instance may have read the same rows: a key is whose DELETE hit. */
+/* What another instance is taking just now is passed over; a key is whose DELETE hit. */
 static int
 take(struct db_conn *conn, void *arg, struct cc_err *err)
 {

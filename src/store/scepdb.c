@@ -11,7 +11,7 @@
     " lease_until_ms"
 
 static void
-read_row(struct db_rows *rows, struct scepdb_row *ret)
+read_row(struct db_rows *rows, int64_t epoch, struct scepdb_row *ret)
 {
     *ret = (struct scepdb_row){
         .id = db_blob(rows, 0),
@@ -31,20 +31,20 @@ read_row(struct db_rows *rows, struct scepdb_row *ret)
         .attempts = (unsigned)db_int(rows, 14),
         .received_ms = db_int(rows, 15),
         .expires_ms = db_int(rows, 16),
-        .owner = db_text(rows, 17),
+        .ours = db_int(rows, 17) == epoch,
         .lease_until_ms = db_int(rows, 18),
     };
 }
 
 /* Calls fn for each row until it returns non-zero. */
 static int
-each_row(struct db_rows *rows, scepdb_fn fn, void *arg, struct cc_err *err)
+each_row(struct db_rows *rows, int64_t epoch, scepdb_fn fn, void *arg, struct cc_err *err)
 {
     struct scepdb_row row;
     int got;
 
     while ((got = db_next(rows, err)) > 0) {
-        read_row(rows, &row);
+        read_row(rows, epoch, &row);
         if (fn(arg, &row) != 0)
             break;
     }
@@ -54,6 +54,7 @@ each_row(struct db_rows *rows, scepdb_fn fn, void *arg, struct cc_err *err)
 /* ---- claim ---- */
 
 struct claim_op {
+    int64_t epoch;
     const struct scepdb_claiming *claiming;
     enum scepdb_claim claim;
     scepdb_fn fn;
@@ -62,7 +63,7 @@ struct claim_op {
 };
 
 static int
-insert_row(struct db_conn *conn, const struct scepdb_claiming *c, bool *ret_inserted,
+insert_row(struct db_conn *conn, const struct scepdb_claiming *c, int64_t epoch, bool *ret_inserted,
         struct cc_err *err)
 {
     const struct scepdb_row *row = c->row;
@@ -75,7 +76,7 @@ insert_row(struct db_conn *conn, const struct scepdb_claiming *c, bool *ret_inse
                 " VALUES ($1, $2, $3, $4, 1, 0, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $11)"
                 " ON CONFLICT DO NOTHING",
                 DB_PARAMS(DB_BLOB(row->id), DB_TEXT(row->profile), DB_TEXT(row->transaction_id),
-                        DB_BLOB(row->key_hash), DB_TEXT(c->owner), DB_INT(c->lease_until_ms),
+                        DB_BLOB(row->key_hash), DB_INT(epoch), DB_INT(c->lease_until_ms),
                         DB_TEXT(row->ca), DB_TEXT(row->ca_request_id), DB_BLOB(row->csr),
                         DB_INT(row->received_ms), DB_INT(row->expires_ms)),
                 &changes, err) != 0)
@@ -85,15 +86,16 @@ insert_row(struct db_conn *conn, const struct scepdb_claiming *c, bool *ret_inse
 }
 
 static int
-take_row(struct db_conn *conn, struct cc_bytes id, const char *owner, int64_t now_ms,
+take_row(struct db_conn *conn, struct cc_bytes id, int64_t epoch, int64_t now_ms,
         int64_t lease_until_ms, bool *ret_ours, struct cc_err *err)
 {
     int64_t changes = 0;
 
     if (db_exec(conn,
                 "UPDATE scep_transaction SET owner = $1, lease_until_ms = $2"
-                " WHERE id = $3 AND state <= 2 AND (owner = $1 OR lease_until_ms < $4)",
-                DB_PARAMS(DB_TEXT(owner), DB_INT(lease_until_ms), DB_BLOB(id), DB_INT(now_ms)),
+                " WHERE id = $3 AND state <= 2 AND (owner = $1 OR lease_until_ms < $4"
+                " OR " OWNER_GONE("owner") ")",
+                DB_PARAMS(DB_INT(epoch), DB_INT(lease_until_ms), DB_BLOB(id), DB_INT(now_ms)),
                 &changes, err) != 0)
         return -1;
     *ret_ours = changes == 1;
@@ -141,7 +143,8 @@ note_row(void *arg, const struct scepdb_row *row)
 }
 
 static int
-look_row(struct db_conn *conn, struct cc_bytes id, scepdb_fn fn, void *arg, struct cc_err *err)
+look_row(struct db_conn *conn, struct cc_bytes id, int64_t epoch, scepdb_fn fn, void *arg,
+        struct cc_err *err)
 {
     struct db_rows *rows = NULL;
     int rc;
@@ -149,7 +152,7 @@ look_row(struct db_conn *conn, struct cc_bytes id, scepdb_fn fn, void *arg, stru
     if (db_query(conn, "SELECT " COLUMNS " FROM scep_transaction WHERE id = $1",
                 DB_PARAMS(DB_BLOB(id)), &rows, err) != 0)
         return -1;
-    rc = each_row(rows, fn, arg, err);
+    rc = each_row(rows, epoch, fn, arg, err);
     db_rows_free(rows);
     return rc;
 }
@@ -161,7 +164,7 @@ claim(struct db_conn *conn, void *arg, struct cc_err *err)
     const struct scepdb_claiming *c = op->claiming;
     bool inserted = false, ours = false;
 
-    if (insert_row(conn, c, &inserted, err) != 0)
+    if (insert_row(conn, c, op->epoch, &inserted, err) != 0)
         return -1;
     if (inserted) {
         if (spend(conn, c, &ours, err) != 0)
@@ -172,17 +175,17 @@ claim(struct db_conn *conn, void *arg, struct cc_err *err)
         return db_exec(conn, "DELETE FROM scep_transaction WHERE id = $1",
                 DB_PARAMS(DB_BLOB(c->row->id)), NULL, err);
     }
-    if (take_row(conn, c->row->id, c->owner, c->now_ms, c->lease_until_ms, &ours, err) != 0)
+    if (take_row(conn, c->row->id, op->epoch, c->now_ms, c->lease_until_ms, &ours, err) != 0)
         return -1;
     op->claim = ours ? SCEPDB_TAKEN : SCEPDB_BUSY;
-    return look_row(conn, c->row->id, note_row, op, err);
+    return look_row(conn, c->row->id, op->epoch, note_row, op, err);
 }
 
 int
 scepdb_claim(struct store *store, const struct scepdb_claiming *claiming,
         enum scepdb_claim *ret_claim, scepdb_fn fn, void *arg, struct cc_err *err)
 {
-    struct claim_op op = { .claiming = claiming, .fn = fn, .arg = arg };
+    struct claim_op op = { .epoch = store->epoch, .claiming = claiming, .fn = fn, .arg = arg };
 
     if (db_write(store->db, claim, &op, err) != 0)
         return -1;
@@ -193,6 +196,7 @@ scepdb_claim(struct store *store, const struct scepdb_claiming *claiming,
 /* ---- look ---- */
 
 struct look_op {
+    int64_t epoch;
     struct cc_bytes id, key_hash;
     const char *profile, *transaction_id;
     int64_t now_ms, next_ms;
@@ -206,13 +210,13 @@ look_id(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     const struct look_op *op = arg;
 
-    return look_row(conn, op->id, op->fn, op->arg, err);
+    return look_row(conn, op->id, op->epoch, op->fn, op->arg, err);
 }
 
 int
 scepdb_find(struct store *store, struct cc_bytes id, scepdb_fn fn, void *arg, struct cc_err *err)
 {
-    struct look_op op = { .id = id, .fn = fn, .arg = arg };
+    struct look_op op = { .epoch = store->epoch, .id = id, .fn = fn, .arg = arg };
 
     return db_read(store->db, look_id, &op, err);
 }
@@ -231,7 +235,7 @@ look_transaction(struct db_conn *conn, void *arg, struct cc_err *err)
                 DB_PARAMS(DB_TEXT(op->transaction_id), DB_BLOB(op->key_hash), DB_TEXT(op->profile)),
                 &rows, err) != 0)
         return -1;
-    rc = each_row(rows, op->fn, op->arg, err);
+    rc = each_row(rows, op->epoch, op->fn, op->arg, err);
     db_rows_free(rows);
     return rc;
 }
@@ -240,7 +244,8 @@ int
 scepdb_find_transaction(struct store *store, const char *profile, const char *transaction_id,
         struct cc_bytes key_hash, scepdb_fn fn, void *arg, struct cc_err *err)
 {
-    struct look_op op = { .profile = profile,
+    struct look_op op = { .epoch = store->epoch,
+        .profile = profile,
         .transaction_id = transaction_id,
         .key_hash = key_hash,
         .fn = fn,
@@ -258,16 +263,17 @@ look_due(struct db_conn *conn, void *arg, struct cc_err *err)
 
     if (db_query(conn,
                 "SELECT " COLUMNS " FROM scep_transaction WHERE notify = 1 AND next_ms <= $1"
-                " ORDER BY next_ms LIMIT $2",
-                DB_PARAMS(DB_INT(op->now_ms), DB_INT(op->max)), &rows, err) != 0)
+                " AND owner = $2 ORDER BY next_ms LIMIT $3",
+                DB_PARAMS(DB_INT(op->now_ms), DB_INT(op->epoch), DB_INT(op->max)), &rows, err) != 0)
         return -1;
-    rc = each_row(rows, op->fn, op->arg, err);
+    rc = each_row(rows, op->epoch, op->fn, op->arg, err);
     db_rows_free(rows);
     rows = NULL;
     if (rc != 0 ||
             db_query(conn,
-                    "SELECT MIN(next_ms) FROM scep_transaction WHERE notify = 1 AND next_ms > $1",
-                    DB_PARAMS(DB_INT(op->now_ms)), &rows, err) != 0)
+                    "SELECT MIN(next_ms) FROM scep_transaction WHERE notify = 1 AND next_ms > $1"
+                    " AND owner = $2",
+                    DB_PARAMS(DB_INT(op->now_ms), DB_INT(op->epoch)), &rows, err) != 0)
         return -1;
     got = db_next(rows, err);
     op->next_ms = got > 0 ? db_int(rows, 0) : 0;
@@ -279,7 +285,11 @@ int
 scepdb_walk_due(struct store *store, int64_t now_ms, unsigned max, scepdb_fn fn, void *arg,
         int64_t *ret_next_ms, struct cc_err *err)
 {
-    struct look_op op = { .now_ms = now_ms, .max = max, .fn = fn, .arg = arg };
+    struct look_op op = { .epoch = store->epoch,
+        .now_ms = now_ms,
+        .max = max,
+        .fn = fn,
+        .arg = arg };
 
     if (db_read(store->db, look_due, &op, err) != 0)
         return -1;
@@ -298,7 +308,7 @@ look_open(struct db_conn *conn, void *arg, struct cc_err *err)
                 "SELECT " COLUMNS " FROM scep_transaction WHERE notify <> 3 ORDER BY received_ms",
                 DB_NO_PARAMS, &rows, err) != 0)
         return -1;
-    rc = each_row(rows, op->fn, op->arg, err);
+    rc = each_row(rows, op->epoch, op->fn, op->arg, err);
     db_rows_free(rows);
     return rc;
 }
@@ -306,7 +316,7 @@ look_open(struct db_conn *conn, void *arg, struct cc_err *err)
 int
 scepdb_walk_open(struct store *store, scepdb_fn fn, void *arg, struct cc_err *err)
 {
-    struct look_op op = { .fn = fn, .arg = arg };
+    struct look_op op = { .epoch = store->epoch, .fn = fn, .arg = arg };
 
     return db_read(store->db, look_open, &op, err);
 }
@@ -314,8 +324,9 @@ scepdb_walk_open(struct store *store, scepdb_fn fn, void *arg, struct cc_err *er
 /* ---- steps ---- */
 
 struct step_op {
+    int64_t epoch;
     struct cc_bytes id;
-    const char *owner, *pending;
+    const char *pending;
     const struct scepdb_ending *ending;
     int64_t now_ms, until_ms;
     bool ours;
@@ -335,14 +346,17 @@ take(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     struct step_op *op = arg;
 
-    return take_row(conn, op->id, op->owner, op->now_ms, op->until_ms, &op->ours, err);
+    return take_row(conn, op->id, op->epoch, op->now_ms, op->until_ms, &op->ours, err);
 }
 
 int
-scepdb_take(struct store *store, struct cc_bytes id, const char *owner, int64_t now_ms,
-        int64_t lease_until_ms, bool *ret_ours, struct cc_err *err)
+scepdb_take(struct store *store, struct cc_bytes id, int64_t now_ms, int64_t lease_until_ms,
+        bool *ret_ours, struct cc_err *err)
 {
-    struct step_op op = { .id = id, .owner = owner, .now_ms = now_ms, .until_ms = lease_until_ms };
+    struct step_op op = { .epoch = store->epoch,
+        .id = id,
+        .now_ms = now_ms,
+        .until_ms = lease_until_ms };
 
     if (db_write(store->db, take, &op, err) != 0)
         return -1;
@@ -360,17 +374,16 @@ set_pending(struct db_conn *conn, void *arg, struct cc_err *err)
     if (db_exec(conn,
                 "UPDATE scep_transaction SET state = 2, pending = $1, lease_until_ms = 0"
                 " WHERE id = $2 AND owner = $3 AND state <= 2",
-                DB_PARAMS(DB_TEXT(op->pending), DB_BLOB(op->id), DB_TEXT(op->owner)), &changes,
+                DB_PARAMS(DB_TEXT(op->pending), DB_BLOB(op->id), DB_INT(op->epoch)), &changes,
                 err) != 0)
         return -1;
     return must_hit(changes, err);
 }
 
 int
-scepdb_pending(struct store *store, struct cc_bytes id, const char *owner, const char *pending,
-        struct cc_err *err)
+scepdb_pending(struct store *store, struct cc_bytes id, const char *pending, struct cc_err *err)
 {
-    struct step_op op = { .id = id, .owner = owner, .pending = pending };
+    struct step_op op = { .epoch = store->epoch, .id = id, .pending = pending };
 
     return db_write(store->db, set_pending, &op, err);
 }
@@ -390,17 +403,17 @@ end_it(struct db_conn *conn, void *arg, struct cc_err *err)
                         DB_INT(ending->notify), DB_BLOB(ending->certificate),
                         DB_INT(ending->fail_info), DB_TEXT(ending->detail), DB_INT(ending->hresult),
                         DB_INT(ending->next_ms), DB_INT(ending->expires_ms), DB_BLOB(op->id),
-                        DB_TEXT(op->owner)),
+                        DB_INT(op->epoch)),
                 &changes, err) != 0)
         return -1;
     return must_hit(changes, err);
 }
 
 int
-scepdb_end(struct store *store, struct cc_bytes id, const char *owner,
-        const struct scepdb_ending *ending, struct cc_err *err)
+scepdb_end(struct store *store, struct cc_bytes id, const struct scepdb_ending *ending,
+        struct cc_err *err)
 {
-    struct step_op op = { .id = id, .owner = owner, .ending = ending };
+    struct step_op op = { .epoch = store->epoch, .id = id, .ending = ending };
 
     return db_write(store->db, end_it, &op, err);
 }
@@ -424,19 +437,68 @@ scepdb_tell_later(struct store *store, struct cc_bytes id, int64_t next_ms, stru
     return db_write(store->db, put_off, &op, err);
 }
 
+/* ---- told, settled ---- */
+
+struct telling {
+    int64_t epoch;
+    const struct scepdb_settled *told;
+    size_t count;
+    bool *ours;
+};
+
+/* Nobody shall have the certificate. */
 static int
-count_one(struct db_conn *conn, const char *name, struct cc_err *err)
+take_back(struct db_conn *conn, const struct scepdb_settled *one, struct cc_err *err)
 {
     return db_exec(conn,
-            "INSERT INTO scep_total (name, count) VALUES ($1, 1)"
-            " ON CONFLICT (name) DO UPDATE SET count = scep_total.count + 1",
-            DB_PARAMS(DB_TEXT(name)), NULL, err);
+            "UPDATE scep_transaction SET state = 4, certificate = NULL, fail_info = $1"
+            " WHERE id = $2",
+            DB_PARAMS(DB_INT(one->fail_info), DB_BLOB(one->id)), NULL, err);
+}
+
+static int
+tell(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct telling *op = arg;
+
+    for (size_t i = 0; i < op->count; i++) {
+        int64_t changes = 0;
+
+        if (db_exec(conn,
+                    "UPDATE scep_transaction SET notify = 2"
+                    " WHERE id = $1 AND owner = $2 AND notify = 1",
+                    DB_PARAMS(DB_BLOB(op->told[i].id), DB_INT(op->epoch)), &changes, err) != 0)
+            return -1;
+        op->ours[i] = changes == 1;
+        if (op->ours[i] && op->told[i].take_back && take_back(conn, &op->told[i], err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+scepdb_told(struct store *store, const struct scepdb_settled *told, size_t count, bool *ret_ours,
+        struct cc_err *err)
+{
+    struct telling op = { store->epoch, told, count, ret_ours };
+
+    return count == 0 ? 0 : db_write(store->db, tell, &op, err);
 }
 
 struct settle_op {
+    const struct store *store;
     const struct scepdb_settled *settled;
     size_t count;
 };
+
+static int
+count_one(struct db_conn *conn, const struct store *store, const char *name, struct cc_err *err)
+{
+    return db_exec(conn,
+            "INSERT INTO scep_count (name, instance, count) VALUES ($1, $2, 1)"
+            " ON CONFLICT (name, instance) DO UPDATE SET count = scep_count.count + 1",
+            DB_PARAMS(DB_TEXT(name), DB_TEXT(store->name)), NULL, err);
+}
 
 static int
 read_state(void *arg, const struct scepdb_row *row)
@@ -448,26 +510,24 @@ read_state(void *arg, const struct scepdb_row *row)
 }
 
 static int
-settle_one(struct db_conn *conn, const struct scepdb_settled *one, struct cc_err *err)
+settle_one(struct db_conn *conn, const struct store *store, const struct scepdb_settled *one,
+        struct cc_err *err)
 {
     int64_t changes = 0;
     bool issued = false;
 
-    if (look_row(conn, one->id, read_state, &issued, err) != 0 ||
+    if (look_row(conn, one->id, store->epoch, read_state, &issued, err) != 0 ||
             db_exec(conn,
                     "UPDATE scep_transaction SET notify = 3, csr = NULL"
-                    " WHERE id = $1 AND (notify = 1 OR notify = 2)",
-                    DB_PARAMS(DB_BLOB(one->id)), &changes, err) != 0)
+                    " WHERE id = $1 AND owner = $2 AND (notify = 1 OR notify = 2)",
+                    DB_PARAMS(DB_BLOB(one->id), DB_INT(store->epoch)), &changes, err) != 0)
         return -1;
     if (changes == 0)
         return 0;
-    if (one->take_back &&
-            db_exec(conn,
-                    "UPDATE scep_transaction SET state = 4, certificate = NULL, fail_info = $1"
-                    " WHERE id = $2",
-                    DB_PARAMS(DB_INT(one->fail_info), DB_BLOB(one->id)), NULL, err) != 0)
+    if (one->take_back && take_back(conn, one, err) != 0)
         return -1;
-    return count_one(conn, issued && !one->failed && !one->take_back ? "succeeded" : "failed", err);
+    return count_one(conn, store,
+            issued && !one->failed && !one->take_back ? "succeeded" : "failed", err);
 }
 
 static int
@@ -476,7 +536,7 @@ settle(struct db_conn *conn, void *arg, struct cc_err *err)
     const struct settle_op *op = arg;
 
     for (size_t i = 0; i < op->count; i++)
-        if (settle_one(conn, &op->settled[i], err) != 0)
+        if (settle_one(conn, op->store, &op->settled[i], err) != 0)
             return -1;
     return 0;
 }
@@ -485,9 +545,41 @@ int
 scepdb_settle(struct store *store, const struct scepdb_settled *settled, size_t count,
         struct cc_err *err)
 {
-    struct settle_op op = { .settled = settled, .count = count };
+    struct settle_op op = { .store = store, .settled = settled, .count = count };
 
     return db_write(store->db, settle, &op, err);
+}
+
+/* ---- adopt ---- */
+
+struct adopting {
+    const struct store *store;
+    int64_t count;
+};
+
+static int
+adopt(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct adopting *op = arg;
+
+    return db_exec(conn,
+            "UPDATE scep_transaction SET owner = $1,"
+            " next_ms = CASE WHEN notify = 1 THEN 0 ELSE next_ms END"
+            " WHERE notify <> 3 AND owner <> $1"
+            " AND ((notify <> 2 AND " OWNER_GONE(
+                    "owner") ") OR " OWNER_WAS("owner", "$2") " OR " OWNER_LONG_GONE("owner") ")",
+            DB_PARAMS(DB_INT(op->store->epoch), DB_TEXT(op->store->name)), &op->count, err);
+}
+
+int
+scepdb_adopt(struct store *store, int64_t *ret_count, struct cc_err *err)
+{
+    struct adopting op = { store, 0 };
+
+    if (db_write(store->db, adopt, &op, err) != 0)
+        return -1;
+    *ret_count = op.count;
+    return 0;
 }
 
 /* ---- count and prune ---- */
@@ -521,7 +613,8 @@ count_totals(struct db_conn *conn, struct scepdb_counts *ret, struct cc_err *err
     struct db_rows *rows = NULL;
     int got;
 
-    if (db_query(conn, "SELECT name, count FROM scep_total", DB_NO_PARAMS, &rows, err) != 0)
+    if (db_query(conn, "SELECT name, CAST(SUM(count) AS BIGINT) FROM scep_count GROUP BY name",
+                DB_NO_PARAMS, &rows, err) != 0)
         return -1;
     while ((got = db_next(rows, err)) > 0) {
         const uint64_t count = (uint64_t)db_int(rows, 1);

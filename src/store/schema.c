@@ -195,10 +195,73 @@ static const struct db_step steps[] = {
             "CREATE TABLE scep_total ("
             " name TEXT PRIMARY KEY,"
             " count BIGINT NOT NULL);" },
+
+    { 5, "instances that share this store, and who has what in hand",
+            /* An epoch is one run of an instance; host says which process of which machine it is. */
+            "CREATE TABLE store_instance ("
+            " epoch BIGINT PRIMARY KEY,"
+            " name TEXT NOT NULL,"
+            " host TEXT NOT NULL,"
+            " alive BIGINT NOT NULL,"
+            " lease_until_ms BIGINT NOT NULL,"
+            " commits BIGINT NOT NULL,"
+            " joined_ms BIGINT NOT NULL);"
+            "CREATE UNIQUE INDEX store_instance_name ON store_instance (name) WHERE alive = 1;"
+            "CREATE TABLE store_lease ("
+            " name TEXT PRIMARY KEY,"
+            " epoch BIGINT NOT NULL);"
+            "CREATE TABLE store_counter ("
+            " name TEXT PRIMARY KEY,"
+            " value BIGINT NOT NULL);"
+
+            /* The owner is an epoch; 0: none. */
+            "ALTER TABLE journal ADD COLUMN owner BIGINT NOT NULL DEFAULT 0;"
+            "CREATE INDEX journal_owner ON journal (owner) WHERE state <> 6;"
+            "ALTER TABLE scep_transaction DROP COLUMN owner;"
+            "ALTER TABLE scep_transaction ADD COLUMN owner BIGINT NOT NULL DEFAULT 0;"
+            "CREATE INDEX scep_transaction_owner ON scep_transaction (owner) WHERE notify <> 3;"
+
+            /* A row that all instances count in would make each wait for the others' disk: each has its own. */
+            "CREATE TABLE journal_count ("
+            " workload TEXT NOT NULL,"
+            " instance TEXT NOT NULL,"
+            " succeeded BIGINT NOT NULL,"
+            " failed BIGINT NOT NULL,"
+            " PRIMARY KEY (workload, instance));"
+            "INSERT INTO journal_count (workload, instance, succeeded, failed)"
+            " SELECT workload, '', succeeded, failed FROM journal_total;"
+            "DROP TABLE journal_total;"
+            "CREATE TABLE scep_count ("
+            " name TEXT NOT NULL,"
+            " instance TEXT NOT NULL,"
+            " count BIGINT NOT NULL,"
+            " PRIMARY KEY (name, instance));"
+            "INSERT INTO scep_count (name, instance, count) SELECT name, '', count FROM scep_total;"
+            "DROP TABLE scep_total;"
+            "CREATE TABLE ca_count ("
+            " authority BIGINT NOT NULL,"
+            " instance TEXT NOT NULL,"
+            " generation BIGINT NOT NULL,"
+            " reserved BIGINT NOT NULL,"
+            " issued BIGINT NOT NULL,"
+            " held BIGINT NOT NULL,"
+            " revoked BIGINT NOT NULL,"
+            " abandoned BIGINT NOT NULL,"
+            " PRIMARY KEY (authority, instance));"
+            "INSERT INTO ca_count (authority, instance, generation, reserved, issued, held, revoked,"
+            " abandoned) SELECT id, '', generation, reserved, issued, held, revoked, abandoned"
+            " FROM ca_authority;"
+            "ALTER TABLE ca_authority DROP COLUMN generation;"
+            "ALTER TABLE ca_authority DROP COLUMN reserved;"
+            "ALTER TABLE ca_authority DROP COLUMN issued;"
+            "ALTER TABLE ca_authority DROP COLUMN held;"
+            "ALTER TABLE ca_authority DROP COLUMN revoked;"
+            "ALTER TABLE ca_authority DROP COLUMN abandoned;" },
 };
 
 const struct db_schema store_schema = {
     .name = "connector",
     .steps = steps,
     .count = sizeof(steps) / sizeof(steps[0]),
+    .oldest = 5,
 };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -137,6 +138,28 @@ sync_folder(const char *path, struct cc_err *err)
         rc = cc_err_set_errno(err, errno, "fsync %s", folder);
     (void)close(fd);
     return rc;
+}
+
+/* Another kind of lock than SQLite's own, which this descriptor's end must not drop: it outlives them (fcntl(2)). */
+static int
+sqlite_hold_alone(const char *path, int *ret_fd, struct cc_err *err)
+{
+    int fd;
+
+    if (is_memory(path))
+        return 0;
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)) < 0)
+        return cc_err_set_errno(err, errno, "open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *ret_fd = fd;
+        return 0;
+    }
+    if (errno == EWOULDBLOCK)
+        cc_err_set(err, CC_DOM_STORE, 0, "%s is in use by another connector", path);
+    else
+        cc_err_set_errno(err, errno, "lock %s", path);
+    (void)close(fd);
+    return -1;
 }
 
 /*
@@ -576,6 +599,7 @@ const struct db_backend db_sqlite = {
     .group_max = 256,
     .check = sqlite_check,
     .shareable = sqlite_shareable,
+    .hold_alone = sqlite_hold_alone,
     .prepare = sqlite_prepare,
     .connect = sqlite_connect,
     .disconnect = sqlite_disconnect,

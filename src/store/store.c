@@ -13,8 +13,9 @@ store_open(const char *uri, struct store **ret_store, struct cc_err *err)
 
     if (store == NULL)
         return cc_err_nomem(err);
-    if (db_open(uri, &store_schema, &store->db, err) != 0) {
-        free(store);
+    if (db_open(uri, &store_schema, &store->db, err) != 0 ||
+            (store->name = cc_strdup("", err)) == NULL || store_read_clock(store, err) != 0) {
+        store_close(store);
         return -1;
     }
     *ret_store = store;
@@ -26,7 +27,9 @@ store_close(struct store *store)
 {
     if (store == NULL)
         return;
+    store_member_free(store);
     db_close(store->db);
+    free(store->name);
     free(store);
 }
 

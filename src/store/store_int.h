@@ -4,14 +4,43 @@
 
 /* Shared by the files of the connector's own state. */
 
+#include <stdatomic.h>
+
 #include "db.h"
 #include "store/store.h"
 
+struct member;
+
 struct store {
     struct db *db;
+    atomic_llong clock_ahead; /* the database's clock against our monotonic one */
+
+    /* Who we are; changed only while no call is under way. */
+    int64_t epoch; /* 0: not joined */
+    char *name;    /* "" */
+    struct member *member;
 };
 
 /* The schema of the connector's state. */
 extern const struct db_schema store_schema;
+
+/* Conditions on a column that holds an epoch: its instance is not running any more; and not for an hour. */
+#define OWNER_GONE(column) column " NOT IN (SELECT epoch FROM store_instance WHERE alive = 1)"
+#define OWNER_LONG_GONE(column)                                                                    \
+    column " NOT IN (SELECT epoch FROM store_instance WHERE lease_until_ms > db_now_ms() - 3600000)"
+
+/* Its instance was an earlier run of the one whose name is this placeholder. */
+#define OWNER_WAS(column, placeholder)                                                             \
+    column " IN (SELECT epoch FROM store_instance WHERE name = " placeholder " AND alive = 0)"
+
+/*
+ * Counters are kept by each instance in a row of its own (column instance: store->name) and added up by who reads them.
+ */
+
+/* Ends the membership without telling; of store_close(). */
+void store_member_free(struct store *store);
+
+/* Measures clock_ahead. */
+CC_MUST int store_read_clock(struct store *store, struct cc_err *err);
 
 #endif

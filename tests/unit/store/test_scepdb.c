@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "store/store_int.h"
+
 #define NOW 1000000
 #define LEASE 60000
 #define KEEP 5000000
@@ -17,11 +19,41 @@
 
 static struct store *store;
 
+/* Instances "one", "two" … of epochs 1, 2 …; one process plays them all. */
+static int
+add_instances(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    (void)arg;
+    return db_exec(conn,
+            "INSERT INTO store_instance (epoch, name, host, alive, lease_until_ms, commits,"
+            " joined_ms) VALUES (1, 'one', '', 1, 9999999999999, 0, 0),"
+            " (2, 'two', '', 1, 9999999999999, 0, 0), (3, 'three', '', 1, 9999999999999, 0, 0)",
+            DB_NO_PARAMS, NULL, err);
+}
+
+static int
+end_instance(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const int64_t *epoch = arg;
+
+    return db_exec(conn, "UPDATE store_instance SET alive = 0 WHERE epoch = $1",
+            DB_PARAMS(DB_INT(*epoch)), NULL, err);
+}
+
+static void
+be(const char *name)
+{
+    store->epoch = strcmp(name, "one") == 0 ? 1 : strcmp(name, "two") == 0 ? 2 : 3;
+}
+
 static int
 setup(void **state)
 {
     (void)state;
-    return store_open("sqlite::memory:", &store, NULL);
+    if (store_open("sqlite::memory:", &store, NULL) != 0)
+        return -1;
+    be("one");
+    return db_write(store->db, add_instances, NULL, NULL);
 }
 
 static int
@@ -48,9 +80,10 @@ id_of(struct id *id, char name)
 /* A copy of what a callback saw. */
 struct seen {
     unsigned calls;
+    bool ours;
     enum scepdb_state state;
     enum scepdb_notify notify;
-    char transaction_id[32], owner[16], pending[32], certificate[32], csr[32], detail[32];
+    char transaction_id[32], pending[32], certificate[32], csr[32], detail[32];
     int fail_info;
     unsigned attempts;
     int64_t expires_ms;
@@ -76,7 +109,7 @@ see(void *arg, const struct scepdb_row *row)
     seen->expires_ms = row->expires_ms;
     seen->hresult = row->hresult;
     (void)snprintf(seen->transaction_id, sizeof(seen->transaction_id), "%s", row->transaction_id);
-    (void)snprintf(seen->owner, sizeof(seen->owner), "%s", row->owner);
+    seen->ours = row->ours;
     (void)snprintf(seen->pending, sizeof(seen->pending), "%s",
             row->pending != NULL ? row->pending : "");
     (void)snprintf(seen->detail, sizeof(seen->detail), "%s",
@@ -105,12 +138,12 @@ claim_as(char name, const char *challenge, const char *owner, int64_t now_ms, st
         .row = &row,
         .challenge = challenge != NULL ? cc_bytes_of_str(challenge) : (struct cc_bytes){ NULL, 0 },
         .challenge_expires_ms = now_ms + KEEP,
-        .owner = owner,
         .now_ms = now_ms,
         .lease_until_ms = now_ms + LEASE,
     };
     enum scepdb_claim claim = SCEPDB_BUSY;
 
+    be(owner);
     assert_int_equal(scepdb_claim(store, &claiming, &claim, see, seen, NULL), 0);
     return claim;
 }
@@ -140,7 +173,28 @@ end(char name, const char *owner, const char *certificate, enum scepdb_notify no
         .expires_ms = NOW + KEEP,
     };
 
-    return scepdb_end(store, id_of(&id, name), owner, &ending, NULL);
+    be(owner);
+    return scepdb_end(store, id_of(&id, name), &ending, NULL);
+}
+
+static int
+pend(char name, const char *owner, const char *pending)
+{
+    struct id id;
+
+    be(owner);
+    return scepdb_pending(store, id_of(&id, name), pending, NULL);
+}
+
+static bool
+take(char name, const char *owner, int64_t now_ms)
+{
+    struct id id;
+    bool ours = false;
+
+    be(owner);
+    assert_int_equal(scepdb_take(store, id_of(&id, name), now_ms, now_ms + LEASE, &ours, NULL), 0);
+    return ours;
 }
 
 static void
@@ -181,7 +235,7 @@ test_claim(void **state)
     assert_int_equal(seen.state, SCEPDB_CLAIMED);
     assert_int_equal(seen.notify, SCEPDB_NOTIFY_NONE);
     assert_string_equal(seen.transaction_id, "transaction");
-    assert_string_equal(seen.owner, "one");
+    assert_true(seen.ours);
     assert_string_equal(seen.csr, "sealed");
     assert_int_equal(look('b').calls, 0);
 
@@ -190,7 +244,7 @@ test_claim(void **state)
     assert_int_equal(claim_as('a', "secret", "two", NOW + 2, &seen), SCEPDB_BUSY);
     assert_int_equal(seen.state, SCEPDB_CLAIMED);
     assert_int_equal(claim_as('a', "secret", "two", NOW + 3 * LEASE, &seen), SCEPDB_TAKEN);
-    assert_string_equal(look('a').owner, "two");
+    assert_true(look('a').ours);
     assert_int_equal(claim_as('a', "secret", "one", NOW + 3 * LEASE, &seen), SCEPDB_BUSY);
 }
 
@@ -284,13 +338,12 @@ static void
 test_pending(void **state)
 {
     struct seen seen = { .calls = 0 };
-    struct id id, key;
-    bool ours = false;
+    struct id key;
 
     (void)state;
     assert_int_equal(claim_as('a', NULL, "one", NOW, &seen), SCEPDB_NEW);
-    assert_int_equal(scepdb_pending(store, id_of(&id, 'a'), "two", "ticket", NULL), -1);
-    assert_int_equal(scepdb_pending(store, id_of(&id, 'a'), "one", "ticket", NULL), 0);
+    assert_int_equal(pend('a', "two", "ticket"), -1);
+    assert_int_equal(pend('a', "one", "ticket"), 0);
     assert_int_equal(count().pending, 1);
     memset(&seen, 0, sizeof(seen));
     assert_int_equal(scepdb_find_transaction(store, "corp", "transaction", id_of(&key, 'k'), see,
@@ -307,12 +360,91 @@ test_pending(void **state)
     assert_int_equal(seen.calls, 1);
 
     /* Any instance may go on with it, one at a time. */
-    assert_int_equal(scepdb_take(store, id_of(&id, 'a'), "two", NOW, NOW + LEASE, &ours, NULL), 0);
-    assert_true(ours);
-    assert_int_equal(scepdb_take(store, id_of(&id, 'a'), "one", NOW, NOW + LEASE, &ours, NULL), 0);
-    assert_false(ours);
+    assert_true(take('a', "two", NOW));
+    assert_false(take('a', "one", NOW));
     assert_int_equal(end('a', "two", "certificate", SCEPDB_NOTIFY_EVENT), 0);
-    assert_int_equal(scepdb_take(store, id_of(&id, 'a'), "two", NOW, NOW + LEASE, &ours, NULL), 0);
+    assert_false(take('a', "two", NOW));
+}
+
+static void
+gone(int64_t epoch)
+{
+    assert_int_equal(db_write(store->db, end_instance, &epoch, NULL), 0);
+}
+
+static int64_t
+adopt_as(const char *name)
+{
+    int64_t count = -1;
+
+    be(name);
+    assert_int_equal(scepdb_adopt(store, &count, NULL), 0);
+    return count;
+}
+
+static void
+test_what_an_instance_left_is_adopted(void **state)
+{
+    struct seen seen = { .calls = 0 };
+    int64_t next_ms;
+
+    (void)state;
+    assert_int_equal(claim_as('a', NULL, "one", NOW, &seen), SCEPDB_NEW);
+    assert_int_equal(claim_as('b', NULL, "one", NOW, &seen), SCEPDB_NEW);
+    assert_int_equal(end('b', "one", "certificate", SCEPDB_NOTIFY_DUE), 0);
+    assert_int_equal(claim_as('c', NULL, "one", NOW, &seen), SCEPDB_NEW);
+    assert_int_equal(end('c', "one", "certificate", SCEPDB_NOTIFY_EVENT), 0);
+    assert_int_equal(claim_as('d', NULL, "one", NOW, &seen), SCEPDB_NEW);
+    assert_int_equal(end('d', "one", "certificate", SCEPDB_NOTIFY_EVENT), 0);
+    settle('d', false, false);
+    assert_int_equal(adopt_as("two"), 0);
+    assert_false(take('a', "two", NOW));
+
+    /* Whether the admin event of one stands is known to its own log alone. */
+    gone(1);
+    assert_int_equal(adopt_as("two"), 2);
+    assert_true(look('a').ours && look('b').ours);
+    assert_false(look('c').ours || look('d').ours);
+    assert_int_equal(adopt_as("three"), 0);
+    be("two");
+    memset(&seen, 0, sizeof(seen));
+    assert_int_equal(scepdb_walk_due(store, NOW, 10, see, &seen, &next_ms, NULL), 0);
+    assert_int_equal(seen.calls, 1); /* told at once */
+
+    /* Who was away writes nothing more to it. */
+    assert_int_equal(end('a', "one", "late", SCEPDB_NOTIFY_DUE), -1);
+    assert_int_equal(end('a', "two", "certificate", SCEPDB_NOTIFY_DUE), 0);
+    /* A later run of the first. */
+    be("three");
+    free(store->name);
+    store->name = strdup("one");
+    assert_int_equal(adopt_as("three"), 1);
+    assert_true(look('c').ours);
+}
+
+static void
+test_told_once(void **state)
+{
+    struct seen seen = { .calls = 0 };
+    struct id id;
+    const struct scepdb_settled told = { .id = id_of(&id, 'a') };
+    const struct scepdb_settled refused = { .id = id_of(&id, 'a'),
+        .take_back = true,
+        .fail_info = 2 };
+    bool ours = false;
+
+    (void)state;
+    assert_int_equal(claim_as('a', NULL, "one", NOW, &seen), SCEPDB_NEW);
+    assert_int_equal(end('a', "one", "certificate", SCEPDB_NOTIFY_DUE), 0);
+    be("two");
+    assert_int_equal(scepdb_told(store, &told, 1, &ours, NULL), 0);
+    assert_false(ours);
+    be("one");
+    assert_int_equal(scepdb_told(store, &refused, 1, &ours, NULL), 0);
+    assert_true(ours);
+    assert_int_equal(look('a').notify, SCEPDB_NOTIFY_EVENT);
+    assert_int_equal(look('a').state, SCEPDB_FAILED);
+    assert_int_equal(scepdb_told(store, &told, 1, &ours, NULL), 0);
     assert_false(ours);
 }
 
@@ -409,6 +541,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_issued, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_and_taken_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pending, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_an_instance_left_is_adopted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_told_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newest_of_a_transaction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outbox, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_of_many, setup, teardown),
