@@ -84,13 +84,25 @@ config_check_socket(const char *value, struct cc_err *err)
     return 0;
 }
 
+/* What else is wrong with it the store says, which knows the library's options. */
+static int
+check_postgresql(const char *value, struct cc_err *err)
+{
+    const char *user = value + strlen("postgresql://");
+    size_t user_len = strcspn(user, "@/?");
+
+    if (user[user_len] == '@' && memchr(user, ':', user_len) != NULL)
+        return config_bad(err, "must not hold a password; write ?passfile=FILE behind it");
+    return 0;
+}
+
 int
 config_check_state(const char *value, struct cc_err *err)
 {
-    if (cc_starts_with(value, "postgresql:"))
-        return config_bad(err, "PostgreSQL is not part of this version; write sqlite:PATH");
+    if (cc_starts_with(value, "postgresql://"))
+        return check_postgresql(value, err);
     if (!cc_starts_with(value, "sqlite:/"))
-        return config_bad(err, "must be sqlite: and an absolute path, sqlite:/PATH");
+        return config_bad(err, "must be sqlite:/PATH, or postgresql://USER@HOST/DATABASE");
     return config_check_path(value + strlen("sqlite:"), err);
 }
 

@@ -56,6 +56,11 @@ load_config(const struct options *options, struct config **ret_config)
 static int
 open_store(struct daemon *d, struct cc_err *err)
 {
+    /* What can never be opened is not waited for. */
+    if (store_check_uri(d->config->connector.state, err) != 0) {
+        err->domain = CC_DOM_CONFIG;
+        return cc_err_in(err, "[connector] state");
+    }
     for (unsigned failures = 0;; failures++) {
         struct cc_err why = { 0 };
         const struct event_fields fields = { .error = &why };

@@ -7,13 +7,14 @@
 #include "base/text.h"
 
 const char options_help[] =
-        "usage: certconnector-tenant --state sqlite:PATH [option]...\n"
+        "usage: certconnector-tenant --state URI [option]...\n"
         "\n"
         "The stand-in service: sign-in, discovery, imported PFX, queues of work for connectors,\n"
         "certificates to be revoked.\n"
         "\n"
         "  --listen ADDRESS:PORT      where to listen (127.0.0.1:8443; port 0: any free one)\n"
         "  --state URI                where to keep what is durable: sqlite:PATH\n"
+        "                             or postgresql://USER@HOST/DATABASE\n"
         "  --tls-certificate FILE     PEM chain; with --tls-key. Without: plain HTTP\n"
         "  --tls-key FILE             PEM private key\n"
         "  --tenant NAME              the tenant's domain (contoso.example)\n"

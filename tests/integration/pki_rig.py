@@ -147,7 +147,8 @@ def fill_revoked(connector, count):
         rows = ((authority, b"\x40" + i.to_bytes(19, "big"), change + 1 + i, i % 2, now - i, 0, now + 86400000 * 365) for i in range(count))
         database.executemany("INSERT INTO ca_revoked (authority, serial, change, reason, revoked_ms, invalidity_ms, not_after_ms)"
                              " VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        database.execute("UPDATE ca_authority SET change = change + ?, revoked = revoked + ?", (count, count))
+        database.execute("UPDATE ca_authority SET change = change + ?", (count,))
+        database.execute("INSERT INTO ca_count VALUES (?, 'filled', 1, 0, 0, 0, ?, 0)", (authority, count))
     database.close()
 
 
