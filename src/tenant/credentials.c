@@ -21,6 +21,9 @@ beside_state(const struct options *options, const char *name, char *ret, size_t 
     const char *slash = path != NULL ? strrchr(path, '/') : NULL;
     int len;
 
+    if (cc_starts_with(options->state, "postgresql:"))
+        return cc_err_set(err, CC_DOM_USAGE, 0,
+                "with a state in PostgreSQL --admin-token-file, --client-id and --client-secret-file are needed");
     if (slash == NULL)
         len = snprintf(ret, size, "%s", name);
     else
