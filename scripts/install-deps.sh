@@ -20,13 +20,14 @@ build_packages=(
     libssl-dev libcurl4-openssl-dev libjson-c-dev libmicrohttpd-dev libgnutls28-dev libinih-dev
     libsqlite3-dev libpq-dev libzstd-dev libsystemd-dev libp11-dev libp11-kit-dev
 )
-run_packages=(softhsm2 openssl ca-certificates curl jq procps util-linux)
+run_packages=(libpq5 softhsm2 openssl ca-certificates curl jq procps util-linux)
 demo_packages=(strongswan-pki libstrongswan-extra-plugins scep)
 test_packages=(
     ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
     libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
+    postgresql pgbouncer faketime
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")
@@ -70,7 +71,8 @@ trap clean_up EXIT
 # Some packages of tests have services, which tests start themselves: none runs on this machine because of us, neither now
 # nor after its next start.
 services=()
-for service in certmonger nginx; do
+clusters=$(pg_lsclusters --no-header 2>/dev/null) || clusters=
+for service in certmonger nginx postgresql pgbouncer; do
     [ -e "/lib/systemd/system/$service.service" ] || services+=("$service.service")
 done
 if ! [ -e "$policy" ]; then
@@ -89,3 +91,10 @@ for service in "${services[@]}"; do
         as_root systemctl --quiet disable "$service" 2>/dev/null || say "$service stays enabled: systemctl disable failed"
     fi
 done
+
+# Nor is there a database that nobody asked for.
+if [ -z "$clusters" ] && command -v pg_lsclusters >/dev/null; then
+    pg_lsclusters --no-header | while read -r version name _; do
+        [ "$name" != main ] || as_root pg_dropcluster --stop "$version" "$name"
+    done
+fi

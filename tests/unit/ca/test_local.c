@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "tests/unit/memory_store.h"
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ocsp.h>
@@ -123,7 +125,7 @@ rig_open(void)
 {
     struct store *store = NULL;
 
-    must(store_open("sqlite::memory:", &store, err));
+    must(store_open(memory_store(), &store, err));
     return rig_open_with(settings_of(store));
 }
 
@@ -332,7 +334,7 @@ rig_open_manual(void)
     struct ca_local_settings settings;
     struct store *store = NULL;
 
-    must(store_open("sqlite::memory:", &store, err));
+    must(store_open(memory_store(), &store, err));
     settings = settings_of(store);
     settings.approval = true;
     return rig_open_with(settings);
@@ -699,7 +701,7 @@ test_delta_crls_combine(void **state)
     X509_CRL *full, *delta;
 
     (void)state;
-    must(store_open("sqlite::memory:", &store, err));
+    must(store_open(memory_store(), &store, err));
     settings = settings_of(store);
     settings.delta_interval_ms = 3600000;
     settings.delta_crl_urls = (struct pki_texts){ urls, 1 };
@@ -806,7 +808,7 @@ test_intermediate(void **state)
     must(pki_cert_issue(plan, (struct cc_bytes){ (const uint8_t *)"\x01", 1 }, root_key,
             &(struct pki_issuer){ .key = root_key }, &root_cert, err));
 
-    must(store_open("sqlite::memory:", &store, err));
+    must(store_open(memory_store(), &store, err));
     settings = settings_of(store);
     rig.store = store;
     must(ca_local_init(&settings, &init, &request, err));

@@ -22,6 +22,7 @@
 #include "base/text.h"
 #include "service_sim.h"
 #include "store/store.h"
+#include "tests/unit/memory_store.h"
 
 #define LEASE_MS 300000
 #define SHORT_LEASE_MS 3000 /* a service tells times of its own in whole seconds */
@@ -304,7 +305,7 @@ rig_open(int64_t lease_ms)
     must(cc_file_create(path, "secret", 6, 0600, err));
     log.directory = rig->folder;
     must(eventlog_open(&log, &rig->log, err));
-    must(store_open("sqlite::memory:", &rig->store, err));
+    must(store_open(memory_store(), &rig->store, err));
     pthread_mutex_init(&rig->lock, NULL);
     pthread_cond_init(&rig->changed, NULL);
     rig->kind = kind;

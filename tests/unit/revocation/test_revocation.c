@@ -16,6 +16,7 @@
 #include "ca/ca_int.h"
 #include "pki/name.h"
 #include "store/journal.h"
+#include "tests/unit/memory_store.h"
 
 #define HOUR_MS (60 * INT64_C(60000))
 #define TAKEN "{\"@odata.context\":\"x\",\"value\":true}"
@@ -212,7 +213,7 @@ rig_open(void)
     assert_non_null(mkdtemp(rig->folder));
     log.directory = rig->folder;
     must(eventlog_open(&log, &rig->log, err));
-    must(store_open("sqlite::memory:", &rig->store, err));
+    must(store_open(memory_store(), &rig->store, err));
     fake_ca_open(&rig->ca[CORP], "corp", "CN=Corp CA,O=Contoso", "0A5F");
     fake_ca_open(&rig->ca[CORP2], "corp2", "CN=Corp CA,O=Contoso", "0B");
     fake_ca_open(&rig->ca[OTHER], "other", "CN=Other CA", "0C");

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/memory_store.h"
+
 #define CA "corp"
 #define THREADS 8
 #define MANY 100000
@@ -45,7 +47,7 @@ setup(void **state)
     struct cc_err err = { 0 };
 
     (void)state;
-    if (store_open("sqlite::memory:", &store, &err) != 0)
+    if (store_open(memory_store(), &store, &err) != 0)
         return -1;
     add_authority(store, CA);
     return 0;

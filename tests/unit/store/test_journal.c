@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "tests/unit/memory_store.h"
 
 #define WORKLOAD "pfx-import"
 
@@ -22,7 +23,7 @@ setup(void **state)
 
     (void)state;
     cc_clock_set(1000, 0);
-    return store_open("sqlite::memory:", &store, &err);
+    return store_open(memory_store(), &store, &err);
 }
 
 static int

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/memory_store.h"
+
 #define THREADS 8
 #define KEYS 400
 
@@ -20,7 +22,7 @@ static int
 setup(void **state)
 {
     (void)state;
-    return store_open("sqlite::memory:", &store, NULL);
+    return store_open(memory_store(), &store, NULL);
 }
 
 static int

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "store/store_int.h"
+#include "tests/unit/memory_store.h"
 
 #define NOW 1000000
 #define LEASE 60000
@@ -50,7 +51,7 @@ static int
 setup(void **state)
 {
     (void)state;
-    if (store_open("sqlite::memory:", &store, NULL) != 0)
+    if (store_open(memory_store(), &store, NULL) != 0)
         return -1;
     be("one");
     return db_write(store->db, add_instances, NULL, NULL);

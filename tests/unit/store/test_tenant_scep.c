@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/text.h"
+#include "tests/unit/memory_store.h"
 
 static int
 setup(void **state)
@@ -19,7 +20,7 @@ setup(void **state)
     struct tenant_store *store = NULL;
     struct cc_err err = { 0 };
 
-    if (tenant_store_open("sqlite::memory:", &store, &err) != 0)
+    if (tenant_store_open(memory_store(), &store, &err) != 0)
         fail_msg("%s", cc_err_text(&err));
     *state = store;
     return 0;

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_MEMORY_STORE_H
+#define TESTS_MEMORY_STORE_H
+
+/* Where the tests of all that speaks SQL keep their state: in memory, or in an empty database of the PostgreSQL server
+   that they were given (tests/with_postgres.py). */
+
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static inline const char *
+memory_store(void)
+{
+    const char *uri = getenv("CC_TEST_POSTGRES");
+    PGconn *conn;
+    PGresult *result;
+
+    if (uri == NULL)
+        return "sqlite::memory:";
+    conn = PQconnectdb(uri);
+    result = PQexec(conn,
+            "SET client_min_messages = warning; DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        fprintf(stderr, "%s: %s", uri, PQerrorMessage(conn));
+        abort();
+    }
+    PQclear(result);
+    PQfinish(conn);
+    return uri;
+}
+
+#endif
