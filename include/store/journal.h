@@ -73,6 +73,7 @@ struct journal_entry {
     const char *result;     /* JSON as uploaded */
     const char *error_code; /* of a failure, as on the wire */
     const char *detail;     /* for the admin event: error text, or how it was done */
+    const char *holder;     /* the connector that the service leased it to */
     int64_t lease_until_ms;
     int64_t received_ms;
     int64_t updated_ms;

@@ -114,6 +114,11 @@ flow_item_from_entry(struct flow *flow, const struct journal_entry *entry, struc
         flow_item_free(item);
         return NULL;
     }
+    if (entry->holder != NULL && strcmp(entry->holder, flow->connector_id) != 0 &&
+            (item->holder = cc_strdup(entry->holder, err)) == NULL) {
+        flow_item_free(item);
+        return NULL;
+    }
     item->verdict = entry->verdict;
     item->journaled = entry->state >= JOURNAL_ISSUED;
     item->reported = entry->state >= JOURNAL_REPORTED;
@@ -135,6 +140,7 @@ flow_item_free(struct flow_item *item)
     free(item->device);
     free(item->thumbprint);
     free(item->note);
+    free(item->holder);
     free(item);
 }
 
@@ -146,6 +152,18 @@ flow_item_lease(struct flow_item *item, int64_t lease_until_ms)
     item->lease_begin = cc_clock_mono_ms();
     item->lease_end = item->lease_begin + (length > 0 ? length : 0);
     item->lease_lost = false;
+}
+
+const char *
+flow_item_holder(const struct flow_item *item)
+{
+    return item->holder != NULL ? item->holder : item->flow->connector_id;
+}
+
+bool
+flow_same_holder(const struct flow_item *a, const struct flow_item *b)
+{
+    return strcmp(flow_item_holder(a), flow_item_holder(b)) == 0;
 }
 
 unsigned

@@ -136,6 +136,8 @@ flow_take_again(struct flow_item *item, struct intune_work *work, struct cc_err 
     }
     if (flow_has_leases(item->flow))
         flow_item_lease(item, work->lease_until_ms);
+    free(item->holder);
+    item->holder = NULL;
     item->attempt = work->attempt;
     if (item->stage == FLOW_RETURNING) {
         json_object_put(item->body);
@@ -222,6 +224,8 @@ flow_take_stored(struct flow *flow, const struct intune_work *work, struct cc_er
         flow_item_free(stored.item);
         return -1;
     }
+    free(stored.item->holder);
+    stored.item->holder = NULL;
     pthread_mutex_lock(&flow->lock);
     if (flow_has_leases(flow))
         flow_item_lease(stored.item, work->lease_until_ms);
@@ -385,6 +389,7 @@ flow_batch_in_fill(struct flow *flow, struct flow_batch_in *in, struct cc_err *e
             .thumbprint = about->thumbprint,
             .body = in->bodies[i],
             .variant = about->variant,
+            .holder = flow->connector_id,
             .lease_until_ms = work->lease_until_ms,
             .received_ms = now,
         };

@@ -56,7 +56,8 @@ struct flow_item {
     enum flow_stage stage;          /* guarded by lock */
     bool lease_lost;                /* guarded by lock */
     int64_t lease_begin, lease_end; /* monotonic, guarded by lock; end 0: no lease to keep */
-    char *request_context;          /* guarded by lock while queued or returning */
+    char *holder; /* another instance, whose request was taken over with its lease; NULL: we; guarded by lock */
+    char *request_context;                         /* guarded by lock while queued or returning */
     char *request_id, *user, *device, *thumbprint; /* constant */
     const struct flow_variant *variant;            /* constant */
     int attempt;                                   /* guarded by lock */
@@ -145,6 +146,10 @@ void flow_item_free(struct flow_item *item);
 /* The lease runs from now, until this wall time. */
 void flow_item_lease(struct flow_item *item, int64_t lease_until_ms);
 
+/* The connector in whose name the service is spoken to of this request: ours, or who had it before. */
+const char *flow_item_holder(const struct flow_item *item);
+bool flow_same_holder(const struct flow_item *a, const struct flow_item *b);
+
 /* All with the lock held. */
 void flow_item_add(struct flow_item *item, enum flow_stage stage);
 void flow_item_set_stage(struct flow_item *item, enum flow_stage stage);
@@ -193,8 +198,8 @@ int flow_service_said(struct flow *flow, int rc, const struct cc_err *err);
 CC_MUST int flow_source_download(struct flow *flow, unsigned max, int64_t wait_ms,
         struct intune_work **ret_work, size_t *ret_count, size_t *ret_malformed,
         struct cc_err *err);
-CC_MUST int flow_source_upload(struct flow *flow, const char *const *results, size_t count,
-        enum intune_verdict *ret_verdicts, struct cc_err *err);
+CC_MUST int flow_source_upload(struct flow *flow, const char *holder, const char *const *results,
+        size_t count, enum intune_verdict *ret_verdicts, struct cc_err *err);
 bool flow_has_leases(const struct flow *flow);
 
 /* What the store knows of the last download, when downloads have an interval. */

@@ -14,8 +14,9 @@
  * left.
  */
 
-/* Contexts of up to one call; copies, as their requests may go at any time. */
+/* Contexts of up to one call, of one holder; copies, as their requests may go at any time. */
 struct flow_contexts {
+    char *holder;
     char *text[FLOW_BATCH_MAX];
     size_t count;
 };
@@ -25,18 +26,25 @@ contexts_free(struct flow_contexts *contexts)
 {
     for (size_t i = 0; i < contexts->count; i++)
         free(contexts->text[i]);
+    free(contexts->holder);
+    contexts->holder = NULL;
     contexts->count = 0;
 }
 
-static bool
-contexts_add(struct flow_contexts *contexts, const char *text)
+/* What is of another holder waits for the next call. */
+static void
+contexts_add(struct flow_contexts *contexts, const struct flow_item *item)
 {
     char *copy;
 
-    if (contexts->count == FLOW_BATCH_MAX || (copy = cc_strdup(text, NULL)) == NULL)
-        return false;
+    if (contexts->holder == NULL &&
+            (contexts->holder = cc_strdup(flow_item_holder(item), NULL)) == NULL)
+        return;
+    if (strcmp(contexts->holder, flow_item_holder(item)) != 0 ||
+            contexts->count == FLOW_BATCH_MAX ||
+            (copy = cc_strdup(item->request_context, NULL)) == NULL)
+        return;
     contexts->text[contexts->count++] = copy;
-    return true;
 }
 
 /* ---- leases ---- */
@@ -77,7 +85,7 @@ flow_find_due(struct flow *flow, int64_t now, struct flow_contexts *ret_due)
         if (item->lease_end <= now)
             flow_lose_lease(item);
         else if (flow_renew_at(item) <= now)
-            (void)contexts_add(ret_due, item->request_context);
+            contexts_add(ret_due, item);
     }
 }
 
@@ -111,10 +119,12 @@ flow_renew(struct flow *flow)
     pthread_mutex_lock(&flow->lock);
     flow_find_due(flow, cc_clock_mono_ms(), &due);
     pthread_mutex_unlock(&flow->lock);
-    if (due.count == 0)
+    if (due.count == 0) {
+        contexts_free(&due);
         return true;
+    }
     if (flow_service_said(flow,
-                intune_queue_renew(flow->intune, flow->kind.queue, flow->connector_id,
+                intune_queue_renew(flow->intune, flow->kind.queue, due.holder,
                         (const char *const *)due.text, due.count, until, &err),
                 &err) != 0) {
         cc_log(CC_LOG_WARNING, "flow", "renewing %zu leases: %s", due.count, cc_err_text(&err));
@@ -132,7 +142,7 @@ flow_renew(struct flow *flow)
 
 /* ---- giving back ---- */
 
-/* With the lock held: takes requests to be given back out of hand. */
+/* With the lock held: takes requests to be given back out of hand, of one holder. */
 static size_t
 flow_take_returning(struct flow *flow, struct flow_item *ret_items[FLOW_BATCH_MAX])
 {
@@ -141,7 +151,7 @@ flow_take_returning(struct flow *flow, struct flow_item *ret_items[FLOW_BATCH_MA
 
     for (item = TAILQ_FIRST(&flow->items); item != NULL && count < FLOW_BATCH_MAX; item = next) {
         next = TAILQ_NEXT(item, link);
-        if (item->stage != FLOW_RETURNING)
+        if (item->stage != FLOW_RETURNING || (count > 0 && !flow_same_holder(item, ret_items[0])))
             continue;
         flow_item_remove(item);
         ret_items[count++] = item;
@@ -167,8 +177,8 @@ flow_give_back(struct flow *flow, struct flow_item *const *items, size_t count)
         if (!items[i]->lease_lost && flow_has_leases(flow))
             contexts[leased++] = items[i]->request_context;
     }
-    if (leased > 0 && intune_queue_release(flow->intune, flow->kind.queue, flow->connector_id,
-                              contexts, leased, &err) != 0) {
+    if (leased > 0 && intune_queue_release(flow->intune, flow->kind.queue,
+                              flow_item_holder(items[0]), contexts, leased, &err) != 0) {
         cc_log(CC_LOG_WARNING, "flow", "giving back %zu requests: %s", leased, cc_err_text(&err));
         if (err.domain == CC_DOM_CANCELLED)
             return;

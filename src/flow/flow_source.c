@@ -28,13 +28,13 @@ flow_source_download(struct flow *flow, unsigned max, int64_t wait_ms,
 }
 
 int
-flow_source_upload(struct flow *flow, const char *const *results, size_t count,
+flow_source_upload(struct flow *flow, const char *holder, const char *const *results, size_t count,
         enum intune_verdict *ret_verdicts, struct cc_err *err)
 {
     if (flow->kind.source != NULL)
         return flow->kind.source->upload(flow->arg, results, count, ret_verdicts, err);
-    return intune_queue_upload(flow->intune, flow->kind.queue, flow->connector_id, results, count,
-            ret_verdicts, err);
+    return intune_queue_upload(flow->intune, flow->kind.queue, holder, results, count, ret_verdicts,
+            err);
 }
 
 /* ---- the time of the next download ---- */

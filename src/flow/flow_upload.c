@@ -33,7 +33,7 @@ flow_wait_done(struct flow *flow)
     }
 }
 
-/* Takes the results there are; false when all is over. */
+/* Takes the results there are, of one holder; false when all is over. */
 static bool
 flow_take_done(struct flow *flow, struct flow_batch *batch)
 {
@@ -45,7 +45,8 @@ flow_take_done(struct flow *flow, struct flow_batch *batch)
     if (!flow->closing) {
         TAILQ_FOREACH(item, &flow->items, link)
         {
-            if (item->stage != FLOW_DONE || batch->count == FLOW_BATCH_MAX)
+            if (item->stage != FLOW_DONE || batch->count == FLOW_BATCH_MAX ||
+                    (batch->count > 0 && !flow_same_holder(item, batch->item[0])))
                 continue;
             flow_item_set_stage(item, FLOW_UPLOADING);
             batch->item[batch->count++] = item;
@@ -238,7 +239,9 @@ flow_upload_items(struct flow *flow, struct flow_item *const *items, size_t coun
 
     for (size_t i = 0; i < count; i++)
         results[i] = cc_buf_str(&items[i]->result.json);
-    if (flow_service_said(flow, flow_source_upload(flow, results, count, verdicts, err), err) != 0)
+    if (flow_service_said(flow,
+                flow_source_upload(flow, flow_item_holder(items[0]), results, count, verdicts, err),
+                err) != 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
         items[i]->verdict = flow_verdict(verdicts[i]);

@@ -79,15 +79,15 @@ insert_new(struct db_conn *conn, const struct journal_entry *entry, int64_t owne
     if (db_exec(conn,
                 "INSERT INTO journal (workload, request_id, request_context, attempt, state,"
                 " outcome, verdict, user_name, device, thumbprint, body, variant, lease_until_ms,"
-                " received_ms, updated_ms, owner)"
-                " VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+                " received_ms, updated_ms, owner, holder)"
+                " VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
                 " ON CONFLICT (workload, request_id) DO NOTHING",
                 DB_PARAMS(DB_TEXT(entry->workload), DB_TEXT(entry->request_id),
                         DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
                         DB_INT(entry->attempt), DB_TEXT(entry->user), DB_TEXT(entry->device),
                         DB_TEXT(entry->thumbprint), DB_TEXT(entry->body), DB_TEXT(entry->variant),
                         DB_INT(entry->lease_until_ms), DB_INT(now_ms), DB_INT(now_ms),
-                        DB_INT(owner)),
+                        DB_INT(owner), DB_TEXT(entry->holder)),
                 &changes, err) != 0)
         return -1;
     *ret_inserted = changes == 1;
@@ -124,11 +124,11 @@ refresh(struct db_conn *conn, const struct journal_entry *entry, int64_t now_ms,
 {
     return change_row(conn,
             "UPDATE journal SET request_context = $1, attempt = $2, lease_until_ms = $3,"
-            " updated_ms = $4"
-            " WHERE workload = $5 AND request_id = $6 AND state IN (1, 2)",
+            " updated_ms = $4, holder = $5"
+            " WHERE workload = $6 AND request_id = $7 AND state IN (1, 2)",
             DB_PARAMS(DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
                     DB_INT(entry->attempt), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
-                    DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
+                    DB_TEXT(entry->holder), DB_TEXT(entry->workload), DB_TEXT(entry->request_id)),
             entry->request_id, "received or prepared", err);
 }
 
@@ -154,12 +154,12 @@ reopen(struct db_conn *conn, const struct journal_entry *entry, const struct kno
             "UPDATE journal SET state = 1, outcome = 0, verdict = 0, request_context = $1,"
             " attempt = $2, lease_until_ms = $3, received_ms = $4, updated_ms = $5, body = $6,"
             " variant = $7, thumbprint = $8, note = NULL, result = NULL, error_code = NULL,"
-            " detail = NULL, serial_number = NULL, ca = NULL"
-            " WHERE workload = $9 AND request_id = $10 AND state IN (5, 6) AND outcome = 3",
+            " detail = NULL, serial_number = NULL, ca = NULL, holder = $9"
+            " WHERE workload = $10 AND request_id = $11 AND state IN (5, 6) AND outcome = 3",
             DB_PARAMS(DB_TEXT(entry->request_context != NULL ? entry->request_context : ""),
                     DB_INT(entry->attempt), DB_INT(entry->lease_until_ms), DB_INT(now_ms),
                     DB_INT(now_ms), DB_TEXT(entry->body), DB_TEXT(entry->variant),
-                    DB_TEXT(entry->thumbprint), DB_TEXT(entry->workload),
+                    DB_TEXT(entry->thumbprint), DB_TEXT(entry->holder), DB_TEXT(entry->workload),
                     DB_TEXT(entry->request_id)),
             entry->request_id, "ended in a failure to be retried", err);
 }
@@ -577,7 +577,7 @@ struct reading {
 #define ENTRY_COLUMNS                                                                              \
     "workload, request_id, request_context, attempt, state, outcome, verdict, user_name, device,"  \
     " thumbprint, note, result, error_code, detail, lease_until_ms, received_ms, updated_ms,"      \
-    " body, variant, serial_number, ca"
+    " body, variant, serial_number, ca, holder"
 
 static void
 read_entry(struct db_rows *rows, struct journal_entry *ret)
@@ -604,6 +604,7 @@ read_entry(struct db_rows *rows, struct journal_entry *ret)
         .variant = db_text(rows, 18),
         .serial_number = db_text(rows, 19),
         .ca = db_text(rows, 20),
+        .holder = db_text(rows, 21),
     };
 }
 

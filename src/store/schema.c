@@ -214,8 +214,9 @@ static const struct db_step steps[] = {
             " name TEXT PRIMARY KEY,"
             " value BIGINT NOT NULL);"
 
-            /* The owner is an epoch; 0: none. */
+            /* The owner is an epoch; 0: none.  The holder is who the service leased the request to. */
             "ALTER TABLE journal ADD COLUMN owner BIGINT NOT NULL DEFAULT 0;"
+            "ALTER TABLE journal ADD COLUMN holder TEXT;"
             "CREATE INDEX journal_owner ON journal (owner) WHERE state <> 6;"
             "ALTER TABLE scep_transaction DROP COLUMN owner;"
             "ALTER TABLE scep_transaction ADD COLUMN owner BIGINT NOT NULL DEFAULT 0;"
