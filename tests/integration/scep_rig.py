@@ -59,7 +59,7 @@ class Scep:
         return said.stdout, body.read_bytes()
 
 
-def connector_with_scep(rig, service, token, keys="two", overrides=None, extra="", features="scep, revocation", start=True, **options):
+def connector_with_scep(rig, service, token, keys="two", overrides=None, extra="", features="scep, revocation", start=True, init=True, **options):
     """A Scep whose CA is made; ready when it was started. The challenge is one secret for all unless overrides say otherwise."""
     port = free_port()
     sign, encrypt = KEYS[keys]
@@ -77,7 +77,8 @@ def connector_with_scep(rig, service, token, keys="two", overrides=None, extra="
     settings.update(overrides or {})
     connector, authority = connector_with_ca(rig, service, token, features=features, extra=extra, overrides=settings, start=False,
                                              init=False, **options)
-    authority.init(*(["--scep"] if keys == "ca" else []))
+    if init:
+        authority.init(*(["--scep"] if keys == "ca" else []))
     scep = Scep(connector, authority, port)
     if start:
         connector.start(wait=False)
