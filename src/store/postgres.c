@@ -27,7 +27,7 @@
  */
 
 #define WRITE_MS 15000   /* an answer while writing */
-#define READ_MS 60000    /* a row while reading */
+#define READ_MS 20000    /* a row while reading */
 #define CONNECT_MS 10000 /* a connection, each host of the URI having CONNECT_SECONDS */
 #define CONNECT_SECONDS "4"
 #define PARAMS_MAX 32
@@ -51,8 +51,9 @@ static const char write_settings[] =
         " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
         " THEN 'on' ELSE current_setting('synchronous_commit') END, true),"
         " set_config('statement_timeout', '10000', true),"
-        " set_config('lock_timeout', '8000', true),"
+        " set_config('lock_timeout', '3000', true),"
         " set_config('idle_in_transaction_session_timeout', '2000', true)";
+static const char read_settings[] = "SET LOCAL lock_timeout = 3000";
 static const char begin_reading[] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 struct pg_rows;
@@ -594,12 +595,11 @@ pg_is_broken(struct db_conn *base)
     return conn->broken || PQstatus(conn->pg) != CONNECTION_OK;
 }
 
-/* Deadlock, serialization, a lock that others hold, a connection that was cut: the transaction can be done again. */
+/* Serialization, deadlock, the same row made by another: done again, it goes another way. */
 static bool
 pg_is_passing(const struct cc_err *err)
 {
-    return is_state(err, "40001") || is_state(err, "40P01") || is_state(err, "55P03") ||
-           is_state(err, "23505");
+    return is_state(err, "40001") || is_state(err, "40P01") || is_state(err, "23505");
 }
 
 /* ---- transactions ---- */
@@ -615,7 +615,7 @@ pg_begin(struct db_conn *base, bool writing, struct cc_err *err)
     conn->open = true;
     if (run_later(conn, writing ? begin_writing : begin_reading, err) != 0)
         return -1;
-    return writing ? run_later(conn, write_settings, err) : 0;
+    return run_later(conn, writing ? write_settings : read_settings, err);
 }
 
 static int
