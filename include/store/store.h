@@ -10,6 +10,7 @@
  * (code: the library's).  Closing waits for nobody: no call may be under way.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -35,6 +36,32 @@ struct store_stats {
     uint64_t failed;  /* of the calls, those that ended in an error */
 };
 void store_stats(struct store *store, struct store_stats *ret);
+
+/*
+ * Outages: the database is full, read-only, broken or away.  What cannot be made durable must not be begun, so those who
+ * take work from others ask store_is_usable() first.  Nothing but store_probe() ends an outage: it needs some room and
+ * not that of one small row, so that a nearly full disk is no coming and going.
+ */
+struct store_state {
+    bool usable;
+    int64_t since_ms;     /* wall time: of the last change; 0: never one */
+    uint64_t outages;     /* since store_watch() */
+    struct cc_err reason; /* of the outage that lasts */
+};
+
+/*
+ * From now on outages are noticed.  begun is called once for each, from the thread whose call failed; it must not call
+ * the store.  NULL ends that.  While no other thread uses the store.
+ */
+typedef void (*store_outage_fn)(void *arg);
+void store_watch(struct store *store, store_outage_fn begun, void *arg);
+
+/* Cheap; true while nobody watches. */
+bool store_is_usable(struct store *store);
+void store_get_state(struct store *store, struct store_state *ret);
+
+/* Writes and reads; 0 ends the outage. */
+CC_MUST int store_probe(struct store *store, struct cc_err *err);
 
 /* Small named values of the instance ("connector-id" …).  *ret_value is yours to free, NULL when there is none. */
 CC_MUST int store_get_value(struct store *store, const char *name, char **ret_value,

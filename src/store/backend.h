@@ -52,6 +52,9 @@ struct db_backend {
      */
     int (*lock_schema)(struct db_conn *conn, struct cc_err *err);
 
+    /* Whether such an error says that the database cannot be used just now, whatever the statement. */
+    bool (*is_outage)(const struct cc_err *err);
+
     /* Several statements without parameters. */
     int (*script)(struct db_conn *conn, const char *sql, struct cc_err *err);
 

@@ -39,6 +39,8 @@ struct db {
     char *place; /* the URI behind its scheme */
     bool shareable;
     int held; /* descriptor of the lock; -1: none */
+    db_outage_fn on_outage; /* or NULL */
+    void *outage_arg;
 
     /* Of the writer thread alone, once it runs. */
     struct db_conn *writer; /* NULL: lost */
@@ -139,6 +141,25 @@ db_set_guard(struct db *db, const struct db_guard *guard)
     pthread_mutex_lock(&db->lock);
     db->guard = guard != NULL ? *guard : (struct db_guard){ .enter = NULL };
     pthread_mutex_unlock(&db->lock);
+}
+
+/* ---- outages ---- */
+
+void
+db_watch(struct db *db, db_outage_fn fn, void *arg)
+{
+    db->on_outage = fn;
+    db->outage_arg = arg;
+}
+
+/* After a failure. */
+static void
+note_failure(const struct db *db, const struct cc_err *err)
+{
+    /* Codes below zero are of enum db_fault, outages all of them. */
+    if (db->on_outage != NULL && err->domain == CC_DOM_STORE &&
+            (err->code < 0 || db->backend->is_outage(err)))
+        db->on_outage(db->outage_arg, err);
 }
 
 /* ---- group commit ---- */
@@ -420,6 +441,8 @@ run_on_writer(struct db *db, db_fn fn, void *arg, bool reading, struct cc_err *e
     pthread_mutex_unlock(&db->lock);
     pthread_cond_destroy(&job.served);
 
+    if (job.rc != 0)
+        note_failure(db, &job.err);
     if (job.rc != 0 && err != NULL && err->domain == CC_DOM_NONE)
         *err = job.err;
     return job.rc == 0 ? 0 : -1;
@@ -503,6 +526,8 @@ db_read(struct db *db, db_fn fn, void *arg, struct cc_err *err)
         cc_err_clear(&why);
         rc = read_once(db, fn, arg, &cut, &why);
     }
+    if (rc != 0)
+        note_failure(db, &why);
     if (rc != 0 && err != NULL && err->domain == CC_DOM_NONE)
         *err = why;
     return rc;

@@ -114,6 +114,13 @@ struct db_guard {
 /* For the transactions that follow; NULL: none.  The struct is copied. */
 void db_set_guard(struct db *db, const struct db_guard *guard);
 
+/*
+ * fn is called after each db_write() and db_read() that failed because the database cannot be used (full, read-only,
+ * broken, away), in the thread that made the call.  Set before others call.
+ */
+typedef void (*db_outage_fn)(void *arg, const struct cc_err *err);
+void db_watch(struct db *db, db_outage_fn fn, void *arg);
+
 /* How group commit does, since db_open(). */
 struct db_stats {
     uint64_t writes;  /* closures handed to db_write() and ended */

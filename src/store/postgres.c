@@ -602,6 +602,24 @@ pg_is_passing(const struct cc_err *err)
     return is_state(err, "40001") || is_state(err, "40P01") || is_state(err, "23505");
 }
 
+/*
+ * By the class of the SQLSTATE: connection, read-only (a standby), out of disk, memory or connections, stopped by an
+ * administrator, its disk's errors, damage.  What has no state was cut.
+ */
+static bool
+pg_is_outage(const struct cc_err *err)
+{
+    static const char *const classes[] = { "08000", "53000", "57000", "58000", "F0000", "XX000" };
+    const long class = 36 * 36 * 36;
+
+    if (err->code == state_code(NULL) || is_state(err, "25006"))
+        return true;
+    for (size_t i = 0; i < CC_COUNT(classes); i++)
+        if (err->code / class == state_code(classes[i]) / class)
+            return true;
+    return false;
+}
+
 /* ---- transactions ---- */
 
 static int
@@ -1002,6 +1020,7 @@ const struct db_backend db_postgres = {
     .in_transaction = pg_in_transaction,
     .is_broken = pg_is_broken,
     .is_passing = pg_is_passing,
+    .is_outage = pg_is_outage,
     .lock_schema = pg_lock_schema,
     .script = pg_script,
     .query = pg_query,

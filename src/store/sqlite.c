@@ -346,6 +346,32 @@ sqlite_in_transaction(struct db_conn *base)
     return sqlite3_get_autocommit(conn_of(base)->handle) == 0;
 }
 
+/*
+ * Full, read-only, broken, or locked for longer than we wait.  After a failed fsync nothing needs to be opened anew: the
+ * index of the log does not know of the transaction, whose frames the next one writes over; and a checkpoint that failed
+ * is done again from where the last good one ended.
+ */
+static bool
+sqlite_is_outage(const struct cc_err *err)
+{
+    switch (err->code & 0xff) {
+    case SQLITE_PERM:
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_NOMEM:
+    case SQLITE_READONLY:
+    case SQLITE_IOERR:
+    case SQLITE_CORRUPT:
+    case SQLITE_FULL:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PROTOCOL:
+    case SQLITE_NOTADB:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void
 sqlite_rollback(struct db_conn *base)
 {
@@ -613,6 +639,7 @@ const struct db_backend db_sqlite = {
     .is_broken = sqlite_is_broken,
     .is_passing = sqlite_is_passing,
     .lock_schema = sqlite_lock_schema,
+    .is_outage = sqlite_is_outage,
     .script = sqlite_script,
     .query = sqlite_query,
     .next = sqlite_next,

@@ -13,6 +13,7 @@ store_open(const char *uri, struct store **ret_store, struct cc_err *err)
 
     if (store == NULL)
         return cc_err_nomem(err);
+    store_outage_init(store);
     if (db_open(uri, &store_schema, &store->db, err) != 0 ||
             (store->name = cc_strdup("", err)) == NULL || store_read_clock(store, err) != 0) {
         store_close(store);
@@ -30,6 +31,7 @@ store_close(struct store *store)
     store_member_free(store);
     db_close(store->db);
     free(store->name);
+    store_outage_free(store);
     free(store);
 }
 

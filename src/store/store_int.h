@@ -4,6 +4,7 @@
 
 /* Shared by the files of the connector's own state. */
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "db.h"
@@ -11,15 +12,30 @@
 
 struct member;
 
+struct store_outage {
+    pthread_mutex_t lock;
+    store_outage_fn begun; /* NULL: nobody watches */
+    void *arg;
+    atomic_bool lasts;
+    int64_t since_ms;     /* guarded by lock; so the rest */
+    uint64_t count;       /* outages so far */
+    struct cc_err reason; /* the newest */
+};
+
 struct store {
     struct db *db;
     atomic_llong clock_ahead; /* the database's clock against our monotonic one */
+    struct store_outage outage;
 
     /* Who we are; changed only while no call is under way. */
     int64_t epoch; /* 0: not joined */
     char *name;    /* "" */
     struct member *member;
 };
+
+/* outage.c */
+void store_outage_init(struct store *store);
+void store_outage_free(struct store *store);
 
 /* The schema of the connector's state. */
 extern const struct db_schema store_schema;

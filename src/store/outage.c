@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "store_int.h"
+
+/* The one place that knows whether the store can be used. */
+
+#define PROBE_NAME "probe"
+#define PROBE_BYTES ((size_t)65536)
+
+void
+store_outage_init(struct store *store)
+{
+    (void)pthread_mutex_init(&store->outage.lock, NULL);
+}
+
+void
+store_outage_free(struct store *store)
+{
+    pthread_mutex_destroy(&store->outage.lock);
+}
+
+static void
+on_outage(void *arg, const struct cc_err *err)
+{
+    struct store_outage *outage = arg;
+    bool begins;
+
+    pthread_mutex_lock(&outage->lock);
+    outage->reason = *err;
+    begins = !atomic_exchange(&outage->lasts, true);
+    if (begins) {
+        outage->since_ms = cc_clock_now_ms();
+        outage->count++;
+    }
+    pthread_mutex_unlock(&outage->lock);
+    if (begins)
+        outage->begun(outage->arg);
+}
+
+void
+store_watch(struct store *store, store_outage_fn begun, void *arg)
+{
+    store->outage.begun = begun;
+    store->outage.arg = arg;
+    db_watch(store->db, begun != NULL ? on_outage : NULL, &store->outage);
+}
+
+bool
+store_is_usable(struct store *store)
+{
+    return !atomic_load(&store->outage.lasts);
+}
+
+void
+store_get_state(struct store *store, struct store_state *ret)
+{
+    struct store_outage *outage = &store->outage;
+
+    pthread_mutex_lock(&outage->lock);
+    *ret = (struct store_state){
+        .usable = !atomic_load(&outage->lasts),
+        .since_ms = outage->since_ms,
+        .outages = outage->count,
+        .reason = outage->reason,
+    };
+    pthread_mutex_unlock(&outage->lock);
+}
+
+/* ---- probing ---- */
+
+/* A value of some length and nothing in it, as only its room counts; gone at once. */
+static int
+try_it(struct store *store, struct cc_err *err)
+{
+    char *text = malloc(PROBE_BYTES);
+    char *read = NULL;
+    int rc = -1;
+
+    if (text == NULL)
+        return cc_err_nomem(err);
+    memset(text, '.', PROBE_BYTES - 1);
+    text[PROBE_BYTES - 1] = '\0';
+    if (store_put_value(store, PROBE_NAME, text, err) == 0 &&
+            store_get_value(store, PROBE_NAME, &read, err) == 0 &&
+            store_put_value(store, PROBE_NAME, "", err) == 0)
+        rc = 0;
+    free(read);
+    free(text);
+    return rc;
+}
+
+int
+store_probe(struct store *store, struct cc_err *err)
+{
+    struct store_outage *outage = &store->outage;
+
+    if (try_it(store, err) != 0)
+        return -1;
+    pthread_mutex_lock(&outage->lock);
+    if (atomic_exchange(&outage->lasts, false))
+        outage->since_ms = cc_clock_now_ms();
+    cc_err_clear(&outage->reason);
+    pthread_mutex_unlock(&outage->lock);
+    return 0;
+}
