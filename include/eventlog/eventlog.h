@@ -68,6 +68,29 @@ int eventlog_write(struct eventlog *log, enum event_id id, const struct event_fi
 /* Returns when every admin event written so far is on disk; -1 when one is not, and then it is tried again each time. */
 CC_MUST int eventlog_sync(struct eventlog *log, struct cc_err *err);
 
+/*
+ * Trouble: a line could not be written, or not be synced.  It is kept and written as soon as that works again, behind
+ * what is there and whole; but what kept lines take is bounded, and they die with the process.  So those who take work
+ * from others ask eventlog_is_usable() first.
+ */
+struct eventlog_state {
+    bool usable;
+    int64_t since_ms;     /* wall time: of the last change; 0: never one */
+    uint64_t waiting;     /* lines that are kept */
+    uint64_t lost;        /* lines that found no room there, since the log was opened */
+    struct cc_err reason; /* of the newest trouble */
+};
+
+/* begun is called once for each trouble, with the log's lock held: it must not call the log. */
+typedef void (*eventlog_trouble_fn)(void *arg);
+void eventlog_watch(struct eventlog *log, eventlog_trouble_fn begun, void *arg);
+
+bool eventlog_is_usable(struct eventlog *log); /* cheap; accepts NULL */
+void eventlog_get_state(struct eventlog *log, struct eventlog_state *ret);
+
+/* Tries to end the trouble: 0 when all that was kept is written. */
+CC_MUST int eventlog_flush(struct eventlog *log, struct cc_err *err);
+
 /* A debug line into a channel, written only when the debug level asks for that channel. */
 void eventlog_debug(struct eventlog *log, enum event_channel channel, enum event_category category,
         const char *fmt, ...) CC_PRINTF(4, 5);

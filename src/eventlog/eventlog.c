@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,15 +22,21 @@
 #include "eventlog_int.h"
 
 #define ROOM "eventlog"
-#define PENDING_MAX (1U << 20) /* bytes of lines that could not be written yet, a channel */
-#define FIRST_LINE_MAX 256     /* bytes of a file that are read for its first time */
+/* Bytes of lines that are kept until they can be written.  Requests are not taken meanwhile, which bounds the first. */
+#define ADMIN_PENDING_MAX (16U << 20)
+#define OPERATIONAL_PENDING_MAX (1U << 20)
+#define UNSYNCED_MAX (1U << 20) /* bytes of deferred lines; beyond them one waits for the disk */
+#define FIRST_LINE_MAX 256      /* bytes of a file that are read for its first time */
 
-/* A line that could not be written. */
-struct pending {
-    struct pending *next;
+/* A line that is not written yet, or not known to be on disk. */
+struct line {
+    STAILQ_ENTRY(line) link;
+    uint64_t number; /* of those written to the channel */
     size_t len;
     char text[];
 };
+
+STAILQ_HEAD(lines, line);
 
 /* The live file of a channel. */
 struct channel {
@@ -38,12 +46,26 @@ struct channel {
     bool torn;        /* behind them is a piece of one that could not be taken back */
     int64_t first_ms; /* of the events in the file; INT64_MAX: none */
     int64_t last_ms;
-    struct pending *pending, **pending_tail;
-    size_t pending_bytes;
-    bool failing; /* and that has been said */
-    /* Syncing: lines are counted; one thread syncs for all that wait. */
+    struct lines pending; /* could not be written */
+    size_t pending_bytes, pending_count;
+    uint64_t lost; /* found no room there */
+    bool failing;  /* and that has been said */
+
+    /*
+     * Syncing, of the admin channel: lines are counted, and kept until they are on disk; one thread syncs for all that
+     * wait.  After a sync that failed nobody knows what of them is there, and the next one would succeed without it:
+     * they are taken out of the file and written anew.
+     */
     uint64_t written, synced;
+    uint64_t archived; /* the last line of the newest archive, which is synced */
+    struct lines unsynced;
+    size_t unsynced_bytes;
+    uint64_t synced_size; /* bytes of the live file that are on disk */
+    unsigned file;        /* counts the live files */
     bool syncing;
+    bool sync_failing;      /* the last one failed */
+    bool doubtful;          /* what is behind synced_size is to be taken out */
+    unsigned sync_failures; /* so far */
 };
 
 struct eventlog {
@@ -56,19 +78,52 @@ struct eventlog {
     enum eventlog_debug debug;
     bool journald;
     struct channel channels[EVENT_CHANNELS];
+    eventlog_trouble_fn on_trouble; /* or NULL */
+    void *trouble_arg;
+    atomic_bool failing;   /* either channel; changed with the lock held */
+    int64_t since_ms;      /* of its last change; 0: never one */
+    struct cc_err trouble; /* the newest */
 };
 
 /* ---- one channel; LOCKED, each of them ---------------------------------------------------- */
 
-/* A file's last byte is a line end, or a crash has torn its last line. */
+/* Bytes of whole lines; UINT64_MAX when behind the last of them is more than a line may have. */
 static int
-find_torn(struct channel *ch, struct cc_err *err)
+find_whole(const struct channel *ch, uint64_t *ret_size, struct cc_err *err)
 {
-    char last = '\n';
+    char tail[4096];
+    uint64_t end = ch->size;
 
-    if (ch->size > 0 && pread(ch->fd, &last, 1, (off_t)ch->size - 1) != 1)
-        return cc_err_set_errno(err, errno, "read the end of %s", event_file_name(ch->id));
-    ch->torn = last != '\n';
+    while (end > 0 && ch->size - end <= EVENT_LINE_MAX) {
+        const size_t want = end < sizeof(tail) ? (size_t)end : sizeof(tail);
+        const char *last;
+
+        if (pread(ch->fd, tail, want, (off_t)(end - want)) != (ssize_t)want)
+            return cc_err_set_errno(err, errno, "read the end of %s", event_file_name(ch->id));
+        end -= want;
+        if ((last = memrchr(tail, '\n', want)) != NULL) {
+            *ret_size = end + (uint64_t)(last - tail) + 1;
+            return 0;
+        }
+    }
+    *ret_size = end == 0 ? 0 : UINT64_MAX;
+    return 0;
+}
+
+/*
+ * A crash has torn the last line: bytes without a line end, or none but zeros where the disk did not take them.  Nobody
+ * was told that it stands, so it is cut off, or where that is not possible ended by what is written next.
+ */
+static int
+cut_torn(struct channel *ch, struct cc_err *err)
+{
+    uint64_t whole;
+
+    if (find_whole(ch, &whole, err) != 0)
+        return -1;
+    if (whole < ch->size && ftruncate(ch->fd, (off_t)whole) == 0)
+        ch->size = whole;
+    ch->torn = whole != ch->size;
     return 0;
 }
 
@@ -108,13 +163,15 @@ channel_open(struct eventlog *log, struct channel *ch, struct cc_err *err)
         goto fail;
     }
     ch->size = (uint64_t)st.st_size;
+    if (cut_torn(ch, err) != 0)
+        goto fail;
+    ch->synced_size = ch->size;
+    ch->file++;
     if (ch->size == 0 &&
             fsync(log->dir_fd) != 0) { /* the new name, and that of the archive before it */
         cc_err_set_errno(err, errno, "sync the folder");
         goto fail;
     }
-    if (find_torn(ch, err) != 0)
-        goto fail;
     find_times(ch, &st);
     return 0;
 fail:
@@ -140,6 +197,61 @@ start_compression(struct eventlog *log)
     (void)!cc_pool_submit(log->pool, compress_job, log);
 }
 
+/* Lines up to this one are on disk.  While a sync is under way it has the last word: an error is told only once. */
+static void
+note_synced(struct channel *ch, uint64_t upto)
+{
+    struct line *line;
+
+    if (ch->syncing)
+        return;
+    while ((line = STAILQ_FIRST(&ch->unsynced)) != NULL && line->number <= upto) {
+        STAILQ_REMOVE_HEAD(&ch->unsynced, link);
+        ch->unsynced_bytes -= line->len;
+        free(line);
+    }
+    if (ch->synced < upto)
+        ch->synced = upto;
+    ch->sync_failing = false;
+}
+
+/* Before anything is written behind lines that may not be there. */
+static int
+take_out_doubtful(struct channel *ch, struct cc_err *err)
+{
+    if (!ch->doubtful)
+        return 0;
+    if (ftruncate(ch->fd, (off_t)ch->synced_size) != 0)
+        return cc_err_set_errno(err, errno, "cut %s", event_file_name(ch->id));
+    ch->size = ch->synced_size;
+    ch->torn = false;
+    ch->doubtful = false;
+    return 0;
+}
+
+/* Every line that is not known to be on disk goes to the front of those to be written. */
+static void
+doubt_unsynced(struct channel *ch)
+{
+    struct line *line;
+
+    STAILQ_FOREACH(line, &ch->unsynced, link)
+    {
+        ch->pending_bytes += line->len;
+        ch->pending_count++;
+    }
+    STAILQ_CONCAT(&ch->unsynced, &ch->pending);
+    STAILQ_CONCAT(&ch->pending, &ch->unsynced);
+    ch->unsynced_bytes = 0;
+    ch->written = ch->synced;
+    ch->sync_failures++;
+    ch->sync_failing = true;
+    ch->doubtful = true;
+    /* At once, for whoever reads the file or dies; it is tried again before the next line. */
+    if (ch->fd >= 0)
+        (void)!take_out_doubtful(ch, NULL);
+}
+
 /* The live file becomes an archive; the next line begins a new one.  On failure the live file goes on. */
 static int
 archive_live(struct eventlog *log, struct channel *ch, struct cc_err *err)
@@ -155,9 +267,14 @@ archive_live(struct eventlog *log, struct channel *ch, struct cc_err *err)
                 err) != 0)
         return -1;
     /* operational events become durable with the compressed archive */
-    if (ch->id == EVENT_CHANNEL_ADMIN && fdatasync(ch->fd) != 0)
+    if (ch->id == EVENT_CHANNEL_ADMIN && fdatasync(ch->fd) != 0) {
+        doubt_unsynced(ch);
         return cc_err_set_errno(err, errno, "sync %s", event_file_name(ch->id));
-    ch->synced = ch->written;
+    }
+    ch->archived = ch->written;
+    if (!ch->syncing)
+        ch->synced_size = ch->size;
+    note_synced(ch, ch->written);
     if (renameat(log->dir_fd, event_file_name(ch->id), log->dir_fd, name) != 0)
         return cc_err_set_errno(err, errno, "archive %s", event_file_name(ch->id));
     (void)close(ch->fd);
@@ -195,9 +312,10 @@ static int
 write_line(struct eventlog *log, struct channel *ch, const char *text, size_t len,
         struct cc_err *err)
 {
+    const unsigned failures = ch->sync_failures;
     int64_t time;
 
-    if (channel_open(log, ch, err) != 0)
+    if (channel_open(log, ch, err) != 0 || take_out_doubtful(ch, err) != 0)
         return -1;
     if (ch->size > 0 && ch->size + len > log->max_size) {
         struct cc_err why = { .domain = CC_DOM_NONE };
@@ -205,6 +323,11 @@ write_line(struct eventlog *log, struct channel *ch, const char *text, size_t le
         if (archive_live(log, ch, &why) != 0 && !ch->failing)
             cc_log(CC_LOG_ERROR, ROOM, "%s grows beyond its size: %s", event_file_name(ch->id),
                     why.text);
+        /* There are lines again that come before this one. */
+        if (ch->sync_failures != failures) {
+            *err = why;
+            return -1;
+        }
         if (channel_open(log, ch, err) != 0)
             return -1;
     }
@@ -217,81 +340,145 @@ write_line(struct eventlog *log, struct channel *ch, const char *text, size_t le
     return 0;
 }
 
-static void
-keep_pending(struct channel *ch, const char *text, size_t len)
+static struct line *
+line_new(const char *text, size_t len)
 {
-    struct pending *p = NULL;
+    struct line *line = malloc(sizeof(*line) + len);
 
-    if (ch->pending_bytes + len <= PENDING_MAX)
-        p = malloc(sizeof(*p) + len);
-    if (p == NULL) {
-        cc_log(CC_LOG_ERROR, ROOM, "an event of %s is lost: too many wait",
-                event_file_name(ch->id));
+    if (line != NULL) {
+        line->len = len;
+        memcpy(line->text, text, len);
+    }
+    return line;
+}
+
+/* What is lost is counted, and said once. */
+static void
+lose(struct channel *ch)
+{
+    if (ch->lost++ == 0)
+        cc_log(CC_LOG_ERROR, ROOM, "events of %s are lost: too many wait", event_file_name(ch->id));
+}
+
+static void
+keep_pending(struct channel *ch, struct line *take_line)
+{
+    const size_t max = ch->id == EVENT_CHANNEL_ADMIN ? ADMIN_PENDING_MAX : OPERATIONAL_PENDING_MAX;
+
+    if (ch->pending_bytes + take_line->len > max) {
+        lose(ch);
+        free(take_line);
         return;
     }
-    p->next = NULL;
-    p->len = len;
-    memcpy(p->text, text, len);
-    *ch->pending_tail = p;
-    ch->pending_tail = &p->next;
-    ch->pending_bytes += len;
+    STAILQ_INSERT_TAIL(&ch->pending, take_line, link);
+    ch->pending_bytes += take_line->len;
+    ch->pending_count++;
+}
+
+/* It is in the file, and kept until that is on disk where somebody will ask. */
+static void
+keep_unsynced(struct channel *ch, struct line *take_line)
+{
+    if (ch->id != EVENT_CHANNEL_ADMIN) {
+        free(take_line);
+        return;
+    }
+    take_line->number = ch->written;
+    STAILQ_INSERT_TAIL(&ch->unsynced, take_line, link);
+    ch->unsynced_bytes += take_line->len;
 }
 
 static int
 write_pending(struct eventlog *log, struct channel *ch, struct cc_err *err)
 {
-    while (ch->pending != NULL) {
-        struct pending *p = ch->pending;
+    struct line *line;
 
-        if (write_line(log, ch, p->text, p->len, err) != 0)
+    while ((line = STAILQ_FIRST(&ch->pending)) != NULL) {
+        if (write_line(log, ch, line->text, line->len, err) != 0)
             return -1;
-        ch->pending = p->next;
-        if (ch->pending == NULL)
-            ch->pending_tail = &ch->pending;
-        ch->pending_bytes -= p->len;
-        free(p);
+        STAILQ_REMOVE_HEAD(&ch->pending, link);
+        ch->pending_bytes -= line->len;
+        ch->pending_count--;
+        keep_unsynced(ch, line);
     }
     return 0;
 }
 
-static void
-say_failing(struct channel *ch, bool failing, const struct cc_err *err)
+static bool
+is_failing(const struct channel *ch)
 {
+    return !STAILQ_EMPTY(&ch->pending) || ch->sync_failing;
+}
+
+/* After each attempt: says the edges; err is why, where it failed. */
+static void
+note_attempt(struct eventlog *log, struct channel *ch, const struct cc_err *err)
+{
+    const bool failing = is_failing(ch);
+    bool any = false;
+
+    if (failing && err->domain != CC_DOM_NONE)
+        log->trouble = *err;
     if (failing && !ch->failing)
         cc_log(CC_LOG_ERROR, ROOM, "events are kept until the log can be written: %s", err->text);
     if (!failing && ch->failing)
         cc_log(CC_LOG_NOTICE, ROOM, "%s is written again", event_file_name(ch->id));
     ch->failing = failing;
+    for (int i = 0; i < EVENT_CHANNELS; i++)
+        any = any || log->channels[i].failing;
+    if (any == atomic_load(&log->failing))
+        return;
+    atomic_store(&log->failing, any);
+    log->since_ms = cc_clock_now_ms();
+    if (any && log->on_trouble != NULL)
+        log->on_trouble(log->trouble_arg);
+}
+
+/* One sync for all that was written by now; the lock is not held meanwhile. */
+static int
+sync_written(struct eventlog *log, struct channel *ch, struct cc_err *err)
+{
+    const uint64_t upto = ch->written, size = ch->size;
+    const unsigned file = ch->file, failures = ch->sync_failures;
+    /* a descriptor of its own, as the file may be archived meanwhile */
+    const int fd = fcntl(ch->fd, F_DUPFD_CLOEXEC, 0);
+    int rc = 0;
+
+    if (fd < 0)
+        return cc_err_set_errno(err, errno, "sync %s", event_file_name(ch->id));
+    ch->syncing = true;
+    (void)pthread_mutex_unlock(&log->lock);
+    if (fdatasync(fd) != 0)
+        rc = errno;
+    (void)close(fd);
+    (void)pthread_mutex_lock(&log->lock);
+    ch->syncing = false;
+    if (rc != 0) {
+        doubt_unsynced(ch);
+    } else if (ch->sync_failures == failures) {
+        note_synced(ch, upto > ch->archived ? upto : ch->archived);
+        if (ch->file == file)
+            ch->synced_size = size;
+    }
+    (void)pthread_cond_broadcast(&log->synced);
+    return rc == 0 ? 0 : cc_err_set_errno(err, rc, "sync %s", event_file_name(ch->id));
 }
 
 /* Returns when line number seq is on disk.  One thread syncs, all whose lines were written by then are done with it. */
 static int
 wait_synced(struct eventlog *log, struct channel *ch, uint64_t seq, struct cc_err *err)
 {
-    while (ch->synced < seq) {
-        uint64_t upto = ch->written;
-        int rc = 0;
-        int fd;
+    const unsigned failures = ch->sync_failures;
 
-        if (ch->syncing) {
+    while (ch->synced < seq) {
+        if (ch->syncing)
             (void)pthread_cond_wait(&log->synced, &log->lock);
-            continue;
-        }
-        /* a descriptor of its own, as the file may be archived meanwhile */
-        if ((fd = fcntl(ch->fd, F_DUPFD_CLOEXEC, 0)) < 0)
-            return cc_err_set_errno(err, errno, "sync %s", event_file_name(ch->id));
-        ch->syncing = true;
-        (void)pthread_mutex_unlock(&log->lock);
-        if (fdatasync(fd) != 0)
-            rc = errno;
-        (void)close(fd);
-        (void)pthread_mutex_lock(&log->lock);
-        ch->syncing = false;
-        if (rc == 0 && ch->synced < upto)
-            ch->synced = upto;
-        (void)pthread_cond_broadcast(&log->synced);
-        if (rc != 0)
-            return cc_err_set_errno(err, rc, "sync %s", event_file_name(ch->id));
+        else if (sync_written(log, ch, err) != 0)
+            return -1;
+        /* Our line may have been among those that are written anew. */
+        if (ch->sync_failures != failures)
+            return cc_err_set(err, CC_DOM_SYSTEM, EIO, "sync %s: it failed for another line",
+                    event_file_name(ch->id));
     }
     return 0;
 }
@@ -300,13 +487,29 @@ wait_synced(struct eventlog *log, struct channel *ch, uint64_t seq, struct cc_er
 static int
 deliver(struct eventlog *log, struct channel *ch, const char *text, size_t len, struct cc_err *err)
 {
+    struct line *line = line_new(text, len);
+
+    if (line == NULL) {
+        lose(ch);
+        return cc_err_nomem(err);
+    }
+    if (write_pending(log, ch, err) != 0 || write_line(log, ch, text, len, err) != 0) {
+        keep_pending(ch, line);
+        return -1;
+    }
+    keep_unsynced(ch, line);
+    return 0;
+}
+
+/* What waits, and what may not be on disk. */
+static int
+flush(struct eventlog *log, struct channel *ch, struct cc_err *err)
+{
     int rc = write_pending(log, ch, err);
 
-    if (rc == 0)
-        rc = write_line(log, ch, text, len, err);
-    if (rc != 0)
-        keep_pending(ch, text, len);
-    say_failing(ch, rc != 0, err);
+    if (rc == 0 && ch->id == EVENT_CHANNEL_ADMIN)
+        rc = wait_synced(log, ch, ch->written, err);
+    note_attempt(log, ch, err);
     return rc;
 }
 
@@ -322,9 +525,10 @@ put_line(struct eventlog *log, enum event_channel channel, bool deferred, const 
 
     (void)pthread_mutex_lock(&log->lock);
     rc = deliver(log, ch, text, len, &err);
-    if (rc == 0 && channel == EVENT_CHANNEL_ADMIN && !deferred &&
-            (rc = wait_synced(log, ch, ch->written, &err)) != 0)
-        cc_log(CC_LOG_ERROR, ROOM, "%s", err.text);
+    if (rc == 0 && channel == EVENT_CHANNEL_ADMIN &&
+            (!deferred || ch->unsynced_bytes > UNSYNCED_MAX))
+        rc = wait_synced(log, ch, ch->written, &err);
+    note_attempt(log, ch, &err);
     (void)pthread_mutex_unlock(&log->lock);
     return rc;
 }
@@ -416,12 +620,58 @@ eventlog_sync(struct eventlog *log, struct cc_err *err)
         return 0;
     ch = &log->channels[EVENT_CHANNEL_ADMIN];
     (void)pthread_mutex_lock(&log->lock);
-    rc = write_pending(log, ch, &why);
-    if (rc == 0)
-        rc = wait_synced(log, ch, ch->written, &why);
-    say_failing(ch, rc != 0, &why);
+    rc = flush(log, ch, &why);
     (void)pthread_mutex_unlock(&log->lock);
     return rc == 0 ? 0 : cc_err_set(err, why.domain, why.code, "%s", why.text);
+}
+
+/* ---- trouble ---- */
+
+void
+eventlog_watch(struct eventlog *log, eventlog_trouble_fn begun, void *arg)
+{
+    (void)pthread_mutex_lock(&log->lock);
+    log->on_trouble = begun;
+    log->trouble_arg = arg;
+    (void)pthread_mutex_unlock(&log->lock);
+}
+
+bool
+eventlog_is_usable(struct eventlog *log)
+{
+    return log == NULL || !atomic_load(&log->failing);
+}
+
+void
+eventlog_get_state(struct eventlog *log, struct eventlog_state *ret)
+{
+    struct eventlog_state state = { .usable = !atomic_load(&log->failing) };
+
+    (void)pthread_mutex_lock(&log->lock);
+    state.since_ms = log->since_ms;
+    state.reason = log->trouble;
+    for (int i = 0; i < EVENT_CHANNELS; i++) {
+        state.waiting += log->channels[i].pending_count;
+        state.lost += log->channels[i].lost;
+    }
+    (void)pthread_mutex_unlock(&log->lock);
+    *ret = state;
+}
+
+int
+eventlog_flush(struct eventlog *log, struct cc_err *err)
+{
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&log->lock);
+    for (int i = 0; i < EVENT_CHANNELS; i++) {
+        struct cc_err why = { .domain = CC_DOM_NONE };
+
+        if (flush(log, &log->channels[i], &why) != 0)
+            rc = cc_err_set(err, why.domain, why.code, "%s", why.text);
+    }
+    (void)pthread_mutex_unlock(&log->lock);
+    return rc;
 }
 
 int
@@ -522,7 +772,8 @@ eventlog_open(const struct eventlog_settings *settings, struct eventlog **ret_lo
     for (int i = 0; i < EVENT_CHANNELS; i++) {
         log->channels[i].id = (enum event_channel)i;
         log->channels[i].fd = -1;
-        log->channels[i].pending_tail = &log->channels[i].pending;
+        STAILQ_INIT(&log->channels[i].pending);
+        STAILQ_INIT(&log->channels[i].unsynced);
     }
     if ((log->dir_fd = take_folder(settings->directory, err)) < 0)
         goto out;
@@ -547,18 +798,25 @@ out:
 }
 
 static void
+lines_free(struct lines *lines)
+{
+    struct line *line;
+
+    while ((line = STAILQ_FIRST(lines)) != NULL) {
+        STAILQ_REMOVE_HEAD(lines, link);
+        free(line);
+    }
+}
+
+static void
 channel_close(struct eventlog *log, struct channel *ch)
 {
     struct cc_err err = { .domain = CC_DOM_NONE };
 
     if (write_pending(log, ch, &err) != 0)
         cc_log(CC_LOG_ERROR, ROOM, "events of %s are lost: %s", event_file_name(ch->id), err.text);
-    while (ch->pending != NULL) {
-        struct pending *next = ch->pending->next;
-
-        free(ch->pending);
-        ch->pending = next;
-    }
+    lines_free(&ch->pending);
+    lines_free(&ch->unsynced);
     if (ch->fd >= 0) {
         (void)fdatasync(ch->fd);
         (void)close(ch->fd);

@@ -817,6 +817,153 @@ test_full_disk(void **state)
     lines_free(&lines);
 }
 
+/* ---- a disk that does not sync ---- */
+
+static struct {
+    unsigned fail; /* so many of the next syncs */
+    off_t on_disk; /* size of the file at the last good one */
+} disk;
+
+/* In place of the C library's: what a failed sync should have made durable reads as zeros afterwards. */
+int
+fdatasync(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0)
+        return -1;
+    if (disk.fail == 0) {
+        disk.on_disk = st.st_size;
+        return fsync(fd);
+    }
+    disk.fail--;
+    if (ftruncate(fd, disk.on_disk) != 0 || ftruncate(fd, st.st_size) != 0)
+        abort();
+    errno = EIO;
+    return -1;
+}
+
+static void
+count_trouble(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+static void
+write_deferred(struct eventlog *log, unsigned from, unsigned to)
+{
+    const struct event_fields deferred = { .deferred = true };
+
+    for (unsigned n = from; n < to; n++)
+        assert_int_equal(
+                eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &deferred, "n %u", n), 0);
+}
+
+/* The lines of a sync that failed are written anew; that the next sync succeeds proves nothing of them. */
+static void
+test_failing_sync(void **state)
+{
+    struct folder *folder = *state;
+    struct eventlog *log = open_log(folder, 1 << 20);
+    struct lines lines = { .count = 0 };
+    struct eventlog_state seen;
+    struct cc_err err = { .domain = CC_DOM_NONE };
+    unsigned troubles = 0;
+
+    cc_log_set_level((enum cc_log_level)0);
+    eventlog_watch(log, count_trouble, &troubles);
+    write_deferred(log, 0, 3);
+    assert_int_equal(eventlog_sync(log, NULL), 0);
+    assert_true(eventlog_is_usable(log));
+
+    write_deferred(log, 3, 6);
+    disk.fail = 2;
+    assert_int_equal(eventlog_sync(log, &err), -1);
+    assert_int_equal(err.code, EIO);
+    assert_false(eventlog_is_usable(log));
+    eventlog_get_state(log, &seen);
+    assert_true(!seen.usable && seen.waiting == 3 && seen.lost == 0 && seen.since_ms > 0);
+    /* Nobody reads what may not be there. */
+    read_lines(folder, &everything, &lines);
+    assert_int_equal(lines.count, 3);
+    lines_free(&lines);
+
+    assert_int_equal(eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, NULL, "n %u", 6), -1);
+    assert_int_equal(troubles, 1);
+    assert_int_equal(eventlog_flush(log, NULL), 0);
+    assert_true(eventlog_is_usable(log));
+    eventlog_get_state(log, &seen);
+    assert_true(seen.usable && seen.waiting == 0 && seen.lost == 0);
+
+    read_lines(folder, &everything, &lines);
+    assert_int_equal(lines.count, 7);
+    for (unsigned n = 0; n < lines.count; n++)
+        assert_int_equal(number_of(lines.text[n], "n"), n);
+    lines_free(&lines);
+    eventlog_close(log);
+}
+
+/* The same when the file was full at that moment, and is to be archived. */
+static void
+test_failing_sync_of_an_archive(void **state)
+{
+    struct folder *folder = *state;
+    struct eventlog *log = open_log(folder, SMALL);
+    struct lines lines = { .count = 0 };
+    unsigned n = 0;
+
+    cc_log_set_level((enum cc_log_level)0);
+    disk.on_disk = 0;
+    while (file_size(folder, "admin.log") < SMALL - 1024) {
+        write_deferred(log, n, n + 1);
+        n++;
+    }
+    disk.fail = 1;
+    while (disk.fail > 0) {
+        const struct event_fields deferred = { .deferred = true };
+
+        (void)eventlog_write(log, EVENT_PKCS_IMPORT_REQUEST_SUCCESS, &deferred, "n %u", n++);
+    }
+    assert_false(eventlog_is_usable(log));
+    assert_int_equal(eventlog_sync(log, NULL), 0);
+    assert_true(eventlog_is_usable(log));
+    read_lines(folder, &everything, &lines);
+    assert_int_equal(lines.count, n);
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(number_of(lines.text[i], "n"), i);
+    lines_free(&lines);
+    eventlog_close(log);
+}
+
+/* A crash in the middle of a line, or of the disk's work: what is no whole line goes. */
+static void
+test_torn_end(void **state)
+{
+    static const char half[] = "{\"time\":\"2026-11-01T12:34:56.789Z\",\"id\":20";
+    static const char zeros[6000] = "";
+    struct folder *folder = *state;
+    struct eventlog *log = open_log(folder, 1 << 20);
+    char path[256];
+    uint64_t whole;
+    FILE *file;
+
+    write_deferred(log, 0, 2);
+    eventlog_close(log);
+    whole = file_size(folder, "admin.log");
+    (void)snprintf(path, sizeof(path), "%s/admin.log", folder->path);
+    for (int which = 0; which < 2; which++) {
+        assert_non_null(file = fopen(path, "a"));
+        assert_int_equal(which == 0 ? fwrite(half, sizeof(half) - 1, 1, file)
+                                    : fwrite(zeros, sizeof(zeros), 1, file),
+                1);
+        assert_int_equal(fclose(file), 0);
+        assert_true(file_size(folder, "admin.log") > whole);
+        log = open_log(folder, 1 << 20);
+        assert_int_equal(file_size(folder, "admin.log"), whole);
+        eventlog_close(log);
+    }
+}
+
 /* ---- reading ---- */
 
 static void
@@ -1035,6 +1182,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_one_owner, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cannot_open, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_failing_sync, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_failing_sync_of_an_archive, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_torn_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_filters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_find_admin_events, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_folder, setup, teardown),
