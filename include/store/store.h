@@ -50,8 +50,8 @@ struct store_state {
 };
 
 /*
- * From now on outages are noticed.  begun is called once for each, from the thread whose call failed; it must not call
- * the store.  NULL ends that.  While no other thread uses the store.
+ * From now on outages are noticed.  begun is called once for each, from the thread whose call failed and under a lock; it
+ * must not call the store.  NULL ends that; when this returns begun is not called any more.
  */
 typedef void (*store_outage_fn)(void *arg);
 void store_watch(struct store *store, store_outage_fn begun, void *arg);

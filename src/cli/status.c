@@ -207,6 +207,30 @@ show_keys(json_object *status)
     }
 }
 
+/* The state store, or the event log. */
+static void
+show_durable(const char *name, json_object *durable)
+{
+    const char *state = text(durable, "state");
+    const int64_t lost = number(durable, "lost"), waiting = number(durable, "waiting");
+    char line[128], since[32];
+
+    if (durable == NULL || state == NULL)
+        return;
+    if (ago(text(durable, "sinceDateTime"), since, sizeof(since)) != NULL) {
+        (void)snprintf(line, sizeof(line), "%s, since %s", state, since);
+        show(name, line);
+    } else {
+        show(name, state);
+    }
+    show("  because", text(durable, "lastError"));
+    if (waiting == 0 && lost == 0)
+        return;
+    (void)snprintf(line, sizeof(line), "%" PRId64 " wait to be written, %" PRId64 " lost", waiting,
+            lost);
+    show("  events", line);
+}
+
 static void
 show_service(json_object *service)
 {
@@ -291,6 +315,8 @@ show_status(json_object *status)
     show_connector(status);
     show_token(inner(status, "token"));
     show_keys(status);
+    show_durable("state store", inner(status, "store"));
+    show_durable("event log", inner(status, "eventLog"));
     show_service(inner(status, "service"));
     if (workloads == NULL)
         return;

@@ -15,6 +15,7 @@
 
 struct authorities {
     struct eventlog *log; /* borrowed */
+    struct store *store;  /* the same */
     struct ca **cas;
     bool *crl_failed; /* of each CA, and event 71 said so; the thread's own */
     size_t ca_count;
@@ -181,6 +182,10 @@ keep_crls(struct authorities *a)
 {
     int64_t next = CRL_RETRY_MS;
 
+    /* A CRL that cannot be kept is not signed. */
+    if (!store_is_usable(a->store))
+        return next;
+
     for (size_t i = 0; i < a->ca_count; i++) {
         struct cc_err err = { 0 };
         bool made = false;
@@ -248,6 +253,7 @@ authorities_open(const struct authorities_settings *settings, struct authorities
     if (a == NULL)
         return cc_err_nomem(err);
     a->log = settings->log;
+    a->store = settings->store;
     (void)pthread_mutex_init(&a->lock, NULL);
     if (cc_cond_init(&a->changed, err) != 0) {
         pthread_mutex_destroy(&a->lock);

@@ -71,11 +71,12 @@ open_store(struct daemon *d, struct cc_err *err)
                 eventlog_write(d->log, EVENT_STORE_RECOVERED, NULL, "The state store was opened");
             return 0;
         }
-        if (failures == 0)
+        if (failures == 0) {
+            cc_log(CC_LOG_ERROR, "daemon", "state store: %s", cc_err_text(&why));
             eventlog_write(d->log, EVENT_STORE_UNAVAILABLE, &fields,
                     "The state store cannot be opened; it is tried again until it can: %s",
                     cc_err_text(&why));
-        cc_log(CC_LOG_ERROR, "daemon", "state store: %s", cc_err_text(&why));
+        }
         number = daemon_next_signal(d, cc_backoff_ms(failures, STORE_RETRY_MS, STORE_RETRY_MAX_MS));
         if (number == SIGTERM || number == SIGINT)
             return cc_err_set(err, CC_DOM_CANCELLED, 0, "stopped");
@@ -85,11 +86,12 @@ open_store(struct daemon *d, struct cc_err *err)
 static int
 start(struct daemon *d, struct cc_err *err)
 {
-    if (open_store(d, err) != 0)
+    if (open_store(d, err) != 0 || watch_start(d, &d->watch, err) != 0)
         return -1;
-    if (parts_start(d, err) != 0)
+    /* Before the parts, so that it can be asked what they wait for. */
+    if (control_open(d, err) != 0)
         return -1;
-    return control_open(d, err);
+    return parts_start(d, err);
 }
 
 /* ---- run ---- */
@@ -166,6 +168,7 @@ stop(struct daemon *d)
             (long long)(DAEMON_DRAIN_MS + DAEMON_GOODBYE_MS) * 2000);
     http_listener_close(d->control);
     parts_stop(d);
+    watch_stop(d->watch);
     store_close(d->store);
 }
 

@@ -51,6 +51,7 @@ struct options {
 struct authorities;
 struct health;
 struct keys;
+struct watch;
 
 struct parts {
     struct hsm *hsm;
@@ -68,6 +69,7 @@ struct daemon {
     const struct options *options;
     struct eventlog *log;
     struct store *store;
+    struct watch *watch;
     struct http_listener *control;
     char connector_id[CC_UUID_LEN];
     int64_t started_ms; /* wall time */
@@ -202,6 +204,14 @@ size_t keys_get(struct keys *keys, struct key_state *ret_states);
 
 /* Waits for an operation under way, at most its deadline; accepts NULL. */
 void keys_stop(struct keys *keys);
+
+/* ---- watch.c ---- */
+
+/* Says events 40, 41, 45 and 46, and tries store and log again, from a thread of its own; before others use the store. */
+CC_MUST int watch_start(struct daemon *d, struct watch **ret_watch, struct cc_err *err);
+
+/* When nobody else uses the store any more; accepts NULL. */
+void watch_stop(struct watch *watch);
 
 /* ---- control.c ---- */
 

@@ -141,6 +141,37 @@ put_token(json_object *obj, const struct hsm_status *token, bool *ok)
         put_str(obj, "lastError", token->last_error, ok);
 }
 
+/* Of the store and of the event log: whether work can be made durable and told. */
+static void
+put_durable(json_object *obj, bool usable, int64_t since_ms, const struct cc_err *reason, bool *ok)
+{
+    put_str(obj, "state", usable ? "ok" : "lost", ok);
+    put_time(obj, "sinceDateTime", since_ms, ok);
+    if (!usable)
+        put_str(obj, "lastError", cc_err_text(reason), ok);
+}
+
+static void
+put_store(json_object *obj, struct daemon *d, bool *ok)
+{
+    struct store_state state;
+
+    store_get_state(d->store, &state);
+    put_durable(obj, state.usable, state.since_ms, &state.reason, ok);
+    put_count(obj, "outages", state.outages, ok);
+}
+
+static void
+put_log(json_object *obj, struct daemon *d, bool *ok)
+{
+    struct eventlog_state state;
+
+    eventlog_get_state(d->log, &state);
+    put_durable(obj, state.usable, state.since_ms, &state.reason, ok);
+    put_count(obj, "waiting", state.waiting, ok);
+    put_count(obj, "lost", state.lost, ok);
+}
+
 static void
 put_service(json_object *obj, const struct intune_status *service, bool *ok)
 {
@@ -284,6 +315,8 @@ status_build(struct daemon *d)
     put_features(status, s.features, &ok);
     put_token(put_object(status, "token", &ok), &s.token, &ok);
     put_keys(status, d, &ok);
+    put_store(put_object(status, "store", &ok), d, &ok);
+    put_log(put_object(status, "eventLog", &ok), d, &ok);
     put_service(put_object(status, "service", &ok), &s.service, &ok);
     put_workloads(put_object(status, "workloads", &ok), d, &s, &ok);
     return finish(status, ok);
@@ -303,8 +336,10 @@ status_line(struct daemon *d, char *ret_text, size_t size)
         all.failed += s.workloads[i].failed;
     }
     (void)snprintf(ret_text, size,
-            "token %s, service %s, %u requests in work, %llu done, %llu failed",
-            hsm_state_name(s.token.state), status_contact_name(s.service.contact), all.in_work,
+            "token %s, service %s%s%s, %u requests in work, %llu done, %llu failed",
+            hsm_state_name(s.token.state), status_contact_name(s.service.contact),
+            store_is_usable(d->store) ? "" : ", state store lost",
+            eventlog_is_usable(d->log) ? "" : ", event log lost", all.in_work,
             (unsigned long long)all.succeeded, (unsigned long long)all.failed);
 }
 
@@ -373,6 +408,20 @@ put_heartbeat_workloads(json_object *beat, const struct snapshot *s, bool *ok)
     }
 }
 
+static void
+put_durable_issues(json_object *issues, struct daemon *d, bool *ok)
+{
+    struct store_state store;
+    struct eventlog_state log;
+
+    store_get_state(d->store, &store);
+    eventlog_get_state(d->log, &log);
+    if (!store.usable)
+        put_issue(issues, "StoreUnavailable", "error", cc_err_text(&store.reason), ok);
+    if (!log.usable)
+        put_issue(issues, "LogUnavailable", "error", cc_err_text(&log.reason), ok);
+}
+
 json_object *
 status_build_heartbeat(struct daemon *d)
 {
@@ -394,5 +443,6 @@ status_build_heartbeat(struct daemon *d)
         put_issue(issues, "TokenLost", "error", s.token.last_error, &ok);
     if (s.token.state == HSM_STATE_PIN_REFUSED)
         put_issue(issues, "TokenPinRefused", "error", s.token.last_error, &ok);
+    put_durable_issues(issues, d, &ok);
     return finish(beat, ok);
 }

@@ -277,9 +277,7 @@ flow_prepare(const struct flow_request *request, const char *note, struct cc_err
 
     if (copy == NULL)
         return -1;
-    if (flow_store_said(flow,
-                journal_prepare(flow->store, flow->kind.workload, item->request_id, note, err),
-                err) != 0) {
+    if (journal_prepare(flow->store, flow->kind.workload, item->request_id, note, err) != 0) {
         free(copy);
         return -1;
     }
@@ -321,26 +319,16 @@ flow_pause(struct flow *flow, int64_t ms, bool while_stopping)
 
 /* ---- what went wrong, said once ---- */
 
-/* The store works, but the row is not where we thought it was: no use in trying again. */
 bool
 flow_store_refused(const struct cc_err *err)
 {
     return err->domain == CC_DOM_STORE && err->code == 0;
 }
 
-int
-flow_store_said(struct flow *flow, int rc, const struct cc_err *err)
+bool
+flow_can_record(const struct flow *flow)
 {
-    const struct event_fields fields = { .error = err };
-
-    if (rc != 0 && flow_store_refused(err))
-        return rc;
-    if (rc != 0 && !atomic_exchange(&flow->store_lost, true))
-        eventlog_write(flow->log, EVENT_STORE_UNAVAILABLE, &fields,
-                "The state store cannot be used; no new work is taken until it can");
-    else if (rc == 0 && atomic_exchange(&flow->store_lost, false))
-        eventlog_write(flow->log, EVENT_STORE_RECOVERED, NULL, "The state store can be used again");
-    return rc;
+    return store_is_usable(flow->store) && eventlog_is_usable(flow->log);
 }
 
 int

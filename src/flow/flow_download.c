@@ -11,7 +11,8 @@
 
 /*
  * What the downloader does: it asks for as many requests as there is room for, journals them, and hands them to the
- * workers.  While the workload is not ready it asks for none, so that other instances get them.
+ * workers.  While the workload is not ready, or nothing can be made durable, it asks for none, so that other instances
+ * get them.
  */
 
 /* ---- how many to ask for ---- */
@@ -40,8 +41,6 @@ flow_room(const struct flow *flow)
     /* Few at a time would cost a call and a commit for each few. */
     if (2 * room < flow->batch)
         return 0;
-    if (atomic_load(&flow->store_lost))
-        return 1;
     return room < flow->batch ? room : flow->batch;
 }
 
@@ -60,7 +59,7 @@ flow_wait_room(struct flow *flow, int64_t *ret_poll_wait_ms)
             continue;
         }
         pthread_mutex_unlock(&flow->lock);
-        bool ready = flow->kind.ready(flow->arg);
+        bool ready = flow_can_record(flow) && flow->kind.ready(flow->arg);
         pthread_mutex_lock(&flow->lock);
         if (ready)
             break;
@@ -212,9 +211,7 @@ flow_take_stored(struct flow *flow, const struct intune_work *work, struct cc_er
 {
     struct flow_stored stored = { flow, NULL, err };
 
-    if (flow_store_said(flow,
-                journal_find(flow->store, flow->kind.workload, work->request_id, flow_on_stored,
-                        &stored, err),
+    if (journal_find(flow->store, flow->kind.workload, work->request_id, flow_on_stored, &stored,
                 err) != 0)
         return -1;
     if (stored.item == NULL)
@@ -404,8 +401,7 @@ flow_admit(struct flow *flow, struct flow_batch_in *in, struct cc_err *err)
     int rc;
 
     pthread_mutex_lock(&flow->admission);
-    rc = flow_store_said(flow, journal_receive(flow->store, in->entries, in->count, in->todo, err),
-            err);
+    rc = journal_receive(flow->store, in->entries, in->count, in->todo, err);
     if (rc == 0)
         flow_write_download_events(flow, in->work, in->about, in->count, in->began);
     for (size_t i = 0; i < in->count && rc == 0; i++) {
@@ -443,6 +439,11 @@ flow_take_download(struct flow *flow, struct intune_work *work, size_t count, in
     struct flow_batch_in in = { .work = work, .began = began };
     int rc = 0;
 
+    /* They came with a long poll that was begun before. */
+    if (!flow_can_record(flow)) {
+        flow_refuse(flow, work, count);
+        return 0;
+    }
     in.count = flow_sort_out(flow, work, count);
     if (in.count < count) {
         flow_refuse(flow, work + in.count, count - in.count);

@@ -122,7 +122,6 @@ struct flow {
 
     atomic_ullong succeeded, failed;
     atomic_llong last_download_ms;
-    atomic_bool store_lost;      /* and event 40 said so */
     atomic_bool feature_refused; /* and event 34 said so */
 
     struct cc_pool *pool;
@@ -182,8 +181,10 @@ bool flow_pause(struct flow *flow, int64_t ms, bool while_stopping);
 
 /* ---- what went wrong, said once ---- */
 
-/* After each call to the store: events 40 and 41 on the edges; returns rc. */
-int flow_store_said(struct flow *flow, int rc, const struct cc_err *err);
+/* Whether what is done now could be made durable, and told. */
+bool flow_can_record(const struct flow *flow);
+
+/* The store works, but the row is not where we thought it was: no use in trying again. */
 bool flow_store_refused(const struct cc_err *err);
 
 /* What the flow does, step by step, for who asked for debug events of the operational channel. */

@@ -184,8 +184,7 @@ flow_give_back(struct flow *flow, struct flow_item *const *items, size_t count)
             return;
     }
     cc_err_clear(&err);
-    if (flow_store_said(flow, journal_forget(flow->store, flow->kind.workload, ids, count, &err),
-                &err) != 0)
+    if (journal_forget(flow->store, flow->kind.workload, ids, count, &err) != 0)
         cc_log(CC_LOG_ERROR, "flow", "forgetting %zu requests: %s", count, cc_err_text(&err));
 }
 

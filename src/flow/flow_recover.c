@@ -113,8 +113,7 @@ flow_read_journal(struct flow *flow, struct flow_found *found)
 
         found->err = &err;
         memset(found->count, 0, sizeof(found->count));
-        if (flow_store_said(flow, flow_adopt_and_walk(flow, found, &err), &err) == 0 &&
-                err.domain == CC_DOM_NONE)
+        if (flow_adopt_and_walk(flow, found, &err) == 0 && err.domain == CC_DOM_NONE)
             return true;
         cc_log(CC_LOG_ERROR, "flow", "reading the journal: %s", cc_err_text(&err));
         for (int which = 0; which < FLOW_FOUND; which++)
@@ -189,8 +188,7 @@ flow_close_reported(struct flow *flow, const struct flow_reported *reported, str
         return 0;
     if (eventlog_sync(flow->log, err) != 0)
         return -1;
-    return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, ids, count, err),
-            err);
+    return journal_close(flow->store, flow->kind.workload, ids, count, err);
 }
 
 /* Repeated until it succeeds; false: we stop, and the next start does it. */

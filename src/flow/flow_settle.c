@@ -32,13 +32,12 @@ flow_end_withdrawn(struct flow_item *item, struct cc_err *err)
     const char *id = item->request_id;
 
     if (item->verdict == JOURNAL_ALREADY_COMPLETED || item->verdict == JOURNAL_LEASE_LOST)
-        return flow_store_said(flow, journal_withdraw(flow->store, flow->kind.workload, id, err),
-                err);
+        return journal_withdraw(flow->store, flow->kind.workload, id, err);
     flow_write_admin_event(flow, item);
     item->silent = true;
     if (eventlog_sync(flow->log, err) != 0)
         return -1;
-    return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, &id, 1, err), err);
+    return journal_close(flow->store, flow->kind.workload, &id, 1, err);
 }
 
 static int

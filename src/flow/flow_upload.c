@@ -68,6 +68,19 @@ flow_let_go(struct flow *flow, struct flow_batch *batch)
     batch->count = 0;
 }
 
+/* While nothing can be recorded there is no use in trying, and when it can there is none in waiting longer. */
+static bool
+flow_wait_repeat(struct flow *flow, unsigned failures)
+{
+    if (flow_can_record(flow))
+        return flow_pause(flow,
+                cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS), true);
+    while (!flow_can_record(flow))
+        if (!flow_pause(flow, FLOW_SERVICE_RETRY_MS, true))
+            return false;
+    return true;
+}
+
 /* Repeats a step of a batch until it succeeds; false: we are closing, and the journal tells the next start. */
 typedef int (*flow_step_fn)(struct flow *flow, struct flow_batch *batch, struct cc_err *err);
 
@@ -81,10 +94,7 @@ flow_until_done(struct flow *flow, struct flow_batch *batch, const char *what, f
             return true;
         cc_log(CC_LOG_WARNING, "flow", "%s of %zu results: %s", what, batch->count,
                 cc_err_text(&err));
-        if (flow_store_refused(&err) ||
-                !flow_pause(flow,
-                        cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
-                        true))
+        if (flow_store_refused(&err) || !flow_wait_repeat(flow, failures))
             return false;
     }
 }
@@ -119,10 +129,8 @@ flow_journal_results(struct flow *flow, struct flow_batch *batch, struct cc_err 
             .ca = flow_text(result->ca),
         };
     }
-    if (count > 0 && flow_store_said(flow,
-                             journal_finish_batch(flow->store, flow->kind.workload, finished, count,
-                                     done, err),
-                             err) != 0)
+    if (count > 0 &&
+            journal_finish_batch(flow->store, flow->kind.workload, finished, count, done, err) != 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
         if (!done[i])
@@ -363,8 +371,7 @@ flow_journal_reports(struct flow *flow, struct flow_batch *batch, struct cc_err 
     }
     if (count == 0)
         return 0;
-    return flow_store_said(flow,
-            journal_report(flow->store, flow->kind.workload, reports, count, err), err);
+    return journal_report(flow->store, flow->kind.workload, reports, count, err);
 }
 
 /* A row must not be closed before its event is on disk. */
@@ -387,8 +394,7 @@ flow_journal_closes(struct flow *flow, struct flow_batch *batch, struct cc_err *
     }
     if (count == 0)
         return 0;
-    return flow_store_said(flow, journal_close(flow->store, flow->kind.workload, ids, count, err),
-            err);
+    return journal_close(flow->store, flow->kind.workload, ids, count, err);
 }
 
 /* Whether the event is ours to write: not when another instance, or another attempt, will. */

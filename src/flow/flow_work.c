@@ -15,10 +15,15 @@ flow_begin(struct flow_item *item, bool *ret_last_attempt)
 
     pthread_mutex_lock(&flow->lock);
     go = !flow->stopping && (!item->lease_lost || flow_stays(item));
-    if (go)
+    if (go && !flow_can_record(flow)) {
+        go = false;
+        item->due = cc_deadline_in(FLOW_SERVICE_RETRY_MS);
+        flow_item_set_stage(item, FLOW_WAITING);
+    } else if (go) {
         flow_item_set_stage(item, FLOW_WORKING);
-    else
+    } else {
         flow_put_aside(item);
+    }
     *ret_last_attempt = item->attempt >= (int)flow->max_attempts;
     pthread_mutex_unlock(&flow->lock);
     return go;

@@ -38,7 +38,7 @@ struct db {
     const struct db_backend *backend;
     char *place; /* the URI behind its scheme */
     bool shareable;
-    int held; /* descriptor of the lock; -1: none */
+    int held;               /* descriptor of the lock; -1: none */
     db_outage_fn on_outage; /* or NULL */
     void *outage_arg;
 
@@ -156,9 +156,9 @@ db_watch(struct db *db, db_outage_fn fn, void *arg)
 static void
 note_failure(const struct db *db, const struct cc_err *err)
 {
-    /* Codes below zero are of enum db_fault, outages all of them. */
     if (db->on_outage != NULL && err->domain == CC_DOM_STORE &&
-            (err->code < 0 || db->backend->is_outage(err)))
+            (err->code == DB_FAULT_AWAY || err->code == DB_FAULT_UNKNOWN ||
+                    db->backend->is_outage(err)))
         db->on_outage(db->outage_arg, err);
 }
 

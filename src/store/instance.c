@@ -205,11 +205,13 @@ tick_once(struct member *member)
 {
     struct ticking ticking = { .store = member->store };
     int64_t before = cc_clock_mono_ms();
+    const bool usable = store_is_usable(member->store); /* else it has been said */
     struct cc_err err = { 0 };
 
     ticking.reap = before - member->steady_since >= STORE_LEASE_MS;
     if (db_write(member->store->db, tick, &ticking, &err) != 0) {
-        cc_log(CC_LOG_WARNING, "store", "lease: %s", cc_err_text(&err));
+        if (usable)
+            cc_log(CC_LOG_WARNING, "store", "lease: %s", cc_err_text(&err));
         return;
     }
     take_note(member, &ticking, before);

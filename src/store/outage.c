@@ -29,23 +29,33 @@ on_outage(void *arg, const struct cc_err *err)
     bool begins;
 
     pthread_mutex_lock(&outage->lock);
+    if (outage->begun == NULL) {
+        pthread_mutex_unlock(&outage->lock);
+        return;
+    }
     outage->reason = *err;
     begins = !atomic_exchange(&outage->lasts, true);
     if (begins) {
         outage->since_ms = cc_clock_now_ms();
         outage->count++;
+        outage->begun(outage->arg);
     }
     pthread_mutex_unlock(&outage->lock);
-    if (begins)
-        outage->begun(outage->arg);
+}
+
+void
+store_outage_notice(struct store *store)
+{
+    db_watch(store->db, on_outage, &store->outage);
 }
 
 void
 store_watch(struct store *store, store_outage_fn begun, void *arg)
 {
+    pthread_mutex_lock(&store->outage.lock);
     store->outage.begun = begun;
     store->outage.arg = arg;
-    db_watch(store->db, begun != NULL ? on_outage : NULL, &store->outage);
+    pthread_mutex_unlock(&store->outage.lock);
 }
 
 bool

@@ -19,6 +19,7 @@ store_open(const char *uri, struct store **ret_store, struct cc_err *err)
         store_close(store);
         return -1;
     }
+    store_outage_notice(store);
     *ret_store = store;
     return 0;
 }

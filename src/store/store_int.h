@@ -35,6 +35,7 @@ struct store {
 
 /* outage.c */
 void store_outage_init(struct store *store);
+void store_outage_notice(struct store *store); /* from now on, with the database open */
 void store_outage_free(struct store *store);
 
 /* The schema of the connector's state. */
