@@ -564,6 +564,12 @@ message_handle(struct endpoint *endpoint, struct http_exchange *exchange, struct
         task_free(task);
         return;
     }
+    /* Before the service or a CA hears of it. */
+    if (!scep_can_record(endpoint->scep)) {
+        reply_busy(exchange);
+        task_free(task);
+        return;
+    }
     atomic_fetch_add(&endpoint->scep->in_work, 1);
     if (parse_message(task, &answer) != 0)
         finish(task, &answer);

@@ -423,11 +423,18 @@ notice_tell_now(struct scep *scep, struct notice *take_notice)
         return verdict;
     }
     settled = settled_of(take_notice);
-    if (scepdb_told(scep->store, &settled, 1, &ours, &err) == 0 && ours)
-        say_end(take_notice);
+    if (scepdb_told(scep->store, &settled, 1, &ours, &err) == 0) {
+        if (ours)
+            say_end(take_notice);
+        take_notice->silent = true;
+    }
     if (err.domain != CC_DOM_NONE || eventlog_sync(scep->log, &err) != 0 ||
-            scepdb_settle(scep->store, &settled, 1, &err) != 0)
+            scepdb_settle(scep->store, &settled, 1, &err) != 0) {
+        /* The settler goes on with it.  An event that was written waits in the log, or stands there. */
         cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
+        put_to_settle(take_notice);
+        return verdict;
+    }
     notice_free(take_notice);
     return verdict;
 }
@@ -465,6 +472,20 @@ free_list(struct notice *list)
     }
 }
 
+/* A while, and as long as there is no use in trying; false: we stop. */
+static bool
+wait_recordable(struct scep *scep)
+{
+    bool go_on;
+
+    pthread_mutex_lock(&scep->lock);
+    do
+        go_on = scep_wait(scep, STORE_RETRY_MS);
+    while (go_on && !scep_can_record(scep));
+    pthread_mutex_unlock(&scep->lock);
+    return go_on;
+}
+
 /* What is to be settled together. */
 struct settling {
     struct scep *scep;
@@ -488,6 +509,8 @@ settle_told(struct settling *s, struct cc_err *err)
         notice[count] = s->notice[i];
         told[count++] = s->settled[i];
     }
+    if (count == 0)
+        return 0;
     if (scepdb_told(s->scep->store, told, count, ours, err) != 0)
         return -1;
     for (size_t i = 0; i < count; i++)
@@ -513,9 +536,7 @@ settle_step(struct settling *s, int (*step)(struct settling *s, struct cc_err *e
     while (go_on && step(s, &err) != 0) {
         cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
         cc_err_clear(&err);
-        pthread_mutex_lock(&s->scep->lock);
-        go_on = scep_wait(s->scep, STORE_RETRY_MS);
-        pthread_mutex_unlock(&s->scep->lock);
+        go_on = wait_recordable(s->scep);
     }
     return go_on;
 }
@@ -640,21 +661,36 @@ wait_settling(struct scep *scep, int64_t ms)
     return go_on;
 }
 
+/* Nobody else knows which of our rows have their event; false: we stop. */
+static bool
+recover_until_done(struct scep *scep)
+{
+    struct cc_err err = { 0 };
+    bool go_on = true;
+
+    while (go_on && recover_own(scep, &err) != 0) {
+        cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
+        cc_err_clear(&err);
+        go_on = wait_recordable(scep);
+    }
+    return go_on;
+}
+
 static void *
 settler_run(void *arg)
 {
     struct scep *scep = arg;
     int64_t walk_at = 0, wait_ms = WALK_MS;
-    struct cc_err err = { 0 };
-    bool go_on = true;
+    bool go_on = recover_until_done(scep);
 
-    if (recover_own(scep, &err) != 0)
-        cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
     while (go_on) {
         size_t count;
         struct notice *list;
+        const bool due = cc_clock_mono_ms() >= walk_at || atomic_load(&scep->notifier->adopt);
 
-        if (cc_clock_mono_ms() >= walk_at || atomic_load(&scep->notifier->adopt)) {
+        if (due && !scep_can_record(scep)) {
+            walk_at = cc_deadline_in(STORE_RETRY_MS);
+        } else if (due) {
             tidy(scep);
             walk_due(scep, &wait_ms);
             walk_at = cc_clock_mono_ms() + wait_ms;

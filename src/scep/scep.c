@@ -21,6 +21,12 @@ scep_wait(struct scep *scep, int64_t ms)
     return !scep->stopping;
 }
 
+bool
+scep_can_record(const struct scep *scep)
+{
+    return store_is_usable(scep->store) && eventlog_is_usable(scep->log);
+}
+
 struct endpoint *
 endpoint_find(struct scep *scep, const char *name)
 {

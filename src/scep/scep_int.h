@@ -307,4 +307,7 @@ struct scep {
 /* Waits with the lock held for at most ms; false: we are stopping. */
 bool scep_wait(struct scep *scep, int64_t ms);
 
+/* Whether what is done now could be made durable, and told. */
+bool scep_can_record(const struct scep *scep);
+
 #endif
