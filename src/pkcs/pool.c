@@ -127,7 +127,7 @@ fill(struct pool *pool)
     pthread_mutex_unlock(&pool->lock);
     if (size == 0)
         return POOL_REST_MS;
-    if (!pkcs_is_idle(pool->work) || !is_token_open(pool))
+    if (!pkcs_is_idle(pool->work) || !is_token_open(pool) || !store_is_usable(pool->work->store))
         return POOL_LOOK_MS;
     if (keypool_count(pool->work->store, pki_keyspec_name(POOL_SPEC), &count, &err) == 0) {
         if (count >= size)
