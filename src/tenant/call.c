@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 
+#define STORE_RETRY_S 5
 #define HEADERS_MAX 8
 #define ANSWER_MAX ((size_t)32 << 20)
 
@@ -165,6 +166,11 @@ call_reply_failed(struct call *call, const struct cc_err *err)
     } else {
         cc_log(CC_LOG_ERROR, TENANT_ROOM, "%s %s: %s", http_exchange_method(call->exchange),
                 http_exchange_path(call->exchange), cc_err_text(err));
+        /* A database that is full or away will do again; code 0 is what it does not want. */
+        if (err->domain == CC_DOM_STORE && err->code != 0) {
+            call_reply_busy(call, 503, STORE_RETRY_S);
+            return;
+        }
         call_reply_error(call, 500, "InternalServerError", "the request could not be carried out");
     }
 }
