@@ -15,6 +15,8 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.parse
+import uuid
 
 import requests
 from cryptography import x509
@@ -26,6 +28,7 @@ from cryptography.x509.oid import NameOID
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
+POSTGRES = os.environ.get("CC_TEST_POSTGRES")  # the URI of a server, when the tests run on one (with_postgres.py)
 PROGRAMS = ("certconnector", "certconnectord", "certconnector-token", "certconnector-tenant")
 USER = "certconnector"
 TENANT = "contoso.example"
@@ -55,6 +58,15 @@ def run(*argv, check=True, **options):
 
 def as_service_user(argv):
     return ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "--inh-caps=-all", "--", *map(str, argv)]
+
+
+def new_state(folder):
+    """The URI of a new store: a file in this folder, or a database of its own on the server that the tests run on."""
+    if POSTGRES is None:
+        return f"sqlite:{folder}/state.db"
+    name = f"state_{uuid.uuid4().hex}"
+    run("/usr/bin/psql", "--no-psqlrc", "--quiet", "--dbname", POSTGRES, "--command", f"CREATE DATABASE {name}")
+    return urllib.parse.urlsplit(POSTGRES)._replace(path=f"/{name}").geturl()
 
 
 class Process:
@@ -211,6 +223,7 @@ class Service:
                          serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         self.secret_file = rig.folder / "client.secret"
         rig.private_file(self.secret_file, secrets.token_hex(20).encode())
+        self.state = new_state(self.folder)
         self.port = 0
         self.http = requests.Session()
         self.http.verify = str(self.ca_file)
@@ -222,7 +235,7 @@ class Service:
         ready.unlink(missing_ok=True)
         self.process = Process("service", [
             self.rig.programs / "certconnector-tenant", "--listen", f"127.0.0.1:{self.port}", "--tenant", TENANT,
-            "--state", f"sqlite:{self.folder}/state.db", "--tls-certificate", self.ca_file,
+            "--state", self.state, "--tls-certificate", self.ca_file,
             "--tls-key", self.folder / "tls.key", "--client-id", CLIENT_ID, "--client-secret-file", self.secret_file,
             "--admin-token-file", self.folder / "admin.token", "--ready-file", ready, *self.options], self.rig.folder)
         wait_until(lambda: (ready.exists() and ready.read_text().strip()) or not self.process.running(), "the service is ready")
@@ -311,6 +324,7 @@ class Connector:
         self.folder.mkdir()
         for folder in (self.state, self.log, self.run):
             rig.private_folder(folder)
+        self.store = new_state(self.state)
         self.config = self.folder / "certconnector.conf"
         self.write_config(extra, overrides or {})
         self.process = None
@@ -319,7 +333,7 @@ class Connector:
 
     def settings(self, overrides):
         settings = {
-            "connector": {"name": self.name, "features": "pfx-import", "state": f"sqlite:{self.state}/state.db",
+            "connector": {"name": self.name, "features": "pfx-import", "state": self.store,
                           "state-directory": self.state, "control-socket": self.run / "control.sock"},
             "token": {"module": self.token.module, "uri": f"pkcs11:token={self.token.label}", "pin": f"file:{self.token.pin_file}"},
             "service": {"tenant": TENANT, "client-id": CLIENT_ID, "client-secret": f"file:{self.service.secret_file}",

@@ -6,8 +6,15 @@
    that they were given (tests/with_postgres.py). */
 
 #include <libpq-fe.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+static inline bool
+on_postgres(void)
+{
+    return getenv("CC_TEST_POSTGRES") != NULL;
+}
 
 static inline const char *
 memory_store(void)
