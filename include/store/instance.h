@@ -46,6 +46,9 @@ struct store_joining {
 CC_MUST int store_join(struct store *store, const struct store_joining *joining, bool again,
         int64_t *ret_wait_ms, struct cc_err *err);
 
+/* Whether we were declared gone since we joined last; still after store_leave(). */
+bool store_was_fenced(const struct store *store);
+
 /* What is left in hand is at once for others.  No other call may be under way.  Nothing to do when not joined. */
 void store_leave(struct store *store);
 

@@ -103,6 +103,14 @@ pause_ms(int64_t ms)
 
 /* ---- the writer's connection ---- */
 
+static void
+count_reconnect(struct db *db)
+{
+    pthread_mutex_lock(&db->lock);
+    db->stats.reconnects++;
+    pthread_mutex_unlock(&db->lock);
+}
+
 /* Whether there is one that works; while the database is away it is quick to say so. */
 static int
 need_writer(struct db *db, struct cc_err *err)
@@ -116,6 +124,7 @@ need_writer(struct db *db, struct cc_err *err)
     if (db->away_tries == 0 || cc_deadline_left(db->away_until) == 0) {
         if (db->backend->connect(db->place, true, &db->writer, &why) == 0) {
             db->away_tries = 0;
+            count_reconnect(db);
             return 0;
         }
         db->away_until = cc_deadline_in(cc_backoff_ms(db->away_tries++, AWAY_MS, AWAY_MAX_MS));

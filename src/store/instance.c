@@ -28,8 +28,8 @@ struct member {
     int64_t commits;              /* transactions of this epoch; the writer's own */
     int64_t steady_since, ticked; /* monotonic; the thread's own */
     int64_t gone_seen; /* the sum of the epochs that are gone: another one, others are; the thread's own */
+    uint64_t reconnects;
     unsigned ticks;
-    atomic_bool fenced;
 
     pthread_t thread;
     bool started;
@@ -85,7 +85,7 @@ store_now_ms(struct store *store)
 static int
 fenced(struct member *member, struct cc_err *err)
 {
-    atomic_store(&member->fenced, true);
+    atomic_store(&member->store->fenced, true);
     return cc_err_set(err, CC_DOM_STORE, DB_FAULT_FENCED,
             "this instance was taken for gone, and others go on with its work");
 }
@@ -96,7 +96,7 @@ guard_enter(struct db_conn *conn, void *arg, struct cc_err *err)
     struct member *member = arg;
     int64_t changes = 0;
 
-    if (atomic_load(&member->fenced))
+    if (atomic_load(&member->store->fenced))
         return fenced(member, err);
     if (db_exec(conn,
                 "UPDATE store_instance SET commits = $1, lease_until_ms = db_now_ms() + $2"
@@ -176,15 +176,32 @@ tick(struct db_conn *conn, void *arg, struct cc_err *err)
 
 /* ---- the thread ---- */
 
+/*
+ * When it was us, or all, who were out of touch, old leases say nothing.  After a restart of the database that nobody's
+ * tick fell into, those who still wait for their turn to connect have a whole lease of time to do so.
+ */
 static void
 take_note(struct member *member, const struct ticking *ticking, int64_t before)
 {
     int64_t after = cc_clock_mono_ms();
+    struct db_stats stats;
 
+    db_stats(member->store->db, &stats);
     set_clock(member->store, ticking->now_ms, before, after);
-    if (after - member->ticked > GAP_MS)
+    if (after - member->ticked > GAP_MS || stats.reconnects != member->reconnects)
         member->steady_since = after;
+    member->reconnects = stats.reconnects;
     member->ticked = after;
+}
+
+static bool
+may_reap(const struct member *member)
+{
+    struct db_stats stats;
+
+    db_stats(member->store->db, &stats);
+    return stats.reconnects == member->reconnects &&
+           cc_clock_mono_ms() - member->steady_since >= STORE_LEASE_MS;
 }
 
 static bool
@@ -208,8 +225,9 @@ tick_once(struct member *member)
     const bool usable = store_is_usable(member->store); /* else it has been said */
     struct cc_err err = { 0 };
 
-    ticking.reap = before - member->steady_since >= STORE_LEASE_MS;
+    ticking.reap = may_reap(member);
     if (db_write(member->store->db, tick, &ticking, &err) != 0) {
+        member->steady_since = cc_clock_mono_ms();
         if (usable)
             cc_log(CC_LOG_WARNING, "store", "lease: %s", cc_err_text(&err));
         return;
@@ -228,9 +246,9 @@ member_run(void *arg)
     bool told = false;
 
     while (wait_tick(member)) {
-        if (!atomic_load(&member->fenced))
+        if (!atomic_load(&member->store->fenced))
             tick_once(member);
-        if (!told && atomic_load(&member->fenced) && member->joining.on_fenced != NULL) {
+        if (!told && atomic_load(&member->store->fenced) && member->joining.on_fenced != NULL) {
             member->joining.on_fenced(member->joining.arg);
             told = true;
         }
@@ -391,6 +409,7 @@ become_member(struct store *store, const struct store_joining *joining, int64_t 
     free(store->name);
     store->name = cc_strdup(joining->name, err);
     store->epoch = epoch;
+    atomic_store(&store->fenced, false);
     store->member = member;
     if (store->name == NULL || start_thread(member, err) != 0) {
         store_member_free(store);
@@ -418,6 +437,12 @@ store_join(struct store *store, const struct store_joining *joining, bool again,
         return -1;
     *ret_wait_ms = op.wait_ms;
     return op.wait_ms > 0 ? 0 : become_member(store, joining, op.epoch, err);
+}
+
+bool
+store_was_fenced(const struct store *store)
+{
+    return atomic_load(&store->fenced);
 }
 
 /* ---- leave ---- */
@@ -463,7 +488,7 @@ store_leave(struct store *store)
 
     if (store->member == NULL)
         return;
-    if (!atomic_load(&store->member->fenced) && db_write(store->db, leave, store, &err) != 0)
+    if (!atomic_load(&store->fenced) && db_write(store->db, leave, store, &err) != 0)
         cc_log(CC_LOG_WARNING, "store", "leaving: %s", cc_err_text(&err));
     store_member_free(store);
 }

@@ -31,6 +31,7 @@ struct store {
     int64_t epoch; /* 0: not joined */
     char *name;    /* "" */
     struct member *member;
+    atomic_bool fenced; /* we were declared gone since we joined last */
 };
 
 /* outage.c */
