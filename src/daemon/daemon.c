@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/instance.h"
 
 #define EXIT_CONFIG 2
 #define STORE_RETRY_MS 500
@@ -122,10 +123,10 @@ look_interval_ms(void)
 static int
 begin_again(struct daemon *d, struct cc_err *err)
 {
-    eventlog_write(d->log, EVENT_INSTANCE_FENCED, NULL,
-            "This instance was out of touch with the state store for longer than its lease, and others took over "
-            "its work; it begins anew");
-    d->was_fenced = true;
+    /* It may have been seen already, while the parts were started. */
+    if (!store_was_fenced(d->store))
+        return 0;
+    membership_say_fenced(d);
     parts_drop(d);
     return parts_start(d, err);
 }

@@ -92,6 +92,17 @@ struct daemon {
 /* Joins under the name of d->config, and waits for another instance of it that has not ended yet. */
 CC_MUST int membership_join(struct daemon *d, struct cc_err *err);
 
+/*
+ * After something that needed the store failed for the reason why: 0 when it can be done again, as the store had been out
+ * of order since outages_before and works now, or as we were taken for gone and must join again; else -1 with why, or
+ * CC_DOM_CANCELLED.
+ */
+CC_MUST int membership_wait(struct daemon *d, uint64_t outages_before, const struct cc_err *why,
+        struct cc_err *err);
+
+/* The event, and a memory of it. */
+void membership_say_fenced(struct daemon *d);
+
 /* ---- options.c ---- */
 
 /* 0: run; else *ret_status is the exit status, and all is said. */
@@ -109,8 +120,9 @@ int daemon_run(const struct options *options);
 /* ---- parts.c ---- */
 
 /*
- * Joins the instances of the store and starts all parts with d->config.  On failure none is left running; with
- * CC_DOM_CANCELLED we were told to stop while another instance of our name was waited for.
+ * Joins the instances of the store and starts all parts with d->config.  A store that is out of order meanwhile, and
+ * another instance of our name, are waited for.  On failure none is left running; with CC_DOM_CANCELLED we were told to
+ * stop while we waited.
  */
 CC_MUST int parts_start(struct daemon *d, struct cc_err *err);
 

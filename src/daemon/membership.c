@@ -52,63 +52,6 @@ pause_for(struct daemon *d, int64_t ms, struct cc_err *err)
     return 0;
 }
 
-/* After a call failed: 0 when it can be made again, as the store was out of order and is not any more. */
-static int
-wait_for_store(struct daemon *d, uint64_t outages_before, const struct cc_err *why,
-        struct cc_err *err)
-{
-    struct store_state state;
-
-    store_get_state(d->store, &state);
-    if (state.usable && state.outages == outages_before) {
-        *err = *why;
-        return -1;
-    }
-    do {
-        if (pause_for(d, LOOK_AGAIN_MS, err) != 0)
-            return -1;
-    } while (!store_is_usable(d->store));
-    return 0;
-}
-
-static uint64_t
-outages(struct daemon *d)
-{
-    struct store_state state;
-
-    store_get_state(d->store, &state);
-    return state.outages;
-}
-
-static int
-join(struct daemon *d, const struct store_joining *joining, int64_t *ret_wait_ms,
-        struct cc_err *err)
-{
-    for (;;) {
-        const uint64_t before = outages(d);
-        struct cc_err why = { 0 };
-
-        if (store_join(d->store, joining, d->was_fenced, ret_wait_ms, &why) == 0)
-            return 0;
-        if (wait_for_store(d, before, &why, err) != 0)
-            return -1;
-    }
-}
-
-static int
-get_connector_id(struct daemon *d, const char *name, struct cc_err *err)
-{
-    for (;;) {
-        const uint64_t before = outages(d);
-        struct cc_err why = { 0 };
-
-        if (store_connector_id(d->store, name, d->connector_id, &why) == 0)
-            return 0;
-        if (wait_for_store(d, before, &why, err) != 0)
-            return -1;
-    }
-}
-
 int
 membership_join(struct daemon *d, struct cc_err *err)
 {
@@ -121,7 +64,7 @@ membership_join(struct daemon *d, struct cc_err *err)
     int64_t wait_ms = 0;
 
     for (unsigned tries = 0;; tries++) {
-        if (join(d, &joining, &wait_ms, err) != 0)
+        if (store_join(d->store, &joining, d->was_fenced, &wait_ms, err) != 0)
             return cc_err_in(err, "state store");
         if (wait_ms == 0)
             break;
@@ -131,5 +74,41 @@ membership_join(struct daemon *d, struct cc_err *err)
             return -1;
     }
     d->was_fenced = false;
-    return get_connector_id(d, joining.name, err);
+    return store_connector_id(d->store, joining.name, d->connector_id, err);
+}
+
+static int
+wait_until_usable(struct daemon *d, struct cc_err *err)
+{
+    while (!store_is_usable(d->store)) {
+        if (pause_for(d, LOOK_AGAIN_MS, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+membership_wait(struct daemon *d, uint64_t outages_before, const struct cc_err *why,
+        struct cc_err *err)
+{
+    struct store_state state;
+
+    if (store_was_fenced(d->store)) {
+        membership_say_fenced(d);
+        return 0;
+    }
+    store_get_state(d->store, &state);
+    if (state.outages != outages_before || !state.usable)
+        return wait_until_usable(d, err);
+    *err = *why;
+    return -1;
+}
+
+void
+membership_say_fenced(struct daemon *d)
+{
+    eventlog_write(d->log, EVENT_INSTANCE_FENCED, NULL,
+            "This instance was out of touch with the state store for longer than its lease, and others took over "
+            "its work; it begins anew");
+    d->was_fenced = true;
 }

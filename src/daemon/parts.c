@@ -203,8 +203,8 @@ open_authorities(struct daemon *d, struct parts *parts, struct cc_err *err)
     return authorities_open(&settings, &parts->authorities, err);
 }
 
-int
-parts_start(struct daemon *d, struct cc_err *err)
+static int
+start_once(struct daemon *d, struct cc_err *err)
 {
     const struct hsm_settings token = token_settings(d, d->config);
     const struct intune_settings service = service_settings(d, d->config);
@@ -233,6 +233,21 @@ out:
     if (rc != 0)
         close_parts(d, &parts, 0);
     return rc;
+}
+
+int
+parts_start(struct daemon *d, struct cc_err *err)
+{
+    for (;;) {
+        struct store_state before;
+        struct cc_err why = { 0 };
+
+        store_get_state(d->store, &before);
+        if (start_once(d, &why) == 0)
+            return 0;
+        if (membership_wait(d, before.outages, &why, err) != 0)
+            return -1;
+    }
 }
 
 static void

@@ -2,6 +2,7 @@
 """A connector whose state is in PostgreSQL: when the database is cut off, restarted, killed, fails over to a standby,
 stands behind a pooler or TLS; and what is said when it cannot be used."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from pki_rig import connector_with_ca, order
 from rig import USER, Recipient, Rig, as_service_user, make_certificate, run, wait_until
 from scep_rig import TOKEN_KEYS
 
-STORE_UNAVAILABLE, STORE_RECOVERED = 40, 41
+STORE_UNAVAILABLE, STORE_RECOVERED, INSTANCE_FENCED = 40, 41, 42
+BACKLOG = 30  # of requests; more would only take time in the end
 
 
 class World:
@@ -41,7 +43,9 @@ class World:
 
             def feed():
                 while not stop.is_set():
-                    self.enqueue()
+                    if self.ordered - self.completed() < BACKLOG:
+                        self.enqueue(5)
+                    stop.wait(0.05)
             feeder = threading.Thread(target=feed)
             before = self.completed()
             feeder.start()
@@ -92,24 +96,47 @@ def test_a_database_that_comes_and_goes(closing):
     assert world.connector.events("--id", str(STORE_RECOVERED))
 
 
+@contextlib.contextmanager
+def locked(postgres, table):
+    locker = subprocess.Popen(as_service_user(["/usr/bin/psql", "--no-psqlrc", "--quiet", "--host", postgres.folder, "--port",
+                                               postgres.port, "--username", USER, "--dbname", "state"]), stdin=subprocess.PIPE, text=True)
+    try:
+        locker.stdin.write(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;\n")
+        locker.stdin.flush()
+        wait_until(lambda: postgres.sql("SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
+                                        f" AND relation = '{table}'::regclass", "state"), "the lock is held")
+        yield
+    finally:
+        locker.kill()
+        locker.wait()
+
+
+def test_a_database_that_goes_away_while_it_begins_anew(closing):
+    postgres = closing(Postgres())
+    world = World(postgres.database("state"), closing(Rig()))
+    world.enqueue(3)
+    world.check()
+    with locked(postgres, "ca_authority"):
+        postgres.sql("UPDATE store_instance SET alive = 0", "state")
+        wait_until(lambda: postgres.sql("SELECT 1 FROM store_instance WHERE alive = 1", "state"), "it joined again")
+        postgres.stop("immediate")
+        wait_until(lambda: world.connector.events("--id", str(STORE_UNAVAILABLE)), "it says that the database is away")
+    assert world.connector.process.running()
+    postgres.start()
+    world.enqueue(3)
+    world.check()
+    assert world.connector.events("--id", str(INSTANCE_FENCED))
+
+
 def test_a_database_that_hangs(closing):
     """Locks that somebody holds, and a server that stopped: nothing waits for ever, nothing is lost."""
     postgres = closing(Postgres())
     world = World(postgres.database("state"), closing(Rig()))
     world.enqueue(5)
     world.check()
-    locker = subprocess.Popen(as_service_user(["/usr/bin/psql", "--no-psqlrc", "--quiet", "--host", postgres.folder, "--port",
-                                               postgres.port, "--username", USER, "--dbname", "state"]), stdin=subprocess.PIPE, text=True)
-    try:
-        locker.stdin.write("BEGIN; LOCK TABLE ca_certificate IN ACCESS EXCLUSIVE MODE;\n")
-        locker.stdin.flush()
-        wait_until(lambda: postgres.sql("SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
-                                        " AND relation = 'ca_certificate'::regclass", "state"), "the lock is held")
+    with locked(postgres, "ca_certificate"):
         world.enqueue(3)
         wait_until(lambda: world.connector.events("--id", "1051"), "an attempt fails instead of waiting", 40)
-    finally:
-        locker.kill()
-        locker.wait()
     world.check()
 
     servers = [postgres.pid, *(int(pid) for [pid] in postgres.sql("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"))]
