@@ -151,25 +151,29 @@ open_publish(struct authorities *a, const struct config *config, struct cc_err *
 
 /* ---- CRLs ---- */
 
+/* Whether this instance signed it, or another looks after it since, or none was due: what was wrong is over. */
 static void
-say_signed(struct authorities *a, size_t i)
+say_kept(struct authorities *a, size_t i, bool signed_now)
 {
     const struct event_fields fields = { .ca = ca_name(a->cas[i]) };
 
-    eventlog_write(a->log, EVENT_CRL_SIGNED, &fields, "The CA \"%s\" signed a CRL",
-            ca_name(a->cas[i]));
-    if (a->crl_failed[i])
-        eventlog_write(a->log, EVENT_CRL_RECOVERED, &fields, "The CA \"%s\" signs CRLs again",
+    if (signed_now)
+        eventlog_write(a->log, EVENT_CRL_SIGNED, &fields, "The CA \"%s\" signed a CRL",
                 ca_name(a->cas[i]));
+    if (a->crl_failed[i])
+        eventlog_write(a->log, EVENT_CRL_RECOVERED, &fields,
+                "The CRL of the CA \"%s\" is kept up to date again", ca_name(a->cas[i]));
     a->crl_failed[i] = false;
 }
 
-/* A token or store that is away says so by itself; a CRL that is missing is missed by everybody. */
+/* A store that is away says so by itself; a CRL that is missing is missed by everybody. */
 static void
 say_failed(struct authorities *a, size_t i, const struct cc_err *err)
 {
     const struct event_fields fields = { .ca = ca_name(a->cas[i]), .error = err };
 
+    if (!store_is_usable(a->store))
+        return;
     if (!a->crl_failed[i])
         eventlog_write(a->log, EVENT_CRL_FAILED, &fields,
                 "The CA \"%s\" cannot sign its CRL; it is tried again until it can: %s",
@@ -197,8 +201,7 @@ keep_crls(struct authorities *a)
             say_failed(a, i, &err);
             continue;
         }
-        if (made)
-            say_signed(a, i);
+        say_kept(a, i, made);
         if (one < next)
             next = one;
     }
