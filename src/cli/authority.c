@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "authority.h"
 
-#include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "pki/profile.h"
+#include "state.h"
 
 #define TOKEN_OPEN_MS 15000
 
@@ -36,27 +32,6 @@ cli_authority_load(const char *config_path, const char *name, struct cli_authori
     return cc_err_set(err, CC_DOM_USAGE, 0,
             ret->config->ca_count == 0 ? "the configuration has no [ca \"NAME\"]"
                                        : "the configuration has several CAs: say which, --ca NAME");
-}
-
-/* ---- who we are ---- */
-
-static int
-become_owner(const char *folder, struct cc_err *err)
-{
-    struct stat info;
-    struct passwd *user;
-
-    if (geteuid() != 0)
-        return 0;
-    if (stat(folder, &info) != 0)
-        return cc_err_set_errno(err, errno, "%s", folder);
-    if (info.st_uid == 0)
-        return 0;
-    user = getpwuid(info.st_uid);
-    if (user == NULL || initgroups(user->pw_name, user->pw_gid) != 0 || setgid(user->pw_gid) != 0 ||
-            setuid(user->pw_uid) != 0)
-        return cc_err_set_errno(err, errno, "becoming the user that owns %s", folder);
-    return 0;
 }
 
 /* ---- store and token ---- */
@@ -103,11 +78,7 @@ fill_settings(struct cli_authority *a)
 int
 cli_authority_open_store(struct cli_authority *a, struct cc_err *err)
 {
-    if (become_owner(a->config->connector.state_directory, err) != 0)
-        return -1;
-    if (store_open(a->config->connector.state, &a->store, err) != 0)
-        return cc_err_in(err, "state store");
-    return 0;
+    return cli_open_state(a->config, &a->store, err);
 }
 
 int

@@ -345,6 +345,21 @@ next_epoch(struct db_conn *conn, int64_t *ret, struct cc_err *err)
     return got > 0 ? 0 : -1;
 }
 
+int
+store_check_usable(struct db_conn *conn, struct cc_err *err)
+{
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn, "SELECT value FROM store_value WHERE name = $1",
+                DB_PARAMS(DB_TEXT(STORE_UNUSABLE)), &rows, err) != 0)
+        return -1;
+    if ((got = db_next(rows, err)) > 0)
+        cc_err_set(err, CC_DOM_CONFIG, 0, "the state cannot be used: %s", db_text(rows, 0));
+    db_rows_free(rows);
+    return got == 0 ? 0 : -1;
+}
+
 /* Alone in a file, all others are gone. */
 static int
 join(struct db_conn *conn, void *arg, struct cc_err *err)
@@ -352,7 +367,8 @@ join(struct db_conn *conn, void *arg, struct cc_err *err)
     struct join_op *op = arg;
     int rc;
 
-    if (next_epoch(conn, &op->epoch, err) != 0 || look_for_namesake(conn, op, err) != 0)
+    if (store_check_usable(conn, err) != 0 || next_epoch(conn, &op->epoch, err) != 0 ||
+            look_for_namesake(conn, op, err) != 0)
         return -1;
     if (op->wait_ms > 0)
         return 0;

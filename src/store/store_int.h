@@ -39,6 +39,10 @@ void store_outage_init(struct store *store);
 void store_outage_notice(struct store *store); /* from now on, with the database open */
 void store_outage_free(struct store *store);
 
+/* The named value that says why no instance may join. */
+#define STORE_UNUSABLE "unusable"
+CC_MUST int store_check_usable(struct db_conn *conn, struct cc_err *err);
+
 /* The schema of the connector's state. */
 extern const struct db_schema store_schema;
 
