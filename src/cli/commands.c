@@ -10,6 +10,7 @@ extern const struct cli_command cli_key;
 extern const struct cli_command cli_pfx;
 extern const struct cli_command cli_scep;
 extern const struct cli_command cli_status;
+extern const struct cli_command cli_store;
 extern const struct cli_command cli_token;
 
 /* In the order of --help: what is set up first comes first. */
@@ -20,6 +21,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_ca,
     &cli_pfx,
     &cli_scep,
+    &cli_store,
     &cli_status,
     &cli_events,
     NULL,

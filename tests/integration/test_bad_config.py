@@ -20,7 +20,7 @@ REPLACED = {
     "feature is misspelt": ("connector", "features = pfx-imprt", "did you mean pfx-import"),
     "scep without an address": ("connector", "features = pfx-import, scep", "scep has no address; add listen"),
     "feature lacks its CA": ("connector", "features = pfx-import, revocation", "revocation has no CA"),
-    "store has no kind": ("connector", "state = state.db", "must be sqlite: and an absolute path"),
+    "store has no kind": ("connector", "state = state.db", "must be sqlite:/PATH, or postgresql://USER@HOST/DATABASE"),
     "path is relative": ("connector", "state-directory = lib", "must be an absolute path"),
     "token has no name": ("token", "uri = pkcs11:object=x", "names no token"),
     "secret stands in the file": ("token", "pin = 739182", "[token] pin: "),

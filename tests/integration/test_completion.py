@@ -12,9 +12,10 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
-COMMANDS = ["check-config", "token", "key", "pfx", "scep", "ca", "status", "events"]
+COMMANDS = ["check-config", "token", "key", "pfx", "scep", "ca", "store", "status", "events"]
 VERBS = {"token": ["list", "init"], "key": ["list", "generate", "export-public"], "pfx": ["import", "list", "remove"],
-         "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"]}
+         "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"],
+         "store": ["backup", "restore", "migrate"]}
 LEAVES = [[command, *verb] for command in COMMANDS for verb in ([[v] for v in VERBS[command]] if command in VERBS else [[]])]
 
 
@@ -49,7 +50,7 @@ def test_compgen_finds_the_same():
     """By bash's own compgen, as far as it goes: the list of commands."""
     script = f"source {SCRIPT}; COMP_WORDS=(certconnector st); COMP_CWORD=1; compgen -F _certconnector -- st 2>/dev/null"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert done.stdout == "status\n"
+    assert done.stdout == "store\nstatus\n"
 
 
 def test_the_commands_are_the_programs():
@@ -142,6 +143,9 @@ def test_what_is_offered(line, want):
     ("certconnector token init --pin file:b", ["b"]),
     ("certconnector token init --pin file:a.conf --so-pin file:b", ["b"]),
     ("certconnector token list a", []),
+    ("certconnector store backup b", ["b"]),
+    ("certconnector store restore b a", []),
+    ("certconnector store migrate b", []),
     ("certconnector scep enrol --key a.", ["a.conf", "a.pfx"]),
     ("certconnector scep renew --save-reply b", ["b"]),
 ])
