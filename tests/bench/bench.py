@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import secrets
+import signal
 import socket
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+import pg_rig  # noqa: E402
 import pki_rig as pki  # noqa: E402
 import rig as rigging  # noqa: E402
 
@@ -141,6 +143,20 @@ def measure_memory(bench, connector, service, pfx, recipient):
     bench.add("rss_10k_mib", peak, "MiB", f"the most while {count} requests wait and are worked")
 
 
+def measure_growth(bench, connector, service, pfx, recipient):
+    """Whether what was done is remembered in memory."""
+    if not bench.wants("rss_after_10k_mib", "rss_after_100k_mib"):
+        return
+    connector.process.stop()
+    connector.start()
+    tenth = bench.amount(10000, 1000)
+    for name, count in (("rss_after_10k_mib", tenth), ("rss_after_100k_mib", 9 * tenth)):
+        for _ in range(count // tenth):
+            work_off(service, pfx, recipient, tenth)
+        note = "daemon and token process, resident, after so many requests" + (" and a tenth of them" if bench.scale < 1 else "")
+        bench.add(name, rss_mib(connector.process.pid, connector.token_pid()), "MiB", note)
+
+
 def measure_start(bench, connector):
     if not bench.wants("start_ms"):
         return
@@ -205,6 +221,74 @@ def measure_pkcs(bench, rig, service, token, recipient):
     certify(service, recipient, "rsa2048", count + 16)
     bench.add("pkcs_rate_unready", certify(service, recipient, "rsa2048", bench.amount(300, 50)), "1/s", "RSA-2048 without a pool")
     connector.process.stop()
+
+
+# ---- much of it ----
+
+def measure_full_store(bench, rig):
+    """Rounds in turn: the same requests at a CA that issued nothing yet, and at one that issued many; with keys that are
+    quickly made and used, so that the store has its share."""
+    service, recipient = rig.service(), rigging.Recipient()
+    token = rig.token(kinds=("pfx-import=rsa2048", "scep-ra-sign=none", "scep-ra-encrypt=none", "ca=ecP256", "ocsp=ecP256",
+                             "identity=none", "audit=none"))
+    many, count = bench.amount(1000000, 100000), bench.amount(1000, 200)
+    empty, full = (pki.connector_with_ca(rig, service, token, features="pkcs", name=name, start=False,
+                                         overrides={"pkcs.key-pool": "0", "publish.listen": None})[0] for name in ("empty", "full"))
+    pki.fill_issued(full, many, secrets.token_bytes(850))
+    rates = {"empty": [], "full": []}
+    for _ in range(5):
+        for connector in (empty, full):
+            connector.start()
+            rates[connector.name].append(certify(service, recipient, "ecP256", count))
+            memory = rss_mib(connector.process.pid)
+            connector.process.stop()
+    ratio = statistics.median(rates["full"]) / statistics.median(rates["empty"])
+    bench.add("store_1m_ratio", ratio, "ratio", f"{many} certificates in the CA's database against none, {count} requests a round, "
+              f"medians of 5: {statistics.median(rates['full']):.0f} and {statistics.median(rates['empty']):.0f}/s; daemon {memory:.0f} MiB")
+
+
+def stop_all(connectors):
+    for connector in connectors:
+        os.kill(connector.process.pid, signal.SIGTERM)
+    for connector in connectors:
+        connector.process.stop(120)
+
+
+def measure_instances(bench, rig):
+    """One instance, a hundred, and one again: on one token, one PostgreSQL and one queue."""
+    postgres = pg_rig.Postgres()
+    try:
+        token = rig.token(kinds=("pfx-import=rsa2048", "scep-ra-sign=none", "scep-ra-encrypt=none", "ca=none", "ocsp=none",
+                                 "identity=none", "audit=none"))
+        service, state = rig.service(), postgres.database("bench")
+        crowd = [rig.connector(service, token, name=f"bench-{i}", start=False, overrides={"connector.state": state}) for i in range(100)]
+        pfx, recipient = rigging.Pfx("user1@contoso.example"), rigging.Recipient()
+        crowd[0].start()
+        service.upload(pfx, crowd[0].public_key())
+        count, one, all_of_them = bench.amount(5000, 1000), [], []
+        for _ in range(2):
+            one.append(count / work_off(service, pfx, recipient, count))
+            for connector in crowd[1:]:
+                connector.start(wait=False)
+            for connector in crowd[1:]:
+                connector.wait_ready(120)
+            all_of_them.append(count / work_off(service, pfx, recipient, count))
+            stop_all(crowd[1:])
+        one.append(count / work_off(service, pfx, recipient, count))
+        bench.add("instances100_ratio", statistics.mean(all_of_them) / statistics.mean(one), "ratio",
+                  f"{statistics.mean(all_of_them):.0f} imported PFX a second by 100 instances, {statistics.mean(one):.0f} by one, in turn")
+    finally:
+        postgres.close()
+
+
+def measure_much(bench):
+    for measure, figure in ((measure_full_store, "store_1m_ratio"), (measure_instances, "instances100_ratio")):
+        if bench.wants(figure):
+            rig = rigging.Rig()
+            try:
+                measure(bench, rig)
+            finally:
+                rig.close()
 
 
 def ocsp_client(port, request, seconds, ret):
@@ -450,10 +534,12 @@ def main():
         measure_latency(bench, service, pfx, recipient)
         measure_rate(bench, service, token, pfx, recipient)
         measure_memory(bench, connector, service, pfx, recipient)
+        measure_growth(bench, connector, service, pfx, recipient)
     finally:
         rig.close()
     measure_certificates(bench)
     measure_enrolments(bench)
+    measure_much(bench)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"figures": bench.figures}, indent=1) + "\n")
 

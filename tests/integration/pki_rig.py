@@ -4,6 +4,7 @@ out by OpenSSL and GnuTLS alone."""
 
 import base64
 import json
+import secrets
 import socket
 import sqlite3
 import time
@@ -149,6 +150,23 @@ def fill_revoked(connector, count):
                              " VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         database.execute("UPDATE ca_authority SET change = change + ?", (count,))
         database.execute("INSERT INTO ca_count VALUES (?, 'filled', 1, 0, 0, 0, ?, 0)", (authority, count))
+    database.close()
+
+
+def fill_issued(connector, count, certificate):
+    """The same with issued ones, each with the bytes of this certificate and the key hash of none."""
+    database = sqlite3.connect(connector.state / "state.db")
+    now = int(time.time() * 1000)
+    with database:
+        (authority,), = database.execute("SELECT id FROM ca_authority")
+        serials = [b"\x41" + secrets.token_bytes(19) for _ in range(count)]
+        database.executemany("INSERT INTO ca_certificate (authority, serial, state, request_id, profile, subject, key_hash, not_before_ms,"
+                             " not_after_ms, reserved_ms, issued_ms) VALUES (?, ?, 2, ?, 'user', ?, ?, ?, ?, ?, ?)",
+                             ((authority, serial, f"filled-{i}", f"CN=device{i},O=Contoso", secrets.token_bytes(32), now - count + i,
+                               now + 86400000 * 365, now - count + i, now - count + i) for i, serial in enumerate(serials)))
+        database.executemany("INSERT INTO ca_certificate_der (authority, reserved_ms, serial, certificate) VALUES (?, ?, ?, ?)",
+                             ((authority, now - count + i, serial, certificate) for i, serial in enumerate(serials)))
+        database.execute("INSERT INTO ca_count VALUES (?, 'filled', ?, 0, ?, 0, 0, 0)", (authority, count, count))
     database.close()
 
 
