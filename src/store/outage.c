@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "store_int.h"
 
 /* The one place that knows whether the store can be used. */
 
-#define PROBE_NAME "probe"
+/* Instances all try at once, and would wait for one another at a single row. */
+#define PROBE_ROWS 128
 #define PROBE_BYTES ((size_t)65536)
 
 void
@@ -85,6 +88,7 @@ store_get_state(struct store *store, struct store_state *ret)
 static int
 try_it(struct store *store, struct cc_err *err)
 {
+    char name[32];
     char *text = malloc(PROBE_BYTES);
     char *read = NULL;
     int rc = -1;
@@ -93,9 +97,10 @@ try_it(struct store *store, struct cc_err *err)
         return cc_err_nomem(err);
     memset(text, '.', PROBE_BYTES - 1);
     text[PROBE_BYTES - 1] = '\0';
-    if (store_put_value(store, PROBE_NAME, text, err) == 0 &&
-            store_get_value(store, PROBE_NAME, &read, err) == 0 &&
-            store_put_value(store, PROBE_NAME, "", err) == 0)
+    (void)snprintf(name, sizeof(name), "probe/%d", (int)getpid() % PROBE_ROWS);
+    if (store_put_value(store, name, text, err) == 0 &&
+            store_get_value(store, name, &read, err) == 0 &&
+            store_put_value(store, name, "", err) == 0)
         rc = 0;
     free(read);
     free(text);
