@@ -36,45 +36,6 @@ hsm_condemn_locked(struct hsm *hsm, const char *reason)
     hsm_wake(hsm);
 }
 
-static struct hsm_channel *
-channel_find_free(struct hsm *hsm)
-{
-    for (unsigned i = 1; i <= hsm->sessions; i++)
-        if (!hsm->channels[i].busy)
-            return &hsm->channels[i];
-    return NULL;
-}
-
-void
-hsm_grant_locked(struct hsm *hsm)
-{
-    struct hsm_waiter *waiter, *next;
-    struct hsm_channel *channel;
-
-    if (!hsm->serving)
-        return;
-    for (waiter = TAILQ_FIRST(&hsm->line); waiter != NULL; waiter = next) {
-        next = TAILQ_NEXT(waiter, link);
-        if (waiter->key != NULL && !waiter->key->added)
-            continue;
-        if ((channel = channel_find_free(hsm)) == NULL)
-            return;
-        channel->busy = true;
-        waiter->granted = channel;
-        TAILQ_REMOVE(&hsm->line, waiter, link);
-        (void)pthread_cond_signal(&waiter->turn);
-    }
-}
-
-void
-hsm_line_wake_locked(struct hsm *hsm)
-{
-    struct hsm_waiter *waiter;
-
-    TAILQ_FOREACH(waiter, &hsm->line, link)
-    (void)pthread_cond_signal(&waiter->turn);
-}
-
 /* Why the wait was for nothing. */
 static void
 channel_none(struct hsm *hsm, const struct hsm_key *key, struct cc_err *err)
@@ -96,26 +57,22 @@ channel_none(struct hsm *hsm, const struct hsm_key *key, struct cc_err *err)
  * Waits in line for a channel.  first: before those who have not been served yet, because this one was and lost it.
  */
 static int
-channel_take(struct hsm *hsm, const struct hsm_key *key, bool first, int64_t deadline,
+channel_take(struct hsm *hsm, const struct hsm_key *key, bool lengthy, bool first, int64_t deadline,
         struct hsm_channel **ret_channel, struct cc_err *err)
 {
-    struct hsm_waiter self = { .key = key };
+    struct hsm_waiter self = { .key = key, .work = hsm_work_of(key), .lengthy = lengthy };
     const struct timespec until = cc_cond_time(cc_deadline_left(deadline));
     int rc = 0;
 
     if (cc_cond_init(&self.turn, err) != 0)
         return -1;
     (void)pthread_mutex_lock(&hsm->lock);
-    if (first)
-        TAILQ_INSERT_HEAD(&hsm->line, &self, link);
-    else
-        TAILQ_INSERT_TAIL(&hsm->line, &self, link);
-    hsm_grant_locked(hsm);
+    hsm_line_join_locked(hsm, &self, first);
     while (self.granted == NULL && rc == 0 && !hsm->stopping &&
             (key == NULL || key->refusal.domain == CC_DOM_NONE))
         rc = pthread_cond_timedwait(&self.turn, &hsm->lock, &until);
     if (self.granted == NULL) {
-        TAILQ_REMOVE(&hsm->line, &self, link);
+        hsm_line_leave_locked(hsm, &self);
         channel_none(hsm, key, err);
         rc = -1;
     } else {
@@ -140,7 +97,7 @@ channel_give(struct hsm *hsm, struct hsm_channel *channel, enum hsm_outcome outc
         const struct cc_err *err)
 {
     (void)pthread_mutex_lock(&hsm->lock);
-    channel->busy = false;
+    hsm_release_locked(hsm, channel);
     if (outcome == HSM_ANSWERED) {
         hsm->status.operations++;
         if (err->domain != CC_DOM_NONE)
@@ -279,7 +236,8 @@ call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t dead
     struct hsm_channel *channel = NULL;
     enum hsm_outcome outcome;
 
-    if (channel_take(hsm, key, again, deadline - call_least_ms(hsm, call), &channel, err) != 0)
+    if (channel_take(hsm, key, call_is_long(call), again, deadline - call_least_ms(hsm, call),
+                &channel, err) != 0)
         return -1;
     if (key != NULL)
         call_put_number(hsm, key, call);

@@ -184,7 +184,7 @@ hsm_new(const struct hsm_settings *settings, struct cc_err *err)
         return NULL;
     }
     (void)pthread_mutex_init(&hsm->lock, NULL);
-    TAILQ_INIT(&hsm->line);
+    hsm_lines_init(hsm);
     hsm->process.pidfd = -1;
     hsm->wake_fd = -1;
     hsm->status.since_ms = cc_clock_now_ms();

@@ -62,19 +62,24 @@ int hsm_process_end(struct hsm_process *process, int64_t grace_ms);
 /* ---- struct hsm ---- */
 
 struct hsm_channel {
-    int fd;    /* -1: closed */
-    bool busy; /* a caller or the supervisor has it */
+    int fd;       /* -1: closed */
+    bool busy;    /* a caller or the supervisor has it */
+    bool lengthy; /* for an operation that takes long */
 };
 
 /* A caller in line for a channel.  On its stack. */
 struct hsm_waiter {
     TAILQ_ENTRY(hsm_waiter) link;
     const struct hsm_key *key; /* must be known to the process first; may be NULL */
+    enum hsm_work work;        /* which line; not HSM_WORK_BY_KEY */
+    bool lengthy;              /* it will have its channel for long */
     struct hsm_channel *granted;
     pthread_cond_t turn;
 };
 
 TAILQ_HEAD(hsm_line, hsm_waiter);
+
+#define HSM_WORK_LINES HSM_WORK_BY_KEY
 
 struct hsm_key {
     /* Constant. */
@@ -124,7 +129,9 @@ struct hsm {
     char reason[256];      /* ... for this */
     bool state_stale;      /* an operation found the token away: ask the process */
     struct hsm_channel channels[WIRE_CHANNELS_MAX];
-    struct hsm_line line;
+    struct hsm_line lines[HSM_WORK_LINES];
+    unsigned passed[HSM_WORK_LINES]; /* times in a row that more urgent work went first */
+    unsigned lengthy;                /* operations under way that take long */
     struct hsm_key *keys[WIRE_KEYS_MAX];
     size_t key_count;
     struct hsm_status status;
@@ -169,10 +176,26 @@ CC_MUST int hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t
 /* The running process must go; the first reason stays.  LOCKED: hsm->lock. */
 void hsm_condemn_locked(struct hsm *hsm, const char *reason);
 
-/* Gives free channels to those in line.  LOCKED: hsm->lock. */
+/* ---- who waits for a channel: line.c.  LOCKED, all that say so: hsm->lock ---- */
+
+void hsm_lines_init(struct hsm *hsm);
+
+/* What the calling thread works for with this key, or NULL; never HSM_WORK_BY_KEY. */
+enum hsm_work hsm_work_of(const struct hsm_key *key);
+
+/* first: before those who have not been served yet. */
+void hsm_line_join_locked(struct hsm *hsm, struct hsm_waiter *waiter, bool first);
+
+/* Of one that was granted nothing. */
+void hsm_line_leave_locked(struct hsm *hsm, struct hsm_waiter *waiter);
+
+/* Gives free channels to those in line. */
 void hsm_grant_locked(struct hsm *hsm);
 
-/* Has those in line see why they need not wait longer.  LOCKED: hsm->lock. */
+/* A granted channel is free again; nobody is told. */
+void hsm_release_locked(struct hsm *hsm, struct hsm_channel *channel);
+
+/* Has those in line see why they need not wait longer. */
 void hsm_line_wake_locked(struct hsm *hsm);
 
 /* ---- keys ---- */

@@ -12,7 +12,8 @@
  * CC_DOM_TOKEN (code: enum hsm_fault) or CC_DOM_PKCS11 (code: CKR_*).
  *
  * Threads: any, all calls; a call blocks up to the deadline of the settings.  At most as many operations run at once
- * as there are sessions; further callers wait their turn within their deadline.  Not after fork().
+ * as there are sessions; further callers wait their turn within their deadline, the more urgent before the others (enum
+ * hsm_work).  Not after fork().
  * Secret: nothing here holds a PIN; plaintexts come back only as struct cc_secret, content-encryption
  * keys in memory of the caller.
  */
@@ -124,6 +125,22 @@ CC_MUST int hsm_open(const struct hsm_settings *settings, struct hsm **ret_hsm, 
 /* Ends the token process (SIGTERM, then SIGKILL) and frees.  No call may be under way; every EVP_PKEY got from here
    must have been freed by who took a reference.  Accepts NULL. */
 void hsm_close(struct hsm *hsm);
+
+/*
+ * What the calling thread works for, which says whose turn it is when the token is the bottleneck: the most urgent goes
+ * first, but a kind of work that was passed over 8 times (keys made ahead: 64 times) goes next.  Within a kind, who came
+ * first.  Operations that take long, hsm_device_key_new(), never hold the last session of several.
+ */
+enum hsm_work {
+    HSM_WORK_ENROLMENT,  /* a device waits for the answer */
+    HSM_WORK_REVOCATION, /* and what shows it: CRLs, OCSP */
+    HSM_WORK_ORDINARY,
+    HSM_WORK_AHEAD, /* nobody waits for it yet */
+    HSM_WORK_BY_KEY /* enrolment with the keys of SCEP's RA, revocation with the OCSP key, ordinary with any other */
+};
+
+/* From now on, until the thread says otherwise; returns what was before.  At first: HSM_WORK_BY_KEY. */
+enum hsm_work hsm_work_for(enum hsm_work work);
 
 /* Waits until the token is open; an error at the deadline, and at once when the PIN is refused. */
 CC_MUST int hsm_wait_open(struct hsm *hsm, int64_t timeout_ms, struct cc_err *err);
@@ -278,6 +295,8 @@ struct hsm_status {
     char serial[17];
     char profile[32];
     unsigned sessions;
+    unsigned busy;       /* of them: operations under way */
+    unsigned waiting;    /* callers in line for one of them */
     uint64_t operations; /* answered since hsm_open() */
     uint64_t failures;   /* of them with an error */
     uint64_t restarts;   /* token processes started after the first */

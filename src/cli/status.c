@@ -180,10 +180,10 @@ show_token(json_object *token)
     show("  model", text(token, "model"));
     show("  profile", text(token, "profile"));
     (void)snprintf(line, sizeof(line),
-            "%" PRId64 " sessions, %" PRId64 " operations, %" PRId64 " failed, %" PRId64
-            " restarts",
-            number(token, "sessions"), number(token, "operations"), number(token, "failures"),
-            number(token, "restarts"));
+            "%" PRId64 " sessions, %" PRId64 " callers waiting, %" PRId64 " operations, %" PRId64
+            " failed, %" PRId64 " restarts",
+            number(token, "sessions"), number(token, "waiting"), number(token, "operations"),
+            number(token, "failures"), number(token, "restarts"));
     show("  work", line);
 }
 

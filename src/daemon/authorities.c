@@ -226,6 +226,7 @@ authorities_run(void *arg)
 {
     struct authorities *a = arg;
 
+    (void)hsm_work_for(HSM_WORK_REVOCATION);
     while (wait_next(a, keep_crls(a)))
         ;
     return NULL;

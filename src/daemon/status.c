@@ -133,6 +133,8 @@ put_token(json_object *obj, const struct hsm_status *token, bool *ok)
     put_str(obj, "serial", token->serial, ok);
     put_str(obj, "profile", token->profile, ok);
     put_int(obj, "sessions", token->sessions, ok);
+    put_int(obj, "busy", token->busy, ok);
+    put_int(obj, "waiting", token->waiting, ok);
     put_count(obj, "operations", token->operations, ok);
     put_count(obj, "failures", token->failures, ok);
     put_count(obj, "restarts", token->restarts, ok);

@@ -144,6 +144,7 @@ pool_run(void *arg)
 {
     struct pool *pool = arg;
 
+    (void)hsm_work_for(HSM_WORK_AHEAD);
     while (pool_wait(pool, fill(pool)))
         ;
     return NULL;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "flow/flow.h"
+#include "hsm/hsm.h"
 #include "intune/revocation.h"
 #include "pki/name.h"
 
@@ -409,8 +410,10 @@ kind_work(void *arg, const struct flow_request *request, struct flow_result *ret
         struct cc_err *err)
 {
     struct task task = { .view = view_of(arg), .serial = CC_BUF_INIT(SERIAL_MAX) };
-    enum flow_outcome outcome = task_do(&task, request->body, err);
+    enum flow_outcome outcome;
 
+    (void)hsm_work_for(HSM_WORK_REVOCATION);
+    outcome = task_do(&task, request->body, err);
     (void)cc_strcpy(ret->serial_number, sizeof(ret->serial_number), task.serial_text);
     (void)cc_strcpy(ret->ca, sizeof(ret->ca), task.ca != NULL ? ca_name(task.ca) : "");
     if (outcome == FLOW_FINISHED)

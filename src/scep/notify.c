@@ -681,8 +681,10 @@ settler_run(void *arg)
 {
     struct scep *scep = arg;
     int64_t walk_at = 0, wait_ms = WALK_MS;
-    bool go_on = recover_until_done(scep);
+    bool go_on;
 
+    (void)hsm_work_for(HSM_WORK_ENROLMENT);
+    go_on = recover_until_done(scep);
     while (go_on) {
         size_t count;
         struct notice *list;

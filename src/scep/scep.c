@@ -180,6 +180,7 @@ ra_run(void *arg)
     unsigned attempt = 0;
     bool go_on = true;
 
+    (void)hsm_work_for(HSM_WORK_ENROLMENT);
     while (go_on) {
         int64_t wait;
 

@@ -161,6 +161,7 @@ serve(void *arg, struct http_exchange *exchange)
     struct endpoint *endpoint = find_endpoint(arg, http_exchange_path(exchange));
     const char *method = http_exchange_method(exchange);
 
+    (void)hsm_work_for(HSM_WORK_ENROLMENT);
     if (endpoint == NULL)
         reply_plain(exchange, 404, "no SCEP profile has this URL\n");
     else if (strcmp(method, "GET") == 0)

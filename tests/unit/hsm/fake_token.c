@@ -6,6 +6,7 @@
  *
  *   NAME.pem   private key of "pkcs11:object=NAME"
  *   starts     one byte a start
+ *   trace      where it is there, gets a line for each random number, its length, and each signature, its key
  *   script     "[once ]OPERATION ACTION": what to do instead when OPERATION comes, e.g. "once sign hang"
  *
  * Actions: hang, die, wrong (a result with a bit flipped), refuse (HSM_FAULT_INPUT), ckr (CKR_DEVICE_ERROR), bad
@@ -231,6 +232,19 @@ do_public(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
     return rc;
 }
 
+static void
+trace(const char *text)
+{
+    char path[640];
+    FILE *f;
+
+    path_of(path, sizeof(path), "trace", "");
+    if (access(path, F_OK) != 0 || (f = fopen(path, "ae")) == NULL)
+        return;
+    (void)fprintf(f, "%s\n", text);
+    (void)fclose(f);
+}
+
 static int
 set_sign(EVP_PKEY_CTX *ctx, uint8_t kind, uint16_t md, uint16_t mgf1, uint16_t salt)
 {
@@ -249,6 +263,7 @@ set_sign(EVP_PKEY_CTX *ctx, uint8_t kind, uint16_t md, uint16_t mgf1, uint16_t s
 static int
 do_sign(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
 {
+    const unsigned number = rest->len >= 2 ? rest->data[0] << 8 | rest->data[1] : 0;
     EVP_PKEY *pkey = NULL;
     EVP_PKEY_CTX *ctx = NULL;
     struct cc_bytes tbs = { 0 };
@@ -267,6 +282,7 @@ do_sign(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
         cc_err_set_openssl(err, "sign");
         goto out;
     }
+    trace(keys[number].name);
     rc = wire_put_bytes(out, sig, len, err);
 out:
     EVP_PKEY_CTX_free(ctx);
@@ -391,10 +407,13 @@ do_random(struct cc_bytes *rest, struct cc_buf *out, struct cc_err *err)
 {
     uint8_t bytes[4096];
     uint32_t len = 0;
+    char line[16];
 
     if (wire_get_u32(rest, &len, err) != 0 || len > sizeof(bytes) ||
             RAND_bytes(bytes, (int)len) != 1)
         return fault(err, HSM_FAULT_INPUT, "random");
+    (void)snprintf(line, sizeof(line), "%u", len);
+    trace(line);
     return wire_put_bytes(out, bytes, len, err);
 }
 

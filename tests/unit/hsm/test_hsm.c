@@ -1259,6 +1259,311 @@ test_hang_among_others(void **state)
     assert_int_equal(rig_restarts(rig), 1);
 }
 
+/* ---- whose turn it is ---- */
+
+#define QUEUE_MAX 96
+
+/* Callers that have joined the line one after the other, while the token process stands still. */
+struct queue {
+    struct rig *rig;
+    pid_t pid;
+    struct queued {
+        struct rig *rig;
+        enum hsm_work work;
+        struct hsm_key *key; /* signs, or makes a key if it seals; NULL: a random number of ... */
+        size_t len;
+        int rc;
+        struct cc_err err;
+        pthread_t id;
+    } callers[QUEUE_MAX];
+    size_t count;
+};
+
+static int
+queued_call(struct queued *caller)
+{
+    struct cc_buf first = CC_BUF_INIT(1024), second = CC_BUF_INIT(1024);
+    uint8_t random[4096];
+    int rc;
+
+    if (caller->key == NULL)
+        return hsm_random(caller->rig->hsm, random, caller->len, &caller->err);
+    if (hsm_key_role(caller->key) != HSM_ROLE_SEAL)
+        return sign_once(caller->key, &caller->err);
+    rc = make_device_key(caller->key, &first, &second, &caller->err);
+    cc_buf_free(&first);
+    cc_buf_free(&second);
+    return rc;
+}
+
+static void *
+queued_run(void *arg)
+{
+    struct queued *caller = arg;
+
+    assert_int_equal(hsm_work_for(caller->work), HSM_WORK_BY_KEY);
+    caller->rc = queued_call(caller);
+    return NULL;
+}
+
+/* Waits until so many callers have a session, and so many are in line. */
+static void
+queue_wait(struct queue *queue, unsigned busy, unsigned waiting)
+{
+    const int64_t deadline = cc_deadline_in(LONG_MS);
+    struct hsm_status status;
+
+    do {
+        hsm_get_status(queue->rig->hsm, &status);
+        if (status.busy == busy && status.waiting == waiting)
+            return;
+        (void)usleep(1000);
+    } while (cc_deadline_left(deadline) > 0);
+    fail_msg("%u busy and %u in line instead of %u and %u", status.busy, status.waiting, busy,
+            waiting);
+}
+
+static struct queued *
+queue_add(struct queue *queue, enum hsm_work work)
+{
+    struct queued *caller = &queue->callers[queue->count++];
+
+    assert_true(queue->count <= QUEUE_MAX);
+    *caller = (struct queued){ .rig = queue->rig, .work = work, .len = queue->count };
+    return caller;
+}
+
+static void
+queue_go(struct queued *caller)
+{
+    assert_int_equal(pthread_create(&caller->id, NULL, queued_run, caller), 0);
+}
+
+/* With one session: a first caller has it, all others wait. */
+static void
+queue_join(struct queue *queue, enum hsm_work work, struct hsm_key *key)
+{
+    struct queued *caller = queue_add(queue, work);
+
+    caller->key = key;
+    queue_go(caller);
+    queue_wait(queue, 1, (unsigned)queue->count - 1);
+}
+
+/* Whether each thread of the process stands still. */
+static bool
+is_stopped(pid_t pid)
+{
+    char path[300];
+    struct dirent *entry;
+    bool stopped = true;
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    assert_non_null(dir = opendir(path));
+    while ((entry = readdir(dir)) != NULL) {
+        char state = 'T';
+        FILE *f;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", (int)pid, entry->d_name);
+        if (entry->d_name[0] == '.' || (f = fopen(path, "re")) == NULL)
+            continue;
+        stopped = stopped && fscanf(f, "%*d (%*[^)]) %c", &state) == 1 && state == 'T';
+        (void)fclose(f);
+    }
+    (void)closedir(dir);
+    return stopped;
+}
+
+static void
+queue_begin(struct queue *queue, struct rig *rig)
+{
+    const int64_t deadline = cc_deadline_in(LONG_MS);
+    struct hsm_status status;
+
+    hsm_get_status(rig->hsm, &status);
+    *queue = (struct queue){ .rig = rig, .pid = (pid_t)status.pid };
+    assert_int_equal(kill(queue->pid, SIGSTOP), 0);
+    while (!is_stopped(queue->pid) && cc_deadline_left(deadline) > 0)
+        (void)usleep(1000);
+    assert_true(is_stopped(queue->pid));
+}
+
+/* Lets the token process go on, and all callers end. */
+static void
+queue_end(struct queue *queue)
+{
+    assert_int_equal(kill(queue->pid, SIGCONT), 0);
+    for (size_t i = 0; i < queue->count; i++)
+        (void)pthread_join(queue->callers[i].id, NULL);
+    for (size_t i = 0; i < queue->count; i++)
+        if (queue->callers[i].rc != 0)
+            fail_msg("caller %zu: %s", i, queue->callers[i].err.text);
+}
+
+/* The lines of the fake token's trace. */
+static size_t
+read_trace(const struct rig *rig, char ret_lines[QUEUE_MAX][16])
+{
+    FILE *f = fopen(rig_path(rig, "trace"), "re");
+    size_t count = 0;
+
+    assert_non_null(f);
+    while (count < QUEUE_MAX && fscanf(f, "%15s", ret_lines[count]) == 1)
+        count++;
+    (void)fclose(f);
+    return count;
+}
+
+/* One letter a caller, in the order in which they were served; within a letter, who came first must be first. */
+static void
+assert_order(struct queue *queue, const char *want)
+{
+    static const char letters[] = "ERoa";
+    char lines[QUEUE_MAX][16], got[QUEUE_MAX + 1] = "";
+    long last[HSM_WORK_BY_KEY] = { 0 };
+    const size_t count = read_trace(queue->rig, lines);
+
+    assert_int_equal(count, queue->count);
+    for (size_t i = 0; i < count; i++) {
+        const long len = strtol(lines[i], NULL, 10);
+        const enum hsm_work work = queue->callers[len - 1].work;
+
+        got[i] = letters[work];
+        if (len < last[work])
+            fail_msg("caller %ld was served behind caller %ld", len, last[work]);
+        last[work] = len;
+    }
+    assert_string_equal(got, want);
+}
+
+static void
+queue_join_many(struct queue *queue, enum hsm_work work, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        queue_join(queue, work, NULL);
+}
+
+static void
+rig_open_one_session(struct rig *rig)
+{
+    rig->settings.sessions = 1;
+    rig->settings.deadline_ms = 2 * LONG_MS;
+    rig_open(rig);
+    rig_write(rig, "trace", "");
+}
+
+/* The more urgent first, whoever came first; and each that was passed over 8 times next. */
+static void
+test_urgent_first_and_none_starved(void **state)
+{
+    struct rig *rig = *state;
+    struct queue queue;
+
+    rig_open_one_session(rig);
+    queue_begin(&queue, rig);
+    queue_join_many(&queue, HSM_WORK_ENROLMENT, 1);
+    queue_join_many(&queue, HSM_WORK_AHEAD, 1);
+    queue_join_many(&queue, HSM_WORK_ORDINARY, 4);
+    queue_join_many(&queue, HSM_WORK_REVOCATION, 3);
+    queue_join_many(&queue, HSM_WORK_ENROLMENT, 20);
+    queue_end(&queue);
+    assert_order(&queue, "E"
+                         "EEEEEEEERo"
+                         "EEEEEEEERo"
+                         "EEEE"
+                         "R"
+                         "oo"
+                         "a");
+}
+
+/* Keys made ahead wait longer, but not for ever. */
+static void
+test_work_ahead_is_not_starved(void **state)
+{
+    char want[QUEUE_MAX] = "";
+    struct rig *rig = *state;
+    struct queue queue;
+
+    rig_open_one_session(rig);
+    queue_begin(&queue, rig);
+    queue_join_many(&queue, HSM_WORK_ORDINARY, 1);
+    queue_join_many(&queue, HSM_WORK_AHEAD, 2);
+    queue_join_many(&queue, HSM_WORK_ORDINARY, 70);
+    queue_end(&queue);
+    memset(want, 'o', queue.count);
+    want[65] = 'a';
+    want[72] = 'a';
+    assert_order(&queue, want);
+}
+
+/* What a thread does not say, its key does. */
+static void
+test_urgency_by_key(void **state)
+{
+    static const char *const want[] = { "first", "ra", "ocsp", "crl", "ca" };
+    struct hsm_key *first, *ca, *crl, *ocsp, *ra;
+    char lines[QUEUE_MAX][16];
+    struct rig *rig = *state;
+    struct queue queue;
+
+    for (size_t i = 0; i < CC_COUNT(want); i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof(name), "%s.pem", want[i]);
+        rig_key(rig, name, EVP_EC_gen("P-256"));
+    }
+    rig_open_one_session(rig);
+    assert_signs(first = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=first"));
+    assert_signs(ca = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=ca"));
+    assert_signs(crl = rig_get(rig, HSM_ROLE_CA, "pkcs11:object=crl"));
+    assert_signs(ocsp = rig_get(rig, HSM_ROLE_OCSP, "pkcs11:object=ocsp"));
+    assert_signs(ra = rig_get(rig, HSM_ROLE_SCEP_RA_SIGN, "pkcs11:object=ra"));
+    rig_write(rig, "trace", "");
+    queue_begin(&queue, rig);
+    queue_join(&queue, HSM_WORK_BY_KEY, first);
+    queue_join(&queue, HSM_WORK_BY_KEY, ca);
+    queue_join(&queue, HSM_WORK_BY_KEY, ocsp);
+    queue_join(&queue, HSM_WORK_REVOCATION, crl);
+    queue_join(&queue, HSM_WORK_BY_KEY, ra);
+    queue_end(&queue);
+    assert_int_equal(read_trace(rig, lines), CC_COUNT(want));
+    for (size_t i = 0; i < CC_COUNT(want); i++)
+        assert_string_equal(lines[i], want[i]);
+}
+
+/* Of two sessions one is left to who needs it for a moment, however many keys are to be made. */
+static void
+test_lengthy_work_leaves_a_session(void **state)
+{
+    struct cc_buf first = CC_BUF_INIT(1024), second = CC_BUF_INIT(1024);
+    struct rig *rig = *state;
+    struct cc_err err = { 0 };
+    struct hsm_key *seal;
+    struct queue queue;
+
+    rig->settings.sessions = 2;
+    rig->settings.deadline_ms = 2 * LONG_MS;
+    rig_open(rig);
+    seal = rig_get(rig, HSM_ROLE_SEAL, "pkcs11:object=seal");
+    assert_int_equal(make_device_key(seal, &first, &second, &err), 0);
+    cc_buf_free(&first);
+    cc_buf_free(&second);
+    queue_begin(&queue, rig);
+    for (int i = 0; i < 3; i++) {
+        struct queued *caller = queue_add(&queue, HSM_WORK_BY_KEY);
+
+        caller->key = seal;
+        queue_go(caller);
+    }
+    queue_wait(&queue, 1, 2);
+    queue_go(queue_add(&queue, HSM_WORK_BY_KEY));
+    queue_go(queue_add(&queue, HSM_WORK_BY_KEY));
+    queue_wait(&queue, 2, 3);
+    queue_end(&queue);
+    queue_wait(&queue, 0, 0);
+}
+
 /* Who relied on OpenSSL to load its default provider by itself can do so after us too; who did not is not bothered. */
 static void
 test_default_provider(void **state)
@@ -1388,6 +1693,10 @@ main(void)
         TEST(test_content_key_senseless),
         TEST(test_more_callers_than_sessions),
         TEST(test_hang_among_others),
+        TEST(test_urgent_first_and_none_starved),
+        TEST(test_work_ahead_is_not_starved),
+        TEST(test_urgency_by_key),
+        TEST(test_lengthy_work_leaves_a_session),
         TEST(test_default_provider),
         TEST(test_nothing_left),
         TEST(test_two_at_once),
