@@ -13,6 +13,12 @@
  * is in hand from its download until its row is closed or forgotten.  What is in hand is bounded: no more is asked of
  * the service than workers will soon take, and nothing while the workload is not ready.
  *
+ * Requests of different CAs go in lanes.  Each lane has a worker of its own and the others are shared, so that a CA that
+ * hangs slows down no other.  A lane in which 5 tries in a row came to nothing is sick: its requests wait in order, and it
+ * is tried with one at a time until that works.  Up to 500 requests of a CA that is sick, or that lets all its workers
+ * wait, take no room that others could have; what comes beyond these, and what has waited too long, goes back to the
+ * service.
+ *
  * After a crash the journal tells how far each request was.  Finished ones are uploaded again, which the service
  * recognises; those reported get the admin event they lack; those for which something was begun outside (flow_prepare())
  * are worked on.  The others go back to the service and come again, or are worked on where nothing can go back.
@@ -70,6 +76,7 @@ CC_MUST int flow_prepare(const struct flow_request *request, const char *note, s
 #define FLOW_DOWNLOAD_MAX 500
 #define FLOW_RESULT_MAX ((size_t)1024 * 1024) /* bytes of one result's JSON */
 #define FLOW_DETAIL_LEN 384
+#define FLOW_LANE_LEN 65
 
 struct flow_result {
     struct cc_buf json; /* as it will be uploaded */
@@ -123,6 +130,12 @@ struct flow_kind {
     int64_t keep_ms;
     int64_t retry_max_ms; /* where the backoff of failed attempts ends; 0: 10 s */
 
+    /*
+     * The CA that a request is for, by its body or by the note of flow_prepare() (NULL: none): at most FLOW_LANE_LEN - 1
+     * bytes, borrowed.  NULL: of no CA, or it cannot be told.  It does not block.  The function may be NULL.
+     */
+    const char *(*lane)(void *arg, json_object *body, const char *note);
+
     /* Whether work could be done now. */
     bool (*ready)(void *arg);
 
@@ -146,6 +159,7 @@ struct flow_settings {
     struct eventlog *log;
     const char *connector_id;
     unsigned workers;
+    unsigned lanes; /* so many names may be told apart by the kind's lane() */
     unsigned batch; /* 1..100, or the kind's batch_max */
     int64_t poll_wait_ms;
     int64_t poll_interval_ms; /* between two downloads, kept across restarts; 0: as soon as there is room */

@@ -50,6 +50,7 @@ flow_item_new(struct flow *flow, const char *request_context, const char *reques
         return NULL;
     }
     item->flow = flow;
+    item->lane = &flow->lanes[0];
     item->attempt = attempt;
     item->received = cc_clock_mono_ms();
     item->variant = flow_variant_find(flow, about->variant);
@@ -171,8 +172,15 @@ flow_unfinished(const struct flow *flow)
 {
     const unsigned undecided = flow->count[FLOW_UNDECIDED];
 
-    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING] + flow->count[FLOW_WAITING] +
-           (undecided > FLOW_PENDING_MAX ? undecided - FLOW_PENDING_MAX : 0);
+    return flow->count[FLOW_QUEUED] + flow->count[FLOW_WORKING] + flow->count[FLOW_WAITING] -
+           flow_held(flow) + (undecided > FLOW_PENDING_MAX ? undecided - FLOW_PENDING_MAX : 0);
+}
+
+/* How many unfinished ones a request in this stage is. */
+static unsigned
+is_unfinished(enum flow_stage stage)
+{
+    return stage == FLOW_QUEUED || stage == FLOW_WORKING || stage == FLOW_WAITING;
 }
 
 /* Results do not wait for requests that wait themselves. */
@@ -223,6 +231,7 @@ flow_item_add(struct flow_item *item, enum flow_stage stage)
     TAILQ_INSERT_TAIL(&flow->items, item, link);
     item->stage = stage;
     flow->count[stage]++;
+    item->lane->unfinished += is_unfinished(stage);
     flow_signal(flow, stage);
 }
 
@@ -233,6 +242,7 @@ flow_item_set_stage(struct flow_item *item, enum flow_stage stage)
 
     flow->count[item->stage]--;
     flow->count[stage]++;
+    item->lane->unfinished += is_unfinished(stage) - is_unfinished(item->stage);
     item->stage = stage;
     flow_signal(flow, stage);
 }
@@ -244,6 +254,7 @@ flow_item_remove(struct flow_item *item)
 
     TAILQ_REMOVE(&flow->items, item, link);
     flow->count[item->stage]--;
+    item->lane->unfinished -= is_unfinished(item->stage);
     flow_signal(flow, FLOW_STAGES);
 }
 
@@ -259,13 +270,6 @@ flow_put_aside(struct flow_item *item)
 {
     item->due = cc_deadline_in(FLOW_SERVICE_RETRY_MS);
     flow_item_set_stage(item, flow_stays(item) ? FLOW_WAITING : FLOW_RETURNING);
-}
-
-void
-flow_queue(struct flow_item *item)
-{
-    if (!cc_pool_submit(item->flow->pool, flow_work, item))
-        flow_put_aside(item);
 }
 
 int
@@ -445,8 +449,9 @@ flow_start_thread(struct flow *flow, struct flow_thread *thread, const char *nam
 static int
 flow_start_threads(struct flow *flow, struct cc_err *err)
 {
-    if ((flow->pool = cc_pool_open("cc-work", flow->workers,
-                 FLOW_QUEUE_MAX + FLOW_PER_WORKER * (size_t)flow->workers, err)) == NULL)
+    const unsigned threads = flow_threads(flow);
+
+    if ((flow->pool = cc_pool_open("cc-work", threads, threads, err)) == NULL)
         return -1;
     for (int i = 0; i < FLOW_UPLOADERS; i++) {
         if (flow_start_thread(flow, &flow->uploaders[i], "cc-upload", flow_uploader, err) != 0)
@@ -466,11 +471,12 @@ flow_start(const struct flow_kind *kind, const struct flow_settings *settings, v
     if (flow == NULL)
         return cc_err_nomem(err);
     TAILQ_INIT(&flow->items);
-    if (flow_init_locks(flow, err) != 0) {
+    flow->kind = *kind;
+    if (flow_lanes_init(flow, settings->lanes, err) != 0 || flow_init_locks(flow, err) != 0) {
+        free(flow->lanes);
         free(flow);
         return -1;
     }
-    flow->kind = *kind;
     flow->arg = arg;
     flow->intune = settings->intune;
     flow->store = settings->store;
@@ -556,6 +562,7 @@ flow_free(struct flow *flow)
     pthread_mutex_destroy(&flow->lock);
     pthread_mutex_destroy(&flow->admission);
     free(flow->connector_id);
+    free(flow->lanes);
     free(flow);
 }
 
@@ -568,6 +575,7 @@ flow_stop(struct flow *flow, int64_t drain_ms)
         return;
     pthread_mutex_lock(&flow->lock);
     flow->stopping = true;
+    flow_clear_lines(flow);
     pthread_cond_broadcast(&flow->room);
     pthread_cond_broadcast(&flow->attend);
     pthread_mutex_unlock(&flow->lock);

@@ -160,6 +160,7 @@ flow_take_new(struct flow *flow, struct intune_work *work, const struct flow_abo
         return -1;
     item->body = work->body;
     work->body = NULL;
+    flow_lane_choose(item);
     if (flow_has_leases(flow))
         flow_item_lease(item, work->lease_until_ms);
     pthread_mutex_lock(&flow->lock);
@@ -223,6 +224,7 @@ flow_take_stored(struct flow *flow, const struct intune_work *work, struct cc_er
     }
     free(stored.item->holder);
     stored.item->holder = NULL;
+    flow_lane_choose(stored.item);
     pthread_mutex_lock(&flow->lock);
     if (flow_has_leases(flow))
         flow_item_lease(stored.item, work->lease_until_ms);
@@ -488,10 +490,34 @@ flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_e
     return rc;
 }
 
+/* Whether some of what came went back at once, as its CA fails and enough is held for it. */
+static bool
+flow_take_overflowed(struct flow *flow)
+{
+    bool overflowed;
+
+    pthread_mutex_lock(&flow->lock);
+    overflowed = flow->overflowed;
+    flow->overflowed = false;
+    pthread_mutex_unlock(&flow->lock);
+    return overflowed;
+}
+
+/* What went back comes again: not at once.  false: we stop. */
+static bool
+flow_pause_overflowed(struct flow *flow, unsigned *times)
+{
+    if (!flow_take_overflowed(flow)) {
+        *times = 0;
+        return true;
+    }
+    return flow_pause(flow, cc_backoff_ms((*times)++, FLOW_RETRY_MS, FLOW_RETRY_MAX_MS), false);
+}
+
 void
 flow_downloader(struct flow *flow)
 {
-    unsigned failures = 0;
+    unsigned failures = 0, overflows = 0;
     int64_t poll_wait_ms;
     unsigned max;
 
@@ -502,6 +528,8 @@ flow_downloader(struct flow *flow)
 
         if (flow_download(flow, max, poll_wait_ms, &err) == 0) {
             failures = 0;
+            if (!flow_pause_overflowed(flow, &overflows))
+                break;
             continue;
         }
         if (err.domain == CC_DOM_CANCELLED)

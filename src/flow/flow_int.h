@@ -14,13 +14,12 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
+#include "base/breaker.h"
 #include "base/pool.h"
 #include "flow/flow.h"
 
 #define FLOW_BATCH_MAX 100 /* results of one upload, leases of one call */
 #define FLOW_PER_WORKER 4  /* requests in hand for each worker, so that none waits for a download */
-#define FLOW_QUEUE_MAX                                                                             \
-    ((size_t)3 * FLOW_DOWNLOAD_MAX)        /* waiting for workers, whatever the settings say */
 #define FLOW_BODY_MAX ((size_t)512 * 1024) /* bytes of a request in the journal */
 #define FLOW_UPLOADERS 2  /* so that one journals while the other waits for the service */
 #define FLOW_GATHER_MS 25 /* how long a result waits for its neighbours, while there are any */
@@ -33,26 +32,32 @@
 #define FLOW_RETRY_MAX_MS 10000
 #define FLOW_PENDING_MAX_MS 30000  /* the same of those that somebody has to decide on */
 #define FLOW_PENDING_MAX 1000      /* of them take no room that others could have */
+#define FLOW_HELD_MAX 500          /* of a CA that fails; the same, for each */
+#define FLOW_SLOW_MS 2000          /* without an end in a lane, while other CAs may have work */
 #define FLOW_ANSWER_MS 500         /* within which a service that has work answers a download */
 #define FLOW_SERVICE_RETRY_MS 1000 /* the same of calls to the service and the store */
 #define FLOW_SERVICE_RETRY_MAX_MS 30000
 
 enum flow_stage {
-    FLOW_QUEUED,    /* waits for a worker */
+    FLOW_QUEUED,    /* waits in the line of its lane for a worker */
     FLOW_WORKING,   /* a worker has it */
     FLOW_WAITING,   /* waits for the time of its next try */
     FLOW_UNDECIDED, /* the same, as somebody has to decide on it */
     FLOW_DONE,      /* its result waits for an uploader */
     FLOW_UPLOADING, /* an uploader has it */
     FLOW_UNSETTLED, /* its result was not taken and is to be withdrawn; waits for the time of the next try */
-    FLOW_SETTLING,  /* a worker withdraws it */
+    FLOW_SETTLING,  /* a worker withdraws it, or will: it waits in line */
     FLOW_RETURNING, /* not to be worked here: the keeper gives it back and forgets it */
     FLOW_STAGES
 };
 
 struct flow_item {
-    TAILQ_ENTRY(flow_item) link; /* in flow->items, guarded by lock */
+    TAILQ_ENTRY(flow_item) link;  /* in flow->items, guarded by lock */
+    TAILQ_ENTRY(flow_item) place; /* in lane->line, guarded by lock */
     struct flow *flow;
+    struct flow_lane *lane;         /* constant once in hand */
+    bool in_line;                   /* guarded by lock: no worker has it */
+    uint64_t turn;                  /* guarded by lock: the lower came first */
     enum flow_stage stage;          /* guarded by lock */
     bool lease_lost;                /* guarded by lock */
     int64_t lease_begin, lease_end; /* monotonic, guarded by lock; end 0: no lease to keep */
@@ -79,6 +84,16 @@ struct flow_item {
 
 TAILQ_HEAD(flow_items, flow_item);
 
+/* Requests of one CA.  Guarded by the flow's lock. */
+struct flow_lane {
+    char name[FLOW_LANE_LEN];  /* "": those of none */
+    struct flow_items line;    /* wait for a worker */
+    unsigned unfinished;       /* queued, working, waiting */
+    unsigned working;          /* workers that it has */
+    int64_t moved;             /* monotonic: when it last began from nothing, or a worker ended */
+    struct cc_breaker breaker; /* of the one without a name: not used */
+};
+
 struct flow_thread {
     struct flow *flow;
     void (*run)(struct flow *flow);
@@ -94,7 +109,8 @@ struct flow {
     struct store *store;
     struct eventlog *log;
     char *connector_id;
-    unsigned workers;
+    unsigned workers;  /* that are shared, and one */
+    unsigned lane_max; /* constant */
 
     /* Held while a row and its item come (journal_receive) or go (journal_forget), so that they do so together. */
     pthread_mutex_t admission;
@@ -108,6 +124,10 @@ struct flow {
     /* ---- guarded by lock ---- */
     struct flow_items items; /* all in hand, oldest first */
     unsigned count[FLOW_STAGES];
+    struct flow_lane *lanes; /* lane_max of them, the first without a name */
+    unsigned lane_count;
+    uint64_t turns;
+    bool overflowed;      /* a sick lane had no room for what came */
     unsigned room_wanted; /* the downloader waits until fewer are unfinished; 0: it does not */
     int64_t done_since;   /* monotonic: when there began to be results that wait for an uploader */
     unsigned batch;
@@ -155,7 +175,10 @@ void flow_item_set_stage(struct flow_item *item, enum flow_stage stage);
 void flow_item_remove(struct flow_item *item);
 unsigned flow_unfinished(const struct flow *flow);
 
-/* With the lock held: to a worker, or, when none can take it, aside for a while or back. */
+/*
+ * With the lock held: queued or settling, it waits in line for a worker; as we stop it is put aside, and where its lane
+ * is sick and has too many already it goes back.
+ */
 void flow_queue(struct flow_item *item);
 
 /* With the lock held: not to be worked on now; back to the service, unless only we know what was begun. */
@@ -209,6 +232,36 @@ void flow_read_poll(struct flow *flow);
 /* Waits until the time of the next download; false: we stop. */
 bool flow_wait_poll(struct flow *flow);
 void flow_note_poll(struct flow *flow);
+
+/* ---- flow_lane.c: whose turn it is; with the lock held where nothing else is said ---- */
+
+CC_MUST int flow_lanes_init(struct flow *flow, unsigned lanes, struct cc_err *err);
+unsigned flow_threads(const struct flow *flow);
+
+/* Without the lock, of an item that is not yet in hand: what the kind says of its body, or the CA of its result. */
+void flow_lane_choose(struct flow_item *item);
+
+/* Hands those whose turn it is to the workers: after each change of lines, workers, or time. */
+void flow_dispatch(struct flow *flow);
+void flow_line_leave(struct flow_item *item);
+
+/* As we stop. */
+void flow_clear_lines(struct flow *flow);
+
+/* A worker's done with a request of the lane; true when it fell sick by that, or got well: to be told without the lock. */
+enum flow_lane_verdict { FLOW_LANE_ANSWERED, FLOW_LANE_FAILED, FLOW_LANE_NOTHING };
+bool flow_lane_end(struct flow *flow, struct flow_lane *lane, enum flow_lane_verdict verdict);
+void flow_lane_tell(struct flow *flow, const struct flow_lane *lane, bool failed,
+        const struct cc_err *err);
+
+/* Requests of sick and of hanging lanes that take no room that others could have. */
+unsigned flow_held(const struct flow *flow);
+
+/* Whether it waits in line for a sick lane. */
+bool flow_is_held(const struct flow_item *item);
+
+/* When a sick lane may be tried again, monotonic. */
+int64_t flow_lanes_due(const struct flow *flow);
 
 /* flow_recover.c: what the journal holds that is not in hand: at start, and when others are gone.  Gives up when the flow
    stops. */

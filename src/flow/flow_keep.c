@@ -68,8 +68,11 @@ flow_lose_lease(struct flow_item *item)
 {
     item->lease_end = 0;
     item->lease_lost = true;
-    if (item->stage == FLOW_WAITING && !flow_stays(item))
+    if ((item->stage == FLOW_WAITING || (item->stage == FLOW_QUEUED && item->in_line)) &&
+            !flow_stays(item)) {
+        flow_line_leave(item);
         flow_item_set_stage(item, FLOW_RETURNING);
+    }
 }
 
 /* With the lock held: what is to be renewed now; leases whose time is over are lost. */
@@ -236,7 +239,9 @@ flow_gives_up(const struct flow_item *item, int64_t now)
     const struct flow *flow = item->flow;
     int64_t keep_ms = flow->kind.keep_ms != 0 ? flow->kind.keep_ms : FLOW_KEEP_MS;
 
-    if (item->stage != FLOW_WAITING || flow_stays(item))
+    if (item->stage != FLOW_WAITING && (item->stage != FLOW_QUEUED || !flow_is_held(item)))
+        return false;
+    if (flow_stays(item))
         return false;
     return flow->stopping || (keep_ms > 0 && now - item->received >= keep_ms);
 }
@@ -252,17 +257,14 @@ flow_wake_waiting(struct flow *flow)
     TAILQ_FOREACH(item, &flow->items, link)
     {
         if (flow_gives_up(item, now)) {
+            flow_line_leave(item);
             flow_item_set_stage(item, FLOW_RETURNING);
         } else if (flow_waits(item) && item->due <= now && !flow->stopping) {
-            bool work = item->stage != FLOW_UNSETTLED;
-
-            flow_item_set_stage(item, work ? FLOW_QUEUED : FLOW_SETTLING);
-            if (work)
-                flow_queue(item);
-            else if (!cc_pool_submit(flow->pool, flow_settle, item))
-                flow_settle_later(item);
+            flow_item_set_stage(item, item->stage != FLOW_UNSETTLED ? FLOW_QUEUED : FLOW_SETTLING);
+            flow_queue(item);
         }
     }
+    flow_dispatch(flow);
     pthread_mutex_unlock(&flow->lock);
 }
 
@@ -273,8 +275,11 @@ static int64_t
 flow_keeper_idle_ms(struct flow *flow, int64_t not_before)
 {
     int64_t now = cc_clock_mono_ms(), renew = now + FLOW_SERVICE_RETRY_MAX_MS, due = renew;
+    int64_t lanes = flow->stopping ? due : flow_lanes_due(flow);
     struct flow_item *item;
 
+    if (lanes < due)
+        due = lanes;
     TAILQ_FOREACH(item, &flow->items, link)
     {
         if (flow_holds_lease(item) && flow_renew_at(item) < renew)

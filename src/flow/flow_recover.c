@@ -131,6 +131,8 @@ flow_hand_over(struct flow *flow, struct flow_items *items, enum flow_stage stag
 {
     struct flow_item *item;
 
+    TAILQ_FOREACH(item, items, link)
+    flow_lane_choose(item);
     pthread_mutex_lock(&flow->lock);
     while ((item = TAILQ_FIRST(items)) != NULL) {
         TAILQ_REMOVE(items, item, link);
@@ -220,6 +222,7 @@ flow_let_go_reported(struct flow *flow, struct flow_item *item, bool go)
         return;
     }
     item->received = cc_clock_mono_ms();
+    flow_lane_choose(item);
     pthread_mutex_lock(&flow->lock);
     flow_item_add(item, FLOW_UNSETTLED);
     pthread_mutex_unlock(&flow->lock);

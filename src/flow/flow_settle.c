@@ -60,6 +60,7 @@ flow_settle(void *arg)
 {
     struct flow_item *item = arg;
     struct flow *flow = item->flow;
+    struct flow_lane *lane = item->lane;
     struct cc_err err = { 0 };
     bool over = flow_withdraw(item, &err) == 0 || flow_store_refused(&err);
 
@@ -71,6 +72,8 @@ flow_settle(void *arg)
         flow_item_remove(item);
     else
         flow_settle_later(item);
+    (void)flow_lane_end(flow, lane, FLOW_LANE_NOTHING);
+    flow_dispatch(flow);
     pthread_mutex_unlock(&flow->lock);
     if (over)
         flow_item_free(item);

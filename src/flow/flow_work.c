@@ -6,6 +6,31 @@
 
 /* What a worker does: one request, tried once; when nothing came of it, it waits for its next try. */
 
+/* Whether the CA, or what stands for it, said anything. */
+static enum flow_lane_verdict
+flow_verdict(enum flow_outcome outcome)
+{
+    return outcome == FLOW_LATER || outcome == FLOW_UNKNOWN ? FLOW_LANE_FAILED : FLOW_LANE_ANSWERED;
+}
+
+/* The worker is free again. */
+static void
+flow_work_end(struct flow *flow, struct flow_lane *lane, enum flow_lane_verdict verdict,
+        const struct cc_err *err)
+{
+    bool tell;
+
+    pthread_mutex_lock(&flow->lock);
+    tell = flow_lane_end(flow, lane, verdict);
+    flow_dispatch(flow);
+    if (tell)
+        pthread_cond_broadcast(&flow->room);
+    pthread_cond_broadcast(&flow->attend);
+    pthread_mutex_unlock(&flow->lock);
+    if (tell)
+        flow_lane_tell(flow, lane, verdict == FLOW_LANE_FAILED, err);
+}
+
 /* Takes the request out of the queue; false when it is not to be worked now. */
 static bool
 flow_begin(struct flow_item *item, bool *ret_last_attempt)
@@ -127,18 +152,22 @@ void
 flow_work(void *arg)
 {
     struct flow_item *item = arg;
+    struct flow *flow = item->flow;
+    struct flow_lane *lane = item->lane;
     struct flow_request request = { .request_id = item->request_id, .item = item };
     int64_t began = cc_clock_mono_ms();
     struct cc_err err = { 0 };
     enum flow_outcome outcome;
 
-    if (!flow_begin(item, &request.last_attempt))
+    if (!flow_begin(item, &request.last_attempt)) {
+        flow_work_end(flow, lane, FLOW_LANE_NOTHING, NULL);
         return;
+    }
     request.request_context = item->request_context;
     request.body = item->body;
     request.note = item->note;
     item->result.event = (enum event_id)0;
-    outcome = item->flow->kind.work(item->flow->arg, &request, &item->result, &err);
+    outcome = flow->kind.work(flow->arg, &request, &item->result, &err);
     switch (outcome) {
     case FLOW_FINISHED:
         flow_write_result_event(item, began, &err);
@@ -157,9 +186,10 @@ flow_work(void *arg)
         flow_try_later(item, outcome);
         break;
     case FLOW_NOT_OURS:
-        flow_debug(item->flow, "The %s %s is left to other instances: %s", item->variant->title,
+        flow_debug(flow, "The %s %s is left to other instances: %s", item->variant->title,
                 item->request_id, cc_err_text(&err));
         flow_end(item, FLOW_RETURNING);
         break;
     }
+    flow_work_end(flow, lane, flow_verdict(outcome), &err);
 }

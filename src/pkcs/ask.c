@@ -61,8 +61,8 @@ fits(const char *setting, const char *name)
     return is_named(name) && cc_equal_nocase(setting, name);
 }
 
-static const struct pkcs_ca *
-find_ca(const struct pkcs_view *view, const struct intune_pkcs_request *wire)
+const struct pkcs_ca *
+pkcs_find_ca(const struct pkcs_view *view, const struct intune_pkcs_request *wire)
 {
     const struct pkcs_ca *by_default = NULL;
     bool named = is_named(wire->authority) || is_named(wire->authority_name);
@@ -98,7 +98,7 @@ int
 pkcs_choose(const struct pkcs_view *view, const struct intune_pkcs_request *wire,
         struct ca **ret_ca, const struct pki_profile **ret_profile, struct cc_err *err)
 {
-    const struct pkcs_ca *ca = find_ca(view, wire);
+    const struct pkcs_ca *ca = pkcs_find_ca(view, wire);
     char shown[160];
 
     if (ca == NULL)

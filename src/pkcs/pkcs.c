@@ -10,6 +10,7 @@
 
 #define WITHDRAW_MS 30000
 #define SERIAL_MAX 64
+#define NAME_MAX_BYTES 4096 /* of a CA in a request */
 
 struct pkcs_view *
 pkcs_get_view(struct pkcs *work)
@@ -71,15 +72,6 @@ kind_describe(void *arg, json_object *body, struct flow_about *ret)
         ret->resumes = true;
 }
 
-static enum flow_outcome
-kind_work(void *arg, const struct flow_request *request, struct flow_result *ret,
-        struct cc_err *err)
-{
-    if (intune_pkcs_kind_of(request->body) == INTUNE_PKCS_RECRYPT)
-        return pkcs_recrypt(arg, request, ret, err);
-    return pkcs_issue(arg, request, ret, err);
-}
-
 static struct ca *
 find_ca(struct pkcs *work, const char *name)
 {
@@ -91,6 +83,52 @@ find_ca(struct pkcs *work, const char *name)
             ca = work->view.cas[i].ca;
     pthread_mutex_unlock(&work->lock);
     return ca;
+}
+
+/* Of one that was begun, the CA that was asked. */
+static const char *
+name_of_note(struct pkcs *work, const char *note)
+{
+    struct pkcs_note read;
+    struct ca *ca = NULL;
+
+    pkcs_note_init(&read);
+    if (pkcs_note_read(note, &read, NULL) == 0)
+        ca = find_ca(work, read.ca);
+    pkcs_note_free(&read);
+    return ca != NULL ? ca_name(ca) : NULL;
+}
+
+static const char *
+name_of_request(struct pkcs *work, json_object *body)
+{
+    const struct intune_pkcs_request wire = {
+        .authority = text_of(body, "certificationAuthority", NAME_MAX_BYTES),
+        .authority_name = text_of(body, "certificationAuthorityName", NAME_MAX_BYTES),
+    };
+    struct pkcs_view *view = pkcs_get_view(work);
+    const struct pkcs_ca *ca = view != NULL ? pkcs_find_ca(view, &wire) : NULL;
+    const char *name = ca != NULL ? ca_name(ca->ca) : NULL;
+
+    free(view);
+    return name;
+}
+
+static const char *
+kind_lane(void *arg, json_object *body, const char *note)
+{
+    if (intune_pkcs_kind_of(body) == INTUNE_PKCS_RECRYPT)
+        return NULL;
+    return note != NULL ? name_of_note(arg, note) : name_of_request(arg, body);
+}
+
+static enum flow_outcome
+kind_work(void *arg, const struct flow_request *request, struct flow_result *ret,
+        struct cc_err *err)
+{
+    if (intune_pkcs_kind_of(request->body) == INTUNE_PKCS_RECRYPT)
+        return pkcs_recrypt(arg, request, ret, err);
+    return pkcs_issue(arg, request, ret, err);
 }
 
 /* A certificate that nobody gets, as another instance's stands.  A recrypt made none. */
@@ -161,6 +199,7 @@ static const struct flow_kind kind = {
     .variant_count = CC_COUNT(variants),
     .ready = kind_ready,
     .describe = kind_describe,
+    .lane = kind_lane,
     .work = kind_work,
     .withdraw = kind_withdraw,
 };
@@ -197,6 +236,7 @@ flow_settings_of(const struct pkcs_settings *settings)
         .log = settings->log,
         .connector_id = settings->connector_id,
         .workers = settings->workers,
+        .lanes = (unsigned)settings->ca_count,
         .batch = settings->batch,
         .poll_wait_ms = settings->poll_wait_ms,
         .max_attempts = settings->max_attempts,

@@ -72,6 +72,10 @@ int pkcs_refuse(struct cc_err *err, enum intune_error_code code, const struct cc
 CC_MUST int pkcs_read_delivery(const struct intune_pkcs_request *wire, struct pkcs_delivery *ret,
         struct cc_err *err);
 
+/* The CA that a request names, or the one by default; borrowed from the view, NULL: none. */
+const struct pkcs_ca *pkcs_find_ca(const struct pkcs_view *view,
+        const struct intune_pkcs_request *wire);
+
 /* The CA of a request, and the profile. */
 CC_MUST int pkcs_choose(const struct pkcs_view *view, const struct intune_pkcs_request *wire,
         struct ca **ret_ca, const struct pki_profile **ret_profile, struct cc_err *err);

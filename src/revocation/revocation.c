@@ -27,7 +27,8 @@ struct revocation {
     pthread_mutex_t lock; /* guards what may change while running */
     struct ca **cas;
     size_t ca_count;
-    char *issuer_name; /* filter; NULL: none */
+    char *issuers[CAS_MAX]; /* their subjects, as far as they have told; NULL: not yet */
+    char *issuer_name;      /* filter; NULL: none */
     enum pki_reason reason;
     bool refuse_foreign, numeric_codes;
 };
@@ -61,6 +62,7 @@ view_of(struct revocation *work)
 /* ---- one request ---- */
 
 struct task {
+    struct revocation *work;
     struct view view;
     struct intune_revocation_request wire;
     struct cc_buf serial;
@@ -166,6 +168,17 @@ find_by_configuration(struct task *task)
     }
 }
 
+/* For the lanes, which must not ask. */
+static void
+remember_issuer(struct revocation *work, const struct ca *ca, const char *issuer)
+{
+    pthread_mutex_lock(&work->lock);
+    for (size_t i = 0; i < work->ca_count; i++)
+        if (work->cas[i] == ca && work->issuers[i] == NULL)
+            work->issuers[i] = cc_strdup(issuer, NULL);
+    pthread_mutex_unlock(&work->lock);
+}
+
 /* By its subject, which several may have.  While one cannot tell its own, nobody knows that it is not the one. */
 static enum ca_outcome
 find_by_issuer(struct task *task, struct cc_err *err)
@@ -177,7 +190,9 @@ find_by_issuer(struct task *task, struct cc_err *err)
 
         if (ca_issuer_name(task->view.cas[i], &issuer, err) != 0)
             outcome = CA_RETRYABLE;
-        else if (is_same_name(task->wire.issuer_name, cc_buf_str(&issuer)))
+        else
+            remember_issuer(task->work, task->view.cas[i], cc_buf_str(&issuer));
+        if (issuer.len > 0 && is_same_name(task->wire.issuer_name, cc_buf_str(&issuer)))
             task->meant[task->meant_count++] = task->view.cas[i];
         cc_buf_free(&issuer);
     }
@@ -405,11 +420,36 @@ kind_describe(void *arg, json_object *body, struct flow_about *ret)
     ret->resumes = true;
 }
 
+/* The CA that is named, the first of several of one subject; which it is of those that have not told yet shows later. */
+static const char *
+kind_lane(void *arg, json_object *body, const char *note)
+{
+    struct revocation *work = arg;
+    struct intune_revocation_request wire = { .issuer_name = NULL };
+    const char *by_configuration = NULL, *by_issuer = NULL;
+
+    (void)note;
+    if (intune_revocation_request_read(body, &wire, NULL) != 0)
+        return NULL;
+    pthread_mutex_lock(&work->lock);
+    for (size_t i = work->ca_count; i-- > 0;) {
+        const char *name = ca_name(work->cas[i]);
+
+        if (is_named(wire.ca_configuration) && cc_equal_nocase(wire.ca_configuration, name))
+            by_configuration = name;
+        if (is_named(wire.issuer_name) && work->issuers[i] != NULL &&
+                is_same_name(work->issuers[i], wire.issuer_name))
+            by_issuer = name;
+    }
+    pthread_mutex_unlock(&work->lock);
+    return by_configuration != NULL ? by_configuration : by_issuer;
+}
+
 static enum flow_outcome
 kind_work(void *arg, const struct flow_request *request, struct flow_result *ret,
         struct cc_err *err)
 {
-    struct task task = { .view = view_of(arg), .serial = CC_BUF_INIT(SERIAL_MAX) };
+    struct task task = { .work = arg, .view = view_of(arg), .serial = CC_BUF_INIT(SERIAL_MAX) };
     enum flow_outcome outcome;
 
     (void)hsm_work_for(HSM_WORK_REVOCATION);
@@ -471,10 +511,20 @@ static const struct flow_kind kind = {
     .retry_max_ms = RETRY_MAX_MS,
     .ready = kind_ready,
     .describe = kind_describe,
+    .lane = kind_lane,
     .work = kind_work,
 };
 
 /* ---- begin, change, end ---- */
+
+static void
+forget_issuers(struct revocation *work)
+{
+    for (size_t i = 0; i < CAS_MAX; i++) {
+        free(work->issuers[i]);
+        work->issuers[i] = NULL;
+    }
+}
 
 static int
 use_settings(struct revocation *work, const struct revocation_settings *settings,
@@ -500,6 +550,7 @@ use_settings(struct revocation *work, const struct revocation_settings *settings
     pthread_mutex_lock(&work->lock);
     free(work->cas);
     free(work->issuer_name);
+    forget_issuers(work);
     work->cas = cas;
     work->ca_count = settings->ca_count;
     work->issuer_name = issuer_name;
@@ -519,6 +570,7 @@ flow_settings_of(const struct revocation_settings *settings)
         .log = settings->log,
         .connector_id = settings->connector_id,
         .workers = settings->workers,
+        .lanes = (unsigned)settings->ca_count,
         .batch = settings->max_requests,
         .poll_interval_ms = settings->poll_interval_ms,
         .max_attempts = 1,
@@ -565,6 +617,7 @@ revocation_stop(struct revocation *work, int64_t drain_ms)
     flow_stop(work->flow, drain_ms);
     free(work->cas);
     free(work->issuer_name);
+    forget_issuers(work);
     pthread_mutex_destroy(&work->lock);
     free(work);
 }

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "base/breaker.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -27,6 +28,8 @@
 #define LEASE_MS 300000
 #define SHORT_LEASE_MS 3000 /* a service tells times of its own in whole seconds */
 #define WORKERS 4
+#define HELD_MAX 500 /* as flow.h promises */
+#define SICK_TOO_MANY "sick-500"
 #define BATCH 10
 
 /* One connector with everything that a flow needs. */
@@ -54,6 +57,11 @@ struct rig {
     char note[32];     /* guarded by lock: that the last finished try found, "-" for none */
     unsigned withdraw_fails, withdrawn; /* guarded by lock */
     char withdrawn_serial[65];          /* guarded by lock */
+    unsigned lanes;
+    bool sick;           /* guarded by lock: the CA "sick" fails */
+    unsigned sick_calls; /* guarded by lock: so many times */
+    unsigned at_sick,
+            at_sick_late; /* guarded by lock: calls at once, and the most of those after the first few */
     unsigned offered; /* guarded by lock: of the source, requests not yet answered */
     unsigned polls;   /* guarded by lock: downloads from the source */
 };
@@ -134,13 +142,59 @@ rig_begin(struct rig *rig, const struct flow_request *request, struct cc_err *er
     return decide ? FLOW_PENDING : FLOW_UNKNOWN;
 }
 
+/* The one place where these tests let time pass: between two looks at what others are doing. */
+static void
+look_again(void)
+{
+    usleep(1000);
+}
+
+/* ---- CAs: what says "ca" passes the gate only where that is a CA that hangs ---- */
+
+#define FIRST_FEW (CC_BREAKER_FAILURES + WORKERS)
+
+static const char *
+rig_lane(void *arg, json_object *body, const char *note)
+{
+    const char *ca = NULL;
+
+    (void)arg;
+    (void)note;
+    return cc_json_get_str(body, "ca", 16, &ca, NULL) == 0 ? ca : NULL;
+}
+
+/* Whether the CA "sick" does its work. */
+static bool
+rig_ask_sick(struct rig *rig)
+{
+    bool well;
+
+    pthread_mutex_lock(&rig->lock);
+    if (!(well = !rig->sick) && rig->sick_calls++ >= FIRST_FEW &&
+            ++rig->at_sick > rig->at_sick_late)
+        rig->at_sick_late = rig->at_sick;
+    pthread_mutex_unlock(&rig->lock);
+    if (well)
+        return true;
+    look_again();
+    pthread_mutex_lock(&rig->lock);
+    if (rig->at_sick > 0)
+        rig->at_sick--;
+    pthread_mutex_unlock(&rig->lock);
+    return false;
+}
+
 static enum flow_outcome
 rig_work(void *arg, const struct flow_request *request, struct flow_result *ret, struct cc_err *err)
 {
     struct rig *rig = arg;
     const char *fail = NULL;
+    const char *ca = rig->kind.lane != NULL ? rig_lane(rig, request->body, NULL) : NULL;
     struct intune_pfx_result result = { .request_context = request->request_context };
     enum flow_outcome outcome;
+
+    if (ca == NULL)
+        ca = "";
 
     if (cc_json_get_str(request->body, "fail", 16, &fail, err) != 0)
         return FLOW_LATER;
@@ -148,7 +202,11 @@ rig_work(void *arg, const struct flow_request *request, struct flow_result *ret,
         cc_err_set(err, CC_DOM_NETWORK, 7, "the CA is away");
         return FLOW_LATER;
     }
-    if (rig_pass_gate(rig)) {
+    if (strcmp(ca, "sick") == 0 && !rig_ask_sick(rig)) {
+        cc_err_set(err, CC_DOM_NETWORK, 7, "the CA is away");
+        return FLOW_LATER;
+    }
+    if ((ca[0] == '\0' || strncmp(ca, "hung", 4) == 0) && rig_pass_gate(rig)) {
         cc_err_set(err, CC_DOM_TOKEN, 1, "the token is away");
         return FLOW_LATER;
     }
@@ -268,6 +326,7 @@ rig_start(struct rig *rig)
         .log = rig->log,
         .connector_id = "00000000-0000-4000-8000-000000000001",
         .workers = WORKERS,
+        .lanes = rig->lanes,
         .batch = BATCH,
         .poll_wait_ms = rig->poll_wait_ms,
         .poll_interval_ms = rig->poll_interval_ms,
@@ -376,13 +435,6 @@ rig_enqueue_many(struct rig *rig, unsigned count)
 }
 
 /* ---- looking ---- */
-
-/* The one place where these tests let time pass: between two looks at what others are doing. */
-static void
-look_again(void)
-{
-    usleep(1000);
-}
 
 struct count {
     int id;
@@ -1123,6 +1175,106 @@ test_undecided_requests_take_no_room(void **state)
     rig_close(rig);
 }
 
+/* ---- CAs that hang or fail ---- */
+
+static void
+enqueue_for(struct rig *rig, const char *ca, unsigned first, unsigned count)
+{
+    char id[32], body[64];
+
+    (void)snprintf(body, sizeof(body), "{\"ca\":\"%s\"}", ca);
+    for (unsigned i = first; i < first + count; i++) {
+        (void)snprintf(id, sizeof(id), "%s-%u", ca, i);
+        sim_enqueue(rig->sim, id, body);
+    }
+}
+
+static struct rig *
+rig_open_lanes(unsigned lanes)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    rig->kind.lane = rig_lane;
+    rig->lanes = lanes;
+    return rig;
+}
+
+/* More of their requests than there are workers or room come first. */
+static void
+test_hanging_cas_hold_up_no_other(void **state)
+{
+    struct rig *rig = rig_open_lanes(3);
+
+    (void)state;
+    rig->gate_closed = true;
+    enqueue_for(rig, "hung-1", 0, 3 * BATCH);
+    enqueue_for(rig, "hung-2", 0, 3 * BATCH);
+    enqueue_for(rig, "good", 0, 20);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 20);
+    /* Each has its own worker at least, and all that are shared are with one of them. */
+    rig_wait_at_gate(rig, WORKERS + 1);
+    pthread_mutex_lock(&rig->lock);
+    assert_int_equal(rig->at_gate, WORKERS + 1);
+    pthread_mutex_unlock(&rig->lock);
+    rig_set_gate(rig, false);
+    sim_wait_accepted(rig->sim, 20 + 6 * BATCH);
+    rig_stop(rig);
+    assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], 20 + 6 * BATCH);
+    rig_close(rig);
+}
+
+static void
+test_sick_ca_is_tried_with_one_at_a_time(void **state)
+{
+    struct rig *rig = rig_open_lanes(2);
+
+    (void)state;
+    rig->sick = true;
+    enqueue_for(rig, "sick", 0, 3 * BATCH);
+    enqueue_for(rig, "good", 0, 20);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 20);
+    while (events(rig, EVENT_CA_UNAVAILABLE, NULL) < 1)
+        look_again();
+    pthread_mutex_lock(&rig->lock);
+    while (rig->sick_calls < FIRST_FEW + 1) {
+        pthread_mutex_unlock(&rig->lock);
+        look_again();
+        pthread_mutex_lock(&rig->lock);
+    }
+    rig->sick = false;
+    assert_int_equal(rig->at_sick_late, 1);
+    pthread_mutex_unlock(&rig->lock);
+    sim_wait_accepted(rig->sim, 20 + 3 * BATCH);
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_CA_UNAVAILABLE, NULL), 1);
+    assert_int_equal(events(rig, EVENT_CA_RECOVERED, NULL), 1);
+    assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], 20 + 3 * BATCH);
+    rig_close(rig);
+}
+
+/* What a sick CA has in hand is bounded; what is beyond goes back, and what others have behind it is done. */
+static void
+test_sick_ca_holds_only_so_many(void **state)
+{
+    struct rig *rig = rig_open_lanes(2);
+
+    (void)state;
+    rig->sick = true;
+    enqueue_for(rig, "sick", 0, HELD_MAX - 20);
+    enqueue_for(rig, "good", 0, 20);
+    enqueue_for(rig, "sick", HELD_MAX - 20, 60);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 20);
+    while (sim_request(rig->sim, SICK_TOO_MANY).releases < 1)
+        look_again();
+    rig_stop(rig);
+    assert_true(sim_max_leased(rig->sim) <= HELD_MAX + 2 * BATCH + 20);
+    assert_int_equal(counts(rig).by_state[JOURNAL_RECEIVED], 0);
+    rig_close(rig);
+}
+
 /* ---- results that were not taken ---- */
 
 static void
@@ -1372,6 +1524,9 @@ main(void)
         cmocka_unit_test(test_unknown_outcome_outlives_its_lease),
         cmocka_unit_test(test_waiting_requests_hold_no_worker),
         cmocka_unit_test(test_undecided_requests_take_no_room),
+        cmocka_unit_test(test_hanging_cas_hold_up_no_other),
+        cmocka_unit_test(test_sick_ca_is_tried_with_one_at_a_time),
+        cmocka_unit_test(test_sick_ca_holds_only_so_many),
         cmocka_unit_test(test_discarded_result_is_withdrawn),
         cmocka_unit_test(test_refused_result_is_withdrawn),
         cmocka_unit_test(test_withdrawing_survives_a_stop),
