@@ -17,7 +17,7 @@
 
 #define CC_BREAKER_FAILURES 5
 #define CC_BREAKER_RETRY_MS 1000
-#define CC_BREAKER_RETRY_MAX_MS 30000
+#define CC_BREAKER_RETRY_MAX_MS 10000
 
 struct cc_breaker {
     unsigned failures; /* in a row */

@@ -8,6 +8,10 @@
  *   message -> signature, algorithms -> envelope opened on the token -> request -> who asks (challenge, or the old
  *   certificate) -> claim (durable) -> CA -> certificate (durable) -> the service is told -> CertRep
  *
+ * Messages of different CAs go in lanes: each CA has a thread of its own, and the others are shared, so that a CA that hangs
+ * keeps no other's devices waiting; one that failed several times in a row is tried with one message at a time, and the
+ * other devices of its profiles get 503.
+ *
  * Owns its listener with the threads that work, four that tell the service, one that settles and recovers, and one that
  * keeps the RA's certificates.  What it is given is borrowed and must outlive it; strings and lists are copied.  Secret:
  * challenges are held only while their message is worked on, and in the store sealed.

@@ -575,7 +575,7 @@ flow_stop(struct flow *flow, int64_t drain_ms)
         return;
     pthread_mutex_lock(&flow->lock);
     flow->stopping = true;
-    flow_clear_lines(flow);
+    flow_leave_off(flow);
     pthread_cond_broadcast(&flow->room);
     pthread_cond_broadcast(&flow->attend);
     pthread_mutex_unlock(&flow->lock);

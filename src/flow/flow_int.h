@@ -245,8 +245,8 @@ void flow_lane_choose(struct flow_item *item);
 void flow_dispatch(struct flow *flow);
 void flow_line_leave(struct flow_item *item);
 
-/* As we stop. */
-void flow_clear_lines(struct flow *flow);
+/* As we stop: nothing waits for a worker any more, or for its next try. */
+void flow_leave_off(struct flow *flow);
 
 /* A worker's done with a request of the lane; true when it fell sick by that, or got well: to be told without the lock. */
 enum flow_lane_verdict { FLOW_LANE_ANSWERED, FLOW_LANE_FAILED, FLOW_LANE_NOTHING };

@@ -210,11 +210,14 @@ flow_queue(struct flow_item *item)
 }
 
 void
-flow_clear_lines(struct flow *flow)
+flow_leave_off(struct flow *flow)
 {
-    for (unsigned i = 0; i < flow->lane_count; i++) {
-        struct flow_item *item;
+    struct flow_item *item;
 
+    TAILQ_FOREACH(item, &flow->items, link)
+    if (item->stage == FLOW_WAITING)
+        flow_put_aside(item);
+    for (unsigned i = 0; i < flow->lane_count; i++) {
         while ((item = TAILQ_FIRST(&flow->lanes[i].line)) != NULL) {
             flow_line_leave(item);
             flow_queue(item);

@@ -73,7 +73,7 @@ flow_try_later(struct flow_item *item, enum flow_outcome outcome)
     pthread_mutex_lock(&flow->lock);
     item->begun = outcome != FLOW_LATER;
     item->due = cc_deadline_in(flow_retry_ms(item, outcome));
-    if (item->lease_lost && !flow_stays(item))
+    if ((item->lease_lost || flow->stopping) && !flow_stays(item))
         flow_item_set_stage(item, FLOW_RETURNING);
     else if (outcome == FLOW_PENDING)
         flow_item_set_stage(item, FLOW_UNDECIDED);

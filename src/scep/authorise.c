@@ -62,16 +62,18 @@ check_time(const struct task *task, struct answer *ret_answer)
 }
 
 static int
-check_status(const struct task *task, struct answer *ret_answer)
+check_status(struct task *task, struct answer *ret_answer)
 {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(task->message.signer);
     const struct cc_bytes bytes = { ASN1_STRING_get0_data(serial),
         (size_t)ASN1_STRING_length(serial) };
     enum ca_status status = CA_STATUS_REVOKED;
     struct cc_err err = { 0 };
+    const enum ca_outcome outcome = ca_get_status(task->endpoint->settings.ca, bytes,
+            cc_deadline_in(STATUS_DEADLINE_MS), &status, &err);
 
-    switch (ca_get_status(task->endpoint->settings.ca, bytes, cc_deadline_in(STATUS_DEADLINE_MS),
-            &status, &err)) {
+    task_ca_said(task, outcome, &err);
+    switch (outcome) {
     case CA_DONE:
         if (status == CA_STATUS_GOOD)
             return 0;

@@ -270,6 +270,7 @@ ask_ca(struct task *task, const char *pending)
         outcome = ca_poll(ca, &request, pending, &certificate, &text, &err);
     else
         outcome = ca_issue(ca, &request, &certificate, &text, &err);
+    task_ca_said(task, outcome, &err);
     answer = judge(task, outcome, certificate, cc_buf_str(&text), &err);
     cc_buf_free(&text);
     return answer;
@@ -326,6 +327,7 @@ enrol_resume(struct task *task, const char *pending, enum resume resume)
     if ((ca_capabilities(ca) & CA_CAN_FIND) != 0)
         outcome = ca_find(ca, task->ca_request_id, cc_deadline_in(CA_DEADLINE_MS), &certificate,
                 &err);
+    task_ca_said(task, outcome, &err);
     if (outcome == CA_DONE)
         return take_found(task, certificate);
     if (outcome == CA_REFUSED)

@@ -549,6 +549,85 @@ dispatch(struct task *take_task)
     finish(take_task, &answer);
 }
 
+/* ---- lanes ---- */
+
+void
+task_ca_said(struct task *task, enum ca_outcome outcome, const struct cc_err *err)
+{
+    if (task->call == NULL || task->call->verdict == LANE_FAILED)
+        return;
+    if (outcome != CA_RETRYABLE && outcome != CA_MISCONFIGURED && outcome != CA_UNKNOWN) {
+        task->call->verdict = LANE_ANSWERED;
+        return;
+    }
+    task->call->verdict = LANE_FAILED;
+    task->call->err = *err;
+}
+
+static void
+say_turned(struct endpoint *endpoint, const struct lane_call *call)
+{
+    const char *ca = ca_name(endpoint->settings.ca);
+    const bool failed = call->verdict == LANE_FAILED;
+    const struct event_fields fields = { .ca = ca, .error = failed ? &call->err : NULL };
+
+    if (failed)
+        eventlog_write(endpoint->scep->log, EVENT_CA_UNAVAILABLE, &fields,
+                "The CA \"%s\" does not do what SCEP devices ask: they are told to come again, and "
+                "it is tried with one at a time until it does: %s",
+                ca, cc_err_text(&call->err));
+    else
+        eventlog_write(endpoint->scep->log, EVENT_CA_RECOVERED, &fields,
+                "The CA \"%s\" serves SCEP devices again", ca);
+}
+
+/* What waited too long in its lane is not begun any more. */
+static void
+work_on(struct task *take_task, struct lane_call *call)
+{
+    struct answer answer = { .kind = ANSWER_LATER };
+
+    take_task->call = call;
+    if (cc_deadline_left(take_task->deadline) == 0 || parse_message(take_task, &answer) != 0)
+        finish(take_task, &answer);
+    else
+        dispatch(take_task);
+}
+
+static struct task *
+task_of(struct lane_visit *visit)
+{
+    return (struct task *)visit;
+}
+
+/* A task whose turn it is, and then those that waited for a worker. */
+static void
+work_in_lane(struct task *take_task)
+{
+    struct lane_visit *next = &take_task->visit;
+
+    while (next != NULL) {
+        struct task *task = task_of(next);
+        struct endpoint *endpoint = task->endpoint;
+        struct lane_call call = { .verdict = LANE_NOTHING };
+        struct lane_visits refused;
+        struct lane_visit *one;
+        bool turned;
+
+        work_on(task, &call);
+        next = lanes_leave(endpoint->scep->lanes, endpoint->lane, call.verdict, cc_clock_mono_ms(),
+                &refused, &turned);
+        if (turned)
+            say_turned(endpoint, &call);
+        while ((one = STAILQ_FIRST(&refused)) != NULL) {
+            struct answer answer = { .kind = ANSWER_LATER };
+
+            STAILQ_REMOVE_HEAD(&refused, next);
+            finish(task_of(one), &answer);
+        }
+    }
+}
+
 void
 message_handle(struct endpoint *endpoint, struct http_exchange *exchange, struct cc_bytes body)
 {
@@ -571,8 +650,15 @@ message_handle(struct endpoint *endpoint, struct http_exchange *exchange, struct
         return;
     }
     atomic_fetch_add(&endpoint->scep->in_work, 1);
-    if (parse_message(task, &answer) != 0)
+    task->visit.lane = endpoint->lane;
+    switch (lanes_enter(endpoint->scep->lanes, &task->visit, cc_clock_mono_ms())) {
+    case LANE_GO:
+        work_in_lane(task);
+        break;
+    case LANE_BUSY:
         finish(task, &answer);
-    else
-        dispatch(task);
+        break;
+    case LANE_PARKED:
+        break;
+    }
 }

@@ -158,9 +158,13 @@ keep_all(struct scep *scep, int64_t *ret_wait_ms)
 
     *ret_wait_ms = INT64_MAX;
     for (size_t i = 0; i < scep->endpoint_count; i++) {
-        if (ra_keep(&scep->endpoints[i], &wait, &err) != 0) {
+        struct cc_err one = { 0 };
+
+        if (ra_keep(&scep->endpoints[i], &wait, &one) != 0) {
+            if (all)
+                err = one;
             all = false;
-            break;
+            continue;
         }
         if (wait < *ret_wait_ms)
             *ret_wait_ms = wait;
@@ -216,7 +220,7 @@ open_listener(struct scep *scep, const struct scep_settings *settings, struct cc
 {
     const struct http_listener_settings listener = {
         .listen = settings->listen,
-        .workers = settings->workers,
+        .workers = lanes_threads(scep->lanes),
         .queue_max = settings->max_connections,
         .max_connections = settings->max_connections,
         .max_body = SCEP_BODY_MAX,
@@ -231,6 +235,23 @@ open_listener(struct scep *scep, const struct scep_settings *settings, struct cc
     return 0;
 }
 
+/* Profiles of one CA share a lane. */
+static int
+make_lanes(struct scep *scep, unsigned workers, struct cc_err *err)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; i < scep->endpoint_count; i++) {
+        struct endpoint *endpoint = &scep->endpoints[i];
+        size_t k = 0;
+
+        while (scep->endpoints[k].settings.ca != endpoint->settings.ca)
+            k++;
+        endpoint->lane = k < i ? scep->endpoints[k].lane : count++;
+    }
+    return (scep->lanes = lanes_new(workers, count, err)) != NULL ? 0 : -1;
+}
+
 static int
 start(struct scep *scep, const struct scep_settings *settings, struct cc_err *err)
 {
@@ -242,6 +263,8 @@ start(struct scep *scep, const struct scep_settings *settings, struct cc_err *er
     for (size_t i = 0; i < settings->profile_count; i++)
         if (open_endpoint(scep, &settings->profiles[i], settings, err) != 0)
             return -1;
+    if (make_lanes(scep, settings->workers, err) != 0)
+        return -1;
     if (notify_start(scep, err) != 0 || start_ra(scep, err) != 0)
         return -1;
     return open_listener(scep, settings, err);
@@ -298,6 +321,7 @@ scep_stop(struct scep *scep, int64_t drain_ms)
         close_endpoint(&scep->endpoints[i]);
     for (size_t i = 0; i < CACHE_SIZE; i++)
         cc_buf_free(&scep->cache[i].reply);
+    lanes_free(scep->lanes);
     free(scep->endpoints);
     free(scep->path);
     pthread_cond_destroy(&scep->changed);

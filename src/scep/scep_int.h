@@ -17,6 +17,7 @@
 #include "http/client.h"
 #include "http/listener.h"
 #include "intune/scep.h"
+#include "lane.h"
 #include "pki/csr.h"
 #include "pki/enveloped.h"
 #include "pki/scep.h"
@@ -64,6 +65,7 @@ struct endpoint {
     struct scep *scep;
     struct scep_profile settings; /* its strings are copies */
     const char *name;             /* "" for the path itself */
+    unsigned lane;                /* of its CA */
     struct cc_buf caps;           /* answer to GetCACaps */
     pthread_mutex_t lock;
     struct ra *ra; /* guarded by lock */
@@ -98,6 +100,8 @@ void answer_free(struct answer *answer);
 /* ---- a message in work (message.c) ---- */
 
 struct task {
+    struct lane_visit visit; /* the first member */
+    struct lane_call *call;  /* of the thread that works on it; NULL: in no lane */
     struct endpoint *endpoint;
     struct ra *ra;
     struct http_exchange *exchange;
@@ -127,6 +131,15 @@ struct task {
     struct pki_plan *plan;
     struct task *next; /* of those that wait for the same */
 };
+
+/* One message in its lane, on the stack of its thread: what its CA was seen to do. */
+struct lane_call {
+    enum lane_verdict verdict;
+    struct cc_err err; /* of a failure */
+};
+
+/* Each answer of a CA, for its lane: whether it was one, and why not. */
+void task_ca_said(struct task *task, enum ca_outcome outcome, const struct cc_err *err);
 
 /* Answers the exchange, at once or when another that does the same work has ended, and frees the task. */
 void message_handle(struct endpoint *endpoint, struct http_exchange *exchange,
@@ -287,6 +300,7 @@ struct scep {
     struct endpoint *endpoints;
     size_t endpoint_count;
     struct http_listener *listener;
+    struct lanes *lanes;
 
     atomic_uint in_work;
     atomic_ullong bad_messages;
