@@ -30,6 +30,7 @@ enum intune_contact {
     INTUNE_CONTACT_OK,
     INTUNE_CONTACT_LOST,
     INTUNE_SIGN_IN_REFUSED,
+    INTUNE_CONNECTOR_LIMIT, /* the tenant has as many connectors as there can be */
     INTUNE_MOVED
 };
 
@@ -51,8 +52,8 @@ struct intune_settings {
     int64_t backoff_ms; /* span of the first pause between attempts, doubled each time; 0: 500 */
 
     /*
-     * Told of each change of contact, from the calling thread, one at a time; err says why on LOST and REFUSED, else
-     * NULL.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
+     * Told of each change of contact, from the calling thread, one at a time; err says why on LOST, REFUSED and
+     * LIMIT, else NULL.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
      * call into this room but for intune_get_status().
      */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);

@@ -152,11 +152,12 @@ struct tenant_connector {
 };
 
 /*
- * Records what is known of an instance; version, features and heartbeat stay as they are where NULL.  A new one beyond
- * limit instances that were not removed is not recorded, and *ret_full is true.
+ * Records what is known of an instance; version, features and heartbeat stay as they are where NULL.  A new one, or one
+ * that was last heard of before gone_ms, beyond limit others that were not removed and were heard of since, is not
+ * recorded, and *ret_full is true.
  */
 CC_MUST int tenant_connector_put(struct tenant_store *store,
-        const struct tenant_connector *connector, unsigned limit, bool *ret_full,
+        const struct tenant_connector *connector, unsigned limit, int64_t gone_ms, bool *ret_full,
         struct cc_err *err);
 CC_MUST int tenant_connector_remove(struct tenant_store *store, const char *id, bool *ret_found,
         struct cc_err *err);

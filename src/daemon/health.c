@@ -34,7 +34,8 @@ struct health {
 static bool
 health_may_retry(const struct cc_err *err)
 {
-    return !(err->domain == CC_DOM_HTTP && (err->code == 400 || err->code == 403));
+    return !(err->domain == CC_DOM_HTTP &&
+             (err->code == 400 || err->code == 403 || err->code == 409));
 }
 
 static void

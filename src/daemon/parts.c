@@ -83,6 +83,13 @@ on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
         eventlog_write(d->log, EVENT_SIGN_IN_FAILED, &fields,
                 "The service refused to sign the connector in: %s", cc_err_text(err));
         break;
+    case INTUNE_CONNECTOR_LIMIT:
+        atomic_store(&d->service_was_lost, true);
+        eventlog_write(d->log, EVENT_CONNECTOR_LIMIT, &fields,
+                "The service has no place for this connector, and gives it no requests; it is asked "
+                "again until there is one: %s",
+                cc_err_text(err));
+        break;
     case INTUNE_MOVED:
         eventlog_write(d->log, EVENT_ACCOUNT_MOVED, NULL,
                 "The service moved the account; its new addresses are used from now on");

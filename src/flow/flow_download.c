@@ -514,6 +514,21 @@ flow_pause_overflowed(struct flow *flow, unsigned *times)
     return flow_pause(flow, cc_backoff_ms((*times)++, FLOW_RETRY_MS, FLOW_RETRY_MAX_MS), false);
 }
 
+/* The tenant has too many connectors: not told each time, and asked at leisure. */
+static bool
+flow_has_no_place(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_HTTP && err->code == 409;
+}
+
+static int64_t
+flow_download_retry_ms(const struct cc_err *err, unsigned failures)
+{
+    if (flow_has_no_place(err))
+        return cc_backoff_ms(0, FLOW_LIMIT_RETRY_MS, FLOW_LIMIT_RETRY_MS);
+    return cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS);
+}
+
 void
 flow_downloader(struct flow *flow)
 {
@@ -534,10 +549,9 @@ flow_downloader(struct flow *flow)
         }
         if (err.domain == CC_DOM_CANCELLED)
             break;
-        flow_write_download_failure(flow, &err, "Downloading failed");
-        if (!flow_pause(flow,
-                    cc_backoff_ms(failures++, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS),
-                    false))
+        if (failures == 0 || !flow_has_no_place(&err))
+            flow_write_download_failure(flow, &err, "Downloading failed");
+        if (!flow_pause(flow, flow_download_retry_ms(&err, failures++), false))
             break;
     }
 }

@@ -321,17 +321,22 @@ static void
 note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
         int64_t date_ms, const struct cc_err *why)
 {
+    /* The one service where 409 means that there is no place for us. */
+    const bool counted = call->url == NULL && call->service == NULL;
+
     if (call->url != NULL || why->domain == CC_DOM_CANCELLED)
         return;
     if (why->domain == CC_DOM_NONE)
-        intune_note_success(intune, date_ms);
+        intune_note_success(intune, counted, date_ms);
     else if (attempt->refused)
-        intune_note_failure(intune, true, why);
+        intune_note_failure(intune, INTUNE_SIGN_IN_REFUSED, why);
+    else if (counted && why->domain == CC_DOM_HTTP && why->code == 409)
+        intune_note_failure(intune, INTUNE_CONNECTOR_LIMIT, why);
     else if (why->domain == CC_DOM_HTTP && why->code >= 400 && why->code < 500 &&
              why->code != 404 && why->code != 410 && why->code != 429)
-        intune_note_success(intune, 0); /* no, but an answer */
+        intune_note_success(intune, counted, 0); /* no, but an answer */
     else
-        intune_note_failure(intune, false, why);
+        intune_note_failure(intune, INTUNE_CONTACT_LOST, why);
 }
 
 static int

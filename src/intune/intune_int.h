@@ -122,8 +122,9 @@ CC_MUST struct intune_link *intune_link_get(struct intune *intune);
 void intune_link_put(struct intune_link *link);
 
 /* What a call came to, for the status and on_contact. */
-void intune_note_success(struct intune *intune, int64_t date_ms);
-void intune_note_failure(struct intune *intune, bool refused, const struct cc_err *err);
+void intune_note_success(struct intune *intune, bool counted, int64_t date_ms);
+void intune_note_failure(struct intune *intune, enum intune_contact contact,
+        const struct cc_err *err);
 void intune_note_moved(struct intune *intune);
 
 /* Waits unless we are stopping, or a download is to stop; -1 with CC_DOM_CANCELLED. */

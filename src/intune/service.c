@@ -280,20 +280,24 @@ tell(struct intune *intune, enum intune_contact contact, const struct cc_err *er
         intune->on_contact(intune->on_contact_arg, contact, err);
 }
 
+/* counted: an answer of the service that has only so many connectors; of others it takes what it does not give us. */
 void
-intune_note_success(struct intune *intune, int64_t date_ms)
+intune_note_success(struct intune *intune, bool counted, int64_t date_ms)
 {
     int64_t now = cc_clock_now_ms();
-    bool changed;
+    bool changed, refused;
 
     pthread_mutex_lock(&intune->contact_lock);
     pthread_mutex_lock(&intune->lock);
-    changed = intune->status.contact != INTUNE_CONTACT_OK;
-    intune->status.contact = INTUNE_CONTACT_OK;
+    refused = intune->status.contact == INTUNE_CONNECTOR_LIMIT && !counted;
+    changed = intune->status.contact != INTUNE_CONTACT_OK && !refused;
+    if (!refused) {
+        intune->status.contact = INTUNE_CONTACT_OK;
+        intune->status.last_error[0] = '\0';
+    }
     intune->status.last_contact_ms = now;
     if (date_ms != 0)
         intune->status.clock_skew_ms = date_ms - now;
-    intune->status.last_error[0] = '\0';
     if (intune->budget < BUDGET_FULL)
         intune->budget += BUDGET_EARNED;
     pthread_mutex_unlock(&intune->lock);
@@ -303,9 +307,8 @@ intune_note_success(struct intune *intune, int64_t date_ms)
 }
 
 void
-intune_note_failure(struct intune *intune, bool refused, const struct cc_err *err)
+intune_note_failure(struct intune *intune, enum intune_contact contact, const struct cc_err *err)
 {
-    enum intune_contact contact = refused ? INTUNE_SIGN_IN_REFUSED : INTUNE_CONTACT_LOST;
     bool changed;
 
     pthread_mutex_lock(&intune->contact_lock);

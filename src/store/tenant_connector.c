@@ -7,18 +7,21 @@ struct connector_op {
     const struct tenant_connector *connector;
     const char *id;
     unsigned limit;
+    int64_t gone_ms;
     bool full;
     bool found;
     tenant_connector_fn fn;
     void *arg;
 };
 
+/* Those that have a place: neither removed nor long gone. */
 static int
-count_connectors(struct db_conn *conn, int64_t *ret, struct cc_err *err)
+count_connectors(struct db_conn *conn, int64_t gone_ms, int64_t *ret, struct cc_err *err)
 {
     struct db_rows *rows;
-    int got = tenant_one(conn, "SELECT COUNT(*) FROM tenant_connector WHERE removed = 0",
-            DB_NO_PARAMS, &rows, err);
+    int got = tenant_one(conn,
+            "SELECT COUNT(*) FROM tenant_connector WHERE removed = 0 AND last_ms >= $1",
+            DB_PARAMS(DB_INT(gone_ms)), &rows, err);
 
     if (got != 1)
         return -1;
@@ -27,30 +30,39 @@ count_connectors(struct db_conn *conn, int64_t *ret, struct cc_err *err)
     return 0;
 }
 
+/* *ret_known: there is a row of it; *ret_placed: and it has its place. */
 static int
-write_connector(struct db_conn *conn, void *arg, struct cc_err *err)
+find_connector(struct db_conn *conn, const struct connector_op *op, bool *ret_known,
+        bool *ret_placed, struct cc_err *err)
 {
-    struct connector_op *op = arg;
-    const struct tenant_connector *c = op->connector;
-    int64_t changes, count;
+    struct db_rows *rows;
+    int got = tenant_one(conn, "SELECT last_ms, removed FROM tenant_connector WHERE id = $1",
+            DB_PARAMS(DB_TEXT(op->connector->id)), &rows, err);
 
-    op->full = false;
-    if (db_exec(conn,
-                "UPDATE tenant_connector SET version = COALESCE($1, version),"
-                " features = COALESCE($2, features), heartbeat = COALESCE($3, heartbeat),"
-                " last_ms = $4 WHERE id = $5",
-                DB_PARAMS(DB_TEXT(c->version), DB_TEXT(c->features), DB_TEXT(c->heartbeat),
-                        DB_INT(c->last_ms), DB_TEXT(c->id)),
-                &changes, err) != 0)
-        return -1;
-    if (changes != 0)
-        return 0;
-    if (count_connectors(conn, &count, err) != 0)
-        return -1;
-    if (count >= (int64_t)op->limit) {
-        op->full = true;
-        return 0;
+    *ret_known = got == 1;
+    *ret_placed = false;
+    if (got == 1) {
+        *ret_placed = db_int(rows, 0) >= op->gone_ms || db_int(rows, 1) != 0;
+        db_rows_free(rows);
     }
+    return got < 0 ? -1 : 0;
+}
+
+static int
+update_connector(struct db_conn *conn, const struct tenant_connector *c, struct cc_err *err)
+{
+    return db_exec(conn,
+            "UPDATE tenant_connector SET version = COALESCE($1, version),"
+            " features = COALESCE($2, features), heartbeat = COALESCE($3, heartbeat),"
+            " last_ms = $4 WHERE id = $5",
+            DB_PARAMS(DB_TEXT(c->version), DB_TEXT(c->features), DB_TEXT(c->heartbeat),
+                    DB_INT(c->last_ms), DB_TEXT(c->id)),
+            NULL, err);
+}
+
+static int
+insert_connector(struct db_conn *conn, const struct tenant_connector *c, struct cc_err *err)
+{
     return db_exec(conn,
             "INSERT INTO tenant_connector"
             " (id, version, features, heartbeat, first_ms, last_ms, removed)"
@@ -60,11 +72,31 @@ write_connector(struct db_conn *conn, void *arg, struct cc_err *err)
             NULL, err);
 }
 
+static int
+write_connector(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct connector_op *op = arg;
+    bool known, placed;
+    int64_t count;
+
+    op->full = false;
+    if (find_connector(conn, op, &known, &placed, err) != 0)
+        return -1;
+    if (!placed) {
+        if (count_connectors(conn, op->gone_ms, &count, err) != 0)
+            return -1;
+        if ((op->full = count >= (int64_t)op->limit))
+            return 0;
+    }
+    return known ? update_connector(conn, op->connector, err)
+                 : insert_connector(conn, op->connector, err);
+}
+
 int
 tenant_connector_put(struct tenant_store *store, const struct tenant_connector *connector,
-        unsigned limit, bool *ret_full, struct cc_err *err)
+        unsigned limit, int64_t gone_ms, bool *ret_full, struct cc_err *err)
 {
-    struct connector_op op = { .connector = connector, .limit = limit };
+    struct connector_op op = { .connector = connector, .limit = limit, .gone_ms = gone_ms };
 
     if (db_write(store->db, write_connector, &op, err) != 0)
         return -1;

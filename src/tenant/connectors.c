@@ -154,6 +154,12 @@ has_feature(const char *features, const char *feature)
     return false;
 }
 
+static int64_t
+gone_ms(void)
+{
+    return cc_clock_now_ms() - TENANT_CONNECTOR_GONE_DAYS * (INT64_C(24) * 3600 * 1000);
+}
+
 enum admission { ADMIT, ADMIT_NEW, REFUSE_REMOVED, REFUSE_FEATURE };
 
 static enum admission
@@ -164,10 +170,10 @@ look_up(struct connectors *connectors, const char *id, const char *feature)
 
     pthread_mutex_lock(&connectors->lock);
     i = find(connectors, id);
-    if (i == NULL)
-        result = ADMIT_NEW;
-    else if (i->removed)
+    if (i != NULL && i->removed)
         result = REFUSE_REMOVED;
+    else if (i == NULL || i->last_ms < gone_ms())
+        result = ADMIT_NEW;
     else if (feature != NULL && i->features != NULL && !has_feature(i->features, feature))
         result = REFUSE_FEATURE;
     else
@@ -185,13 +191,16 @@ record(struct call *call, const struct tenant_connector *c)
     bool full;
     int rc;
 
-    if (tenant_connector_put(connectors->store, c, TENANT_CONNECTORS_MAX, &full, &err) != 0) {
+    if (tenant_connector_put(connectors->store, c, TENANT_CONNECTORS_MAX, gone_ms(), &full, &err) !=
+            0) {
         call_reply_failed(call, &err);
         return false;
     }
     if (full) {
-        call_reply_error(call, 409, "ConnectorLimitReached", "the tenant has %d connectors already",
-                TENANT_CONNECTORS_MAX);
+        call_reply_error(call, 409, "ConnectorLimitReached",
+                "the tenant has %d connectors, the most there can be: remove one that is not used "
+                "any more; one that is silent for %d days makes room by itself",
+                TENANT_CONNECTORS_MAX, TENANT_CONNECTOR_GONE_DAYS);
         return false;
     }
     pthread_mutex_lock(&connectors->lock);

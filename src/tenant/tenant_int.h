@@ -31,6 +31,7 @@
 #define TENANT_SCEP_API_VERSION "2018-02-20"
 #define TENANT_SCEP_KEY_LEN 32
 #define TENANT_CONNECTORS_MAX 100
+#define TENANT_CONNECTOR_GONE_DAYS 30 /* not heard of for so long, it has no place any more */
 #define TENANT_FEATURE_PKCS "pkcs"
 #define TENANT_FEATURE_PFX_IMPORT "pfx-import"
 #define TENANT_FEATURE_SCEP "scep"

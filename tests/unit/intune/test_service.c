@@ -124,7 +124,7 @@ static const struct call_case cases[] = {
     { "403 is final", GOOD, GOOD, { REFUSED(403, "Forbidden", "not you"), END }, false, CC_DOM_HTTP,
             403, "Forbidden", 2, 1, 1, "ok " },
     { "409 is final", GOOD, GOOD, { REFUSED(409, "Conflict", "twice"), END }, false, CC_DOM_HTTP,
-            409, "Conflict", 2, 1, 1, "ok " },
+            409, "Conflict", 2, 1, 1, "limit " },
     { "302 is final", GOOD, GOOD,
             { { .status = 302, .body = "", .header = "Location", .value = "https://evil.example/" },
                     END },

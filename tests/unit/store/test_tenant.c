@@ -240,35 +240,51 @@ take_connector(void *arg, const struct tenant_connector *c)
     return 0;
 }
 
+#define GONE_MS 1000
+
 static void
 connectors(void **state)
 {
-    struct tenant_connector c = { .id = "a", .features = "[]", .first_ms = 1, .last_ms = 1 };
+    struct tenant_connector c = { .id = "a", .features = "[]", .first_ms = 1, .last_ms = GONE_MS };
     struct seen_connector seen = { 0 };
     bool full, found;
 
-    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
     assert_false(full);
     c.features = NULL;
-    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
     OK(tenant_connector_list(*state, take_connector, &seen, &err));
     assert_int_equal(seen.count, 1);
     assert_string_equal(seen.features, "[]");
 
     c.id = "b";
-    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
     c.id = "c";
-    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
     assert_true(full);
     OK(tenant_connector_remove(*state, "a", &found, &err));
     assert_true(found);
     OK(tenant_connector_remove(*state, "a", &found, &err));
     assert_false(found);
-    OK(tenant_connector_put(*state, &c, 2, &full, &err));
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
     assert_false(full);
+
+    /* One that was not heard of for long makes room; and when it is back, it must find room itself. */
+    c.id = "d";
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    assert_true(full);
+    c.last_ms = GONE_MS + 1;
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS + 1, &full, &err));
+    assert_false(full);
+    c.id = "b";
+    OK(tenant_connector_put(*state, &c, 1, GONE_MS + 1, &full, &err));
+    assert_true(full);
+    OK(tenant_connector_put(*state, &c, 2, GONE_MS + 1, &full, &err));
+    assert_false(full);
+
     memset(&seen, 0, sizeof(seen));
     OK(tenant_connector_list(*state, take_connector, &seen, &err));
-    assert_int_equal(seen.count, 3);
+    assert_int_equal(seen.count, 4);
     assert_int_equal(seen.removed, 1);
 }
 
