@@ -6,11 +6,15 @@
 
 /* What a worker does: one request, tried once; when nothing came of it, it waits for its next try. */
 
-/* Whether the CA, or what stands for it, said anything. */
+/* Whether the CA, or what stands for it, said anything.  It is not blamed for what all need: the store, the token. */
 static enum flow_lane_verdict
-flow_verdict(enum flow_outcome outcome)
+flow_verdict(struct flow *flow, enum flow_outcome outcome, const struct cc_err *err)
 {
-    return outcome == FLOW_LATER || outcome == FLOW_UNKNOWN ? FLOW_LANE_FAILED : FLOW_LANE_ANSWERED;
+    if (outcome != FLOW_LATER && outcome != FLOW_UNKNOWN)
+        return FLOW_LANE_ANSWERED;
+    if (err->domain == CC_DOM_STORE || !flow_can_record(flow) || !flow->kind.ready(flow->arg))
+        return FLOW_LANE_NOTHING;
+    return FLOW_LANE_FAILED;
 }
 
 /* The worker is free again. */
@@ -191,5 +195,5 @@ flow_work(void *arg)
         flow_end(item, FLOW_RETURNING);
         break;
     }
-    flow_work_end(flow, lane, flow_verdict(outcome), &err);
+    flow_work_end(flow, lane, flow_verdict(flow, outcome, &err), &err);
 }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "hsm/hsm.h"
 #include "pki/pubkey.h"
 
 /*
@@ -551,6 +552,15 @@ dispatch(struct task *take_task)
 
 /* ---- lanes ---- */
 
+/* What no CA is to be blamed for: the store, the token as a whole. */
+static bool
+is_trouble_of_all(struct scep *scep, const struct cc_err *err)
+{
+    return err->domain == CC_DOM_STORE || !scep_can_record(scep) ||
+           (err->domain == CC_DOM_TOKEN &&
+                   (err->code == HSM_FAULT_UNAVAILABLE || err->code == HSM_FAULT_PIN_REFUSED));
+}
+
 void
 task_ca_said(struct task *task, enum ca_outcome outcome, const struct cc_err *err)
 {
@@ -560,6 +570,8 @@ task_ca_said(struct task *task, enum ca_outcome outcome, const struct cc_err *er
         task->call->verdict = LANE_ANSWERED;
         return;
     }
+    if (is_trouble_of_all(task->endpoint->scep, err))
+        return;
     task->call->verdict = LANE_FAILED;
     task->call->err = *err;
 }

@@ -1254,6 +1254,35 @@ test_sick_ca_is_tried_with_one_at_a_time(void **state)
     rig_close(rig);
 }
 
+/* What all need and is away is no CA's fault. */
+static void
+test_no_ca_is_blamed_for_the_token(void **state)
+{
+    struct rig *rig = rig_open_lanes(2);
+
+    (void)state;
+    rig->gate_closed = true;
+    rig->troubles = FIRST_FEW;
+    enqueue_for(rig, "hung", 0, 2 * BATCH);
+    rig_start(rig);
+    rig_wait_at_gate(rig, WORKERS);
+    pthread_mutex_lock(&rig->lock);
+    rig->ready = false;
+    rig->gate_closed = false;
+    pthread_cond_broadcast(&rig->changed);
+    while (rig->troubles > 0) {
+        pthread_mutex_unlock(&rig->lock);
+        look_again();
+        pthread_mutex_lock(&rig->lock);
+    }
+    pthread_mutex_unlock(&rig->lock);
+    rig_set_ready(rig);
+    sim_wait_accepted(rig->sim, 2 * BATCH);
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_CA_UNAVAILABLE, NULL), 0);
+    rig_close(rig);
+}
+
 /* What a sick CA has in hand is bounded; what is beyond goes back, and what others have behind it is done. */
 static void
 test_sick_ca_holds_only_so_many(void **state)
@@ -1526,6 +1555,7 @@ main(void)
         cmocka_unit_test(test_undecided_requests_take_no_room),
         cmocka_unit_test(test_hanging_cas_hold_up_no_other),
         cmocka_unit_test(test_sick_ca_is_tried_with_one_at_a_time),
+        cmocka_unit_test(test_no_ca_is_blamed_for_the_token),
         cmocka_unit_test(test_sick_ca_holds_only_so_many),
         cmocka_unit_test(test_discarded_result_is_withdrawn),
         cmocka_unit_test(test_refused_result_is_withdrawn),
