@@ -37,7 +37,7 @@
 #define FLOW_ANSWER_MS 500         /* within which a service that has work answers a download */
 #define FLOW_SERVICE_RETRY_MS 1000 /* the same of calls to the service and the store */
 #define FLOW_SERVICE_RETRY_MAX_MS 30000
-#define FLOW_LIMIT_RETRY_MS 60000 /* the same of a service that has no place for us */
+#define FLOW_LIMIT_RETRY_MS 20000 /* the same of a service that has no place for us */
 
 enum flow_stage {
     FLOW_QUEUED,    /* waits in the line of its lane for a worker */

@@ -9,7 +9,7 @@ from rig import Pfx, Recipient, Rig, wait_until
 LIMIT = 100
 CONNECTOR_LIMIT, SERVICE_RECOVERED = 35, 31
 DOWNLOAD_FAILURE = 2203
-ASKS_AGAIN_S = 60
+ASKS_AGAIN_S = 20
 
 
 @pytest.fixture
