@@ -44,4 +44,11 @@ CC_MUST int cc_time_parse(const char *text, int64_t *ret_ms, struct cc_err *err)
  */
 int64_t cc_backoff_ms(unsigned attempt, int64_t base_ms, int64_t cap_ms);
 
+/* The same with a random number of the caller's. */
+int64_t cc_backoff_of(uint64_t random, unsigned attempt, int64_t base_ms, int64_t cap_ms);
+
+/* How much later than asked for to come: up to as long again, or up to spread_ms where that is more. */
+int64_t cc_lateness_ms(int64_t asked_ms, int64_t spread_ms);
+int64_t cc_lateness_of(uint64_t random, int64_t asked_ms, int64_t spread_ms);
+
 #endif

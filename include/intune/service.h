@@ -9,8 +9,9 @@
  * Any thread.  A call blocks up to the settings' timeout times its attempts; intune_cancel() ends it.
  * Retried, with backoff, full jitter and the service's Retry-After: no answer, 429, 503, other 5xx.  401: a new token
  * once.  Connection failures, 404, 410 and 5xx: the endpoints are discovered anew, once a call.  400, 403 and 409 are final.
- * Retries without a Retry-After come out of a budget that good answers fill (one for ten), so that a service that comes
- * back is not met by a storm.  Retry-After is obeyed up to a minute.  When discovery fails, the endpoints known so far
+ * Retries, but those of a 429 that says when, come out of a budget that good answers fill (one for ten), so that a service
+ * that comes back is not met by a storm.  Retry-After is obeyed up to a minute, with jitter on top of it, and what the
+ * connectors' service asks of one call is heeded by all calls to it.  When discovery fails, the endpoints known so far
  * serve on unless one of them answered 404 or 410.
  * Secrets: the client secret is read at each sign-in and wiped, tokens are kept in struct cc_secret.
  * Errors: CC_DOM_HTTP (code: status), CC_DOM_NETWORK, CC_DOM_CANCELLED, CC_DOM_INPUT for an answer that is not what it

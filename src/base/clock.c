@@ -215,11 +215,25 @@ cc_time_parse(const char *text, int64_t *ret_ms, struct cc_err *err)
     return 0;
 }
 
+/* Without a random number the longest there can be. */
+static uint64_t
+some_random(void)
+{
+    uint64_t random;
+
+    return cc_random(&random, sizeof(random), NULL) == 0 ? random : UINT64_MAX;
+}
+
+static int64_t
+part_of(int64_t span, uint64_t random)
+{
+    return random == UINT64_MAX ? span : 1 + (int64_t)(random % (uint64_t)span);
+}
+
 int64_t
-cc_backoff_ms(unsigned attempt, int64_t base_ms, int64_t cap_ms)
+cc_backoff_of(uint64_t random, unsigned attempt, int64_t base_ms, int64_t cap_ms)
 {
     int64_t span = base_ms < 1 ? 1 : base_ms;
-    uint64_t random;
 
     if (cap_ms < 1)
         cap_ms = 1;
@@ -227,7 +241,25 @@ cc_backoff_ms(unsigned attempt, int64_t base_ms, int64_t cap_ms)
         span = span > cap_ms / 2 ? cap_ms : span * 2;
     if (span > cap_ms)
         span = cap_ms;
-    if (cc_random(&random, sizeof(random), NULL) != 0)
-        return span;
-    return 1 + (int64_t)(random % (uint64_t)span);
+    return part_of(span, random);
+}
+
+int64_t
+cc_backoff_ms(unsigned attempt, int64_t base_ms, int64_t cap_ms)
+{
+    return cc_backoff_of(some_random(), attempt, base_ms, cap_ms);
+}
+
+int64_t
+cc_lateness_of(uint64_t random, int64_t asked_ms, int64_t spread_ms)
+{
+    const int64_t span = asked_ms > spread_ms ? asked_ms : spread_ms;
+
+    return part_of(span < 1 ? 1 : span, random);
+}
+
+int64_t
+cc_lateness_ms(int64_t asked_ms, int64_t spread_ms)
+{
+    return cc_lateness_of(some_random(), asked_ms, spread_ms);
 }

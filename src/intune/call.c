@@ -277,13 +277,20 @@ passes(const struct cc_err *err)
                    (err->code == 408 || err->code == 429 || err->code >= 500));
 }
 
-/* What the peer asks for comes before what we would choose. */
+/* As long as the peer asks for, as far as we heed it. */
+static int64_t
+asked_ms(const struct intune_attempt *attempt)
+{
+    return attempt->retry_after_ms < RETRY_AFTER_CAP_MS ? attempt->retry_after_ms
+                                                        : RETRY_AFTER_CAP_MS;
+}
+
+/* What the peer asks for comes before what we would choose; but others were asked for the same at the same time. */
 static int64_t
 pause_ms(const struct intune_attempt *attempt, unsigned failed)
 {
     if (attempt->retry_after_ms >= 0)
-        return attempt->retry_after_ms < RETRY_AFTER_CAP_MS ? attempt->retry_after_ms
-                                                            : RETRY_AFTER_CAP_MS;
+        return asked_ms(attempt) + cc_lateness_ms(asked_ms(attempt), attempt->link->backoff_ms);
     return cc_backoff_ms(failed, attempt->link->backoff_ms, BACKOFF_CAP_MS);
 }
 
@@ -307,7 +314,7 @@ again(struct intune_attempt *attempt, const struct intune_call *call, unsigned *
     pause = pause_ms(attempt, *failed);
     if (pause >= cc_deadline_left(attempt->deadline))
         return false;
-    if (attempt->retry_after_ms < 0 && !intune_may_retry(intune))
+    if (!throttled(attempt, why) && !intune_may_retry(intune))
         return false;
     if (intune_wait(intune, pause, call->download, &stop) != 0) {
         *why = stop;
@@ -316,13 +323,38 @@ again(struct intune_attempt *attempt, const struct intune_call *call, unsigned *
     return true;
 }
 
+/* The service that connectors live by, which keeps count of them. */
+static bool
+is_connector_service(const struct intune_call *call)
+{
+    return call->url == NULL && call->service == NULL;
+}
+
+/* What a Retry-After asks of one call, it asks of all; false: we stop, or the time for the call ends before. */
+static bool
+heed_retry_after(const struct intune_attempt *attempt, const struct intune_call *call,
+        struct cc_err *err)
+{
+    struct intune *intune = attempt->link->intune;
+    int64_t left = is_connector_service(call) ? intune_call_at(intune) - cc_clock_mono_ms() : 0;
+
+    if (left <= 0)
+        return true;
+    left += cc_lateness_ms(left, attempt->link->backoff_ms);
+    if (left >= cc_deadline_left(attempt->deadline)) {
+        cc_err_set(err, CC_DOM_HTTP, 503, "the service asked not to be called before");
+        return false;
+    }
+    return intune_wait(intune, left, call->download, err) == 0;
+}
+
 /* Graph is the administrator's; contact with the service is what the connector lives by. */
 static void
 note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
         int64_t date_ms, const struct cc_err *why)
 {
-    /* The one service where 409 means that there is no place for us. */
-    const bool counted = call->url == NULL && call->service == NULL;
+    /* The one where 409 means that there is no place for us. */
+    const bool counted = is_connector_service(call);
 
     if (call->url != NULL || why->domain == CC_DOM_CANCELLED)
         return;
@@ -351,9 +383,13 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
     struct intune_answer answer = { 0 };
     unsigned failed = 0;
     unsigned slowed = 0;
-    struct cc_err why;
+    struct cc_err why = { 0 };
     int rc;
 
+    if (!heed_retry_after(&attempt, call, &why)) {
+        intune_link_put(attempt.link);
+        return cc_err_set(err, why.domain, why.code, "%s: %s", call->what, why.text);
+    }
     do {
         cc_err_clear(&why);
         attempt.retry_after_ms = -1;
@@ -361,6 +397,8 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
         rc = cc_uuid(attempt.request_id, &why);
         if (rc == 0)
             rc = try_call(&attempt, call, &answer, &why);
+        if (rc != 0 && attempt.retry_after_ms > 0 && is_connector_service(call))
+            intune_note_call_at(intune, cc_deadline_in(asked_ms(&attempt)));
     } while (rc != 0 && again(&attempt, call, &failed, &slowed, &why));
     note(intune, call, &attempt, answer.date_ms, &why);
     intune_link_put(attempt.link);

@@ -91,13 +91,14 @@ struct intune_link {
 };
 
 struct intune {
-    pthread_mutex_t lock; /* guards links, both kinds of cancelled, status, budget */
+    pthread_mutex_t lock; /* guards links, both kinds of cancelled, status, budget, call_at */
     pthread_cond_t cancel;
     bool cancelled;
     bool downloads_cancelled;
     struct intune_link *links; /* the one in force first */
     struct intune_status status;
-    int budget; /* tenths of a retry */
+    int budget;      /* tenths of a retry */
+    int64_t call_at; /* monotonic: the connectors' service asked not to be called before */
 
     pthread_mutex_t contact_lock; /* one notice at a time, in order */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
@@ -126,6 +127,10 @@ void intune_note_success(struct intune *intune, bool counted, int64_t date_ms);
 void intune_note_failure(struct intune *intune, enum intune_contact contact,
         const struct cc_err *err);
 void intune_note_moved(struct intune *intune);
+
+/* What a Retry-After of the connectors' service says to all calls; heeded before each. */
+void intune_note_call_at(struct intune *intune, int64_t at);
+int64_t intune_call_at(struct intune *intune);
 
 /* Waits unless we are stopping, or a download is to stop; -1 with CC_DOM_CANCELLED. */
 CC_MUST int intune_wait(struct intune *intune, int64_t ms, bool download, struct cc_err *err);

@@ -270,6 +270,26 @@ intune_may_retry(struct intune *intune)
     return may;
 }
 
+void
+intune_note_call_at(struct intune *intune, int64_t at)
+{
+    pthread_mutex_lock(&intune->lock);
+    if (at > intune->call_at)
+        intune->call_at = at;
+    pthread_mutex_unlock(&intune->lock);
+}
+
+int64_t
+intune_call_at(struct intune *intune)
+{
+    int64_t at;
+
+    pthread_mutex_lock(&intune->lock);
+    at = intune->call_at;
+    pthread_mutex_unlock(&intune->lock);
+    return at;
+}
+
 /* ---- contact ---- */
 
 /* With contact_lock held, and no other. */
@@ -298,6 +318,8 @@ intune_note_success(struct intune *intune, bool counted, int64_t date_ms)
     intune->status.last_contact_ms = now;
     if (date_ms != 0)
         intune->status.clock_skew_ms = date_ms - now;
+    if (counted)
+        intune->call_at = 0;
     if (intune->budget < BUDGET_FULL)
         intune->budget += BUDGET_EARNED;
     pthread_mutex_unlock(&intune->lock);

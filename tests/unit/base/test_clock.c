@@ -224,6 +224,27 @@ backoff_uses_its_whole_span(void **state)
     assert_true(quarter[0] && quarter[1] && quarter[2] && quarter[3]);
 }
 
+/* Never before what was asked for, and not all at the same time. */
+static void
+lateness_stays_in_its_span(void **state)
+{
+    static const struct {
+        int64_t asked, spread, want_max;
+    } cases[] = { { 60000, 500, 60000 }, { 100, 500, 500 }, { 0, 0, 1 }, { -5, -7, 1 } };
+    size_t i;
+    int round;
+
+    (void)state;
+    for (i = 0; i < CC_COUNT(cases); i++)
+        for (round = 0; round < 200; round++) {
+            int64_t ms = cc_lateness_ms(cases[i].asked, cases[i].spread);
+
+            assert_true(ms >= 1 && ms <= cases[i].want_max);
+        }
+    assert_int_equal(cc_lateness_of(0, 60000, 500), 1);
+    assert_int_equal(cc_lateness_of(59999, 60000, 500), 60000);
+}
+
 int
 main(void)
 {
@@ -238,6 +259,7 @@ main(void)
         cmocka_unit_test(other_forms_are_refused),
         cmocka_unit_test(backoff_stays_in_its_span),
         cmocka_unit_test(backoff_uses_its_whole_span),
+        cmocka_unit_test(lateness_stays_in_its_span),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

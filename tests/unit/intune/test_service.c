@@ -395,6 +395,54 @@ retry_after_is_obeyed(void **state)
     fake_close(&fake);
 }
 
+/* What ended a call with a Retry-After, the next call heeds before it asks anything. */
+static void
+retry_after_is_obeyed_by_all_calls(void **state)
+{
+    static const struct fake_answer busy[] = { PLAIN(503), PLAIN(503), PLAIN(503),
+        { .status = 503, .body = "", .header = "Retry-After", .value = "1" } };
+    struct fake fake;
+    struct intune *intune;
+    int64_t start;
+
+    (void)state;
+    fake_open(&fake);
+    intune = fake_connect(&fake);
+    fake_script(&fake, FAKE_SERVICE, busy, CC_COUNT(busy));
+    start = cc_clock_mono_ms();
+    assert_int_equal(beat(intune, NULL), -1);
+    assert_int_equal(fake.calls[FAKE_SERVICE], CC_COUNT(busy));
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_true(cc_clock_mono_ms() - start >= 1000);
+    intune_close(intune);
+    fake_close(&fake);
+}
+
+/* A service that says when to come, but fails broadly, is not retried without measure either. */
+static void
+retry_after_comes_out_of_the_budget(void **state)
+{
+    static struct fake_answer down[FAKE_SCRIPT_MAX];
+    struct fake fake;
+    struct intune *intune;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < CC_COUNT(down); i++)
+        down[i] = (struct fake_answer){ .status = 503,
+            .body = "",
+            .header = "Retry-After",
+            .value = "0" };
+    fake_open(&fake);
+    intune = fake_connect(&fake);
+    fake_script(&fake, FAKE_SERVICE, down, CC_COUNT(down));
+    for (i = 0; i < 5; i++)
+        assert_int_equal(beat(intune, NULL), -1);
+    assert_int_equal(fake.calls[FAKE_SERVICE], 5 + 10);
+    intune_close(intune);
+    fake_close(&fake);
+}
+
 /* A token is replaced at half of its life, and one that still lives serves on when that fails. */
 static void
 token_life(void **state)
@@ -695,6 +743,8 @@ main(void)
         cmocka_unit_test(contact_is_told_when_it_changes),
         cmocka_unit_test(retries_have_a_budget),
         cmocka_unit_test(retry_after_is_obeyed),
+        cmocka_unit_test(retry_after_is_obeyed_by_all_calls),
+        cmocka_unit_test(retry_after_comes_out_of_the_budget),
         cmocka_unit_test(token_life),
         cmocka_unit_test(endpoints_are_refreshed_daily),
         cmocka_unit_test(one_flight_for_all),
