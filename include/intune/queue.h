@@ -127,4 +127,7 @@ CC_MUST int intune_pfx_result_write(const struct intune_pfx_result *result, stru
 CC_MUST int intune_heartbeat(struct intune *intune, json_object *take_heartbeat,
         json_object **ret_answer, struct cc_err *err);
 
+/* Whether one was accepted since intune_open(): before that the service does not know which features we have. */
+bool intune_was_heard(struct intune *intune);
+
 #endif

@@ -335,6 +335,14 @@ flow_can_record(const struct flow *flow)
     return store_is_usable(flow->store) && eventlog_is_usable(flow->log);
 }
 
+/* A service that leases requests to connectors gives none of a feature before it has heard that we have it. */
+static bool
+is_refusal(struct flow *flow, const struct cc_err *err)
+{
+    return err->domain == CC_DOM_HTTP && err->code == 403 &&
+           (!flow_has_leases(flow) || intune_was_heard(flow->intune));
+}
+
 int
 flow_service_said(struct flow *flow, int rc, const struct cc_err *err)
 {
@@ -342,8 +350,7 @@ flow_service_said(struct flow *flow, int rc, const struct cc_err *err)
 
     if (rc == 0)
         atomic_store(&flow->feature_refused, false);
-    else if (err->domain == CC_DOM_HTTP && err->code == 403 &&
-             !atomic_exchange(&flow->feature_refused, true))
+    else if (is_refusal(flow, err) && !atomic_exchange(&flow->feature_refused, true))
         eventlog_write(flow->log, EVENT_FEATURE_REFUSED, &fields,
                 "The service does not allow this connector the feature %s: allow it there, or take "
                 "it out of [connector] features",

@@ -18,9 +18,17 @@ intune_heartbeat(struct intune *intune, json_object *take_heartbeat, json_object
         rc = intune_call(intune, &call, &answer, err);
     }
     json_object_put(body);
+    if (rc == 0)
+        atomic_store(&intune->was_heard, true);
     if (rc == 0 && ret_answer != NULL)
         *ret_answer = answer.json;
     else
         json_object_put(answer.json);
     return rc;
+}
+
+bool
+intune_was_heard(struct intune *intune)
+{
+    return atomic_load(&intune->was_heard);
 }

@@ -11,6 +11,7 @@
 
 #include <json-c/json.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -103,6 +104,7 @@ struct intune {
     pthread_mutex_t contact_lock; /* one notice at a time, in order */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
     void *on_contact_arg;
+    atomic_bool was_heard; /* a heartbeat was accepted */
 };
 
 /* What one call has gone through. */

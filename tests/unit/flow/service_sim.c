@@ -355,6 +355,8 @@ handle(void *arg, struct http_exchange *exchange)
                 "{\"value\":[{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"%ssvc\"}]}",
                 sim->url);
         reply_json(exchange, 200, json_tokener_parse(text));
+    } else if (strstr(path, "/svc/Connectors/heartbeat") != NULL) {
+        reply_json(exchange, 200, json_object_new_object());
     } else if (strstr(path, "/svc/PfxImportRequests/") != NULL) {
         handle_queue(sim, exchange);
     } else {

@@ -772,6 +772,30 @@ test_stop_cuts_a_long_poll(void **state)
     rig_close(rig);
 }
 
+/* Refused before the first heartbeat, it is only too early; afterwards somebody must know, once. */
+static void
+test_feature_that_is_refused(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    sim_fail(rig->sim, "download", 403, 2);
+    sim_enqueue(rig->sim, "first", NULL);
+    rig_start(rig);
+    sim_wait_accepted(rig->sim, 1);
+    assert_int_equal(events(rig, EVENT_FEATURE_REFUSED, NULL), 0);
+
+    must(intune_heartbeat(rig->intune, json_object_new_object(), NULL, &(struct cc_err){ 0 }));
+    sim_fail(rig->sim, "download", 403, 2);
+    while (events(rig, EVENT_FEATURE_REFUSED, NULL) == 0)
+        look_again();
+    sim_enqueue(rig->sim, "second", NULL);
+    sim_wait_accepted(rig->sim, 2);
+    assert_int_equal(events(rig, EVENT_FEATURE_REFUSED, NULL), 1);
+    rig_stop(rig);
+    rig_close(rig);
+}
+
 static void
 test_refused_result_holds_up_no_other(void **state)
 {
@@ -1540,6 +1564,7 @@ main(void)
         cmocka_unit_test(test_stop_gives_back),
         cmocka_unit_test(test_stop_ends_what_is_begun),
         cmocka_unit_test(test_stop_cuts_a_long_poll),
+        cmocka_unit_test(test_feature_that_is_refused),
         cmocka_unit_test(test_refused_result_holds_up_no_other),
         cmocka_unit_test(test_unanswered_result_holds_up_no_other),
         cmocka_unit_test(test_service_trouble),
