@@ -57,6 +57,11 @@ const struct copy_table copy_tables[] = {
             "bttbiiittbtbitiiiiii" },
     { "scep_challenge", "hash, transaction_key, expires_ms", "bbi" },
     { "scep_count", "name, instance, count", "tti" },
+    { "pin_token",
+            "token, salt, iterations, failures, accepted, accepted_ms, trying, trying_owner,"
+            " trying_until_ms",
+            "bbiibibii" },
+    { "pin_refused", "token, hash, reason, refused_ms", "bbti" },
 };
 const size_t copy_table_count = CC_COUNT(copy_tables);
 

@@ -258,6 +258,25 @@ static const struct db_step steps[] = {
             "ALTER TABLE ca_authority DROP COLUMN held;"
             "ALTER TABLE ca_authority DROP COLUMN revoked;"
             "ALTER TABLE ca_authority DROP COLUMN abandoned;" },
+
+    { 6, "what the instances that share a token know of its PINs",
+            /* token is its identity, trying the hash of a PIN that is tried now, by an epoch. */
+            "CREATE TABLE pin_token ("
+            " token BYTEA PRIMARY KEY,"
+            " salt BYTEA NOT NULL,"
+            " iterations BIGINT NOT NULL,"
+            " failures BIGINT NOT NULL,"
+            " accepted BYTEA,"
+            " accepted_ms BIGINT NOT NULL,"
+            " trying BYTEA,"
+            " trying_owner BIGINT NOT NULL,"
+            " trying_until_ms BIGINT NOT NULL);"
+            "CREATE TABLE pin_refused ("
+            " token BYTEA NOT NULL,"
+            " hash BYTEA NOT NULL,"
+            " reason TEXT NOT NULL,"
+            " refused_ms BIGINT NOT NULL,"
+            " PRIMARY KEY (token, hash));" },
 };
 
 const struct db_schema store_schema = {
