@@ -153,17 +153,30 @@ hsm_reply_read(struct cc_bytes reply, hsm_read_fn read, void *arg, struct cc_err
     return HSM_ANSWERED;
 }
 
-/* On HSM_ANSWERED err is set or not, and that is the answer. */
+static bool
+is_notice(const struct cc_buf *frame)
+{
+    return frame->len == 1 && frame->data[0] == WIRE_NOTICE;
+}
+
+/* On HSM_ANSWERED err is set or not, and that is the answer.  ret_notice: whether there were notices before it, or NULL
+   where none may come. */
 static enum hsm_outcome
 channel_exchange(int fd, const struct cc_buf *call, int64_t deadline, hsm_read_fn read, void *arg,
-        struct cc_err *err)
+        bool *ret_notice, struct cc_err *err)
 {
     struct cc_buf reply = CC_BUF_INIT(WIRE_FRAME_MAX);
     enum hsm_outcome outcome;
     bool missed = false;
+    int rc;
 
-    if (wire_send(fd, call, deadline, err) != 0 ||
-            wire_recv(fd, &reply, deadline, &missed, err) != 0)
+    if ((rc = wire_send(fd, call, deadline, err)) == 0)
+        rc = wire_recv(fd, &reply, deadline, &missed, err);
+    while (rc == 0 && ret_notice != NULL && is_notice(&reply)) {
+        *ret_notice = true;
+        rc = wire_recv(fd, &reply, deadline, &missed, err);
+    }
+    if (rc != 0)
         outcome = missed || cc_deadline_left(deadline) == 0 ? HSM_MISSED : HSM_LOST;
     else
         outcome = hsm_reply_read(cc_buf_bytes(&reply), read, arg, err);
@@ -176,10 +189,16 @@ hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline, h
         void *arg, bool *ret_answered, struct cc_err *err)
 {
     struct cc_err local = { 0 };
+    bool notice = false;
     enum hsm_outcome outcome =
-            channel_exchange(hsm->channels[0].fd, call, deadline, read, arg, &local);
+            channel_exchange(hsm->channels[0].fd, call, deadline, read, arg, &notice, &local);
 
     *ret_answered = outcome == HSM_ANSWERED;
+    if (notice) {
+        (void)pthread_mutex_lock(&hsm->lock);
+        hsm->state_stale = true;
+        (void)pthread_mutex_unlock(&hsm->lock);
+    }
     if (local.domain == CC_DOM_NONE)
         return 0;
     return cc_err_set(err, local.domain, local.code, "%s", local.text);
@@ -242,7 +261,7 @@ call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t dead
     if (key != NULL)
         call_put_number(hsm, key, call);
     outcome = channel_exchange(channel->fd, call, call_try_deadline(hsm, call, deadline), read, arg,
-            err);
+            NULL, err);
     channel_give(hsm, channel, outcome, err);
     return outcome == HSM_ANSWERED ? 0 : 1;
 }

@@ -143,6 +143,7 @@ settings_copy(struct hsm *hsm, const struct hsm_settings *settings, struct cc_er
     hsm->on_state_arg = settings->on_state_arg;
     hsm->on_key = settings->on_key;
     hsm->on_key_arg = settings->on_key_arg;
+    hsm->pin_memory = settings->pin_memory;
     return 0;
 }
 
@@ -252,7 +253,8 @@ hsm_open(const struct hsm_settings *settings, struct hsm **ret_hsm, struct cc_er
 
     if (settings_check(settings, err) != 0 || (hsm = hsm_new(settings, err)) == NULL)
         return cc_err_in(err, "open the token");
-    if (hsm_start_supervisor(hsm, err) != 0) {
+    if (hsm_pins_start(hsm, err) != 0 || hsm_start_supervisor(hsm, err) != 0) {
+        hsm_pins_stop(hsm);
         hsm_free(hsm);
         return cc_err_in(err, "open the token");
     }
@@ -275,6 +277,7 @@ hsm_close(struct hsm *hsm)
     hsm_line_wake_locked(hsm);
     (void)pthread_mutex_unlock(&hsm->lock);
     (void)pthread_join(hsm->supervisor, NULL);
+    hsm_pins_stop(hsm);
     if (hsm->on_state != NULL)
         hsm->on_state(hsm->on_state_arg, HSM_STATE_CLOSED, NULL);
     hsm_free(hsm);

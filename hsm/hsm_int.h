@@ -8,6 +8,7 @@
  *   hsm.c        struct hsm: settings, opening, closing, status
  *   supervise.c  the supervisor thread: the token process from start to end, and the next one
  *   spawn.c      the token process: started, ended
+ *   pin_memory.c what the token process asks of PINs that other instances share
  *   channel.c    one call: takes a channel, sends, receives, repeats when the process was lost
  *   key.c        keys and what is done with them
  *   device_key.c key pairs of devices, sealed
@@ -100,6 +101,42 @@ struct hsm_key {
     EVP_PKEY *pkey;   /* the provider's key */
 };
 
+/* A question about a PIN, or what became of one. */
+struct hsm_pin_work {
+    uint32_t number; /* of the question; 0: the process did not ask it */
+    unsigned life;   /* of the process that asked */
+    enum wire_pin_question kind;
+    struct hsm_pin pin;
+    bool token_tells;
+    enum hsm_pin_outcome outcome;
+    char reason[HSM_PIN_REASON_SIZE];
+    bool was_ours; /* of an outcome: nobody else was to try */
+};
+
+struct hsm_pin_reply {
+    uint32_t number;
+    enum hsm_pin_answer answer;
+    struct cc_err why;
+    uint8_t salt[HSM_PIN_SALT];
+    uint32_t iterations;
+};
+
+/* Guarded by hsm->lock. */
+struct hsm_pins {
+    pthread_t thread;
+    bool started; /* constant after hsm_open(); false: there is no memory to ask */
+    bool stopping;
+    pthread_cond_t wanted;
+    unsigned life; /* of processes: counted up when one is gone */
+    bool has_work, has_reply;
+    bool in_hand;               /* a question was fetched and is not answered for good */
+    struct hsm_pin_work work;   /* for the thread */
+    struct hsm_pin_reply reply; /* for the process */
+    bool permitted;             /* the process may be trying this PIN */
+    bool lost;                  /* it is gone, and nothing was told */
+    struct hsm_pin_work permit;
+};
+
 struct hsm {
     /* Constant after hsm_open(). */
     char *helper, *module, *init_args, *uri, *pin, *profile, *state_dir;
@@ -111,6 +148,7 @@ struct hsm {
     void *on_state_arg;
     void (*on_key)(void *arg, const struct hsm_key *key, const struct cc_err *err);
     void *on_key_arg;
+    struct hsm_pin_memory pin_memory;
     OSSL_PROVIDER *provider;
     OSSL_PROVIDER *default_provider; /* NULL: was there without us */
     pthread_t supervisor;
@@ -135,6 +173,7 @@ struct hsm {
     struct hsm_key *keys[WIRE_KEYS_MAX];
     size_t key_count;
     struct hsm_status status;
+    struct hsm_pins pins;
 };
 
 /* The least time that an operation is given before its process is ended for it. */
@@ -169,7 +208,7 @@ enum hsm_outcome {
 enum hsm_outcome hsm_reply_read(struct cc_bytes reply, hsm_read_fn read, void *arg,
         struct cc_err *err);
 
-/* The supervisor's calls, on channel 0. */
+/* The supervisor's calls, on channel 0.  A notice that came meanwhile makes the state stale. */
 CC_MUST int hsm_call_control(struct hsm *hsm, const struct cc_buf *call, int64_t deadline,
         hsm_read_fn read, void *arg, bool *ret_answered, struct cc_err *err);
 
@@ -197,6 +236,21 @@ void hsm_release_locked(struct hsm *hsm, struct hsm_channel *channel);
 
 /* Has those in line see why they need not wait longer. */
 void hsm_line_wake_locked(struct hsm *hsm);
+
+/* ---- questions about PINs ---- */
+
+CC_MUST int hsm_pins_start(struct hsm *hsm, struct cc_err *err);
+void hsm_pins_stop(struct hsm
+                *hsm); /* after the supervisor; tells what is known of attempts under way, once */
+
+/* The supervisor's: carries questions and answers.  -1: the process must go. */
+CC_MUST int hsm_pins_serve(struct hsm *hsm, bool asks, int64_t deadline, struct cc_err *err);
+
+bool hsm_pins_in_hand(struct hsm *hsm);    /* a question was fetched that is not answered */
+bool hsm_pins_have_reply(struct hsm *hsm); /* to be carried */
+
+/* The process is gone.  LOCKED: hsm->lock. */
+void hsm_pins_forget_locked(struct hsm *hsm);
 
 /* ---- keys ---- */
 

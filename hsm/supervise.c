@@ -35,6 +35,7 @@ struct state_report {
     char last_error[sizeof(
             ((struct cc_err *)NULL)->text)]; /* hsm_status has room for its beginning */
     uint64_t opening_ms;
+    uint8_t asks;
 };
 
 static int64_t
@@ -134,7 +135,8 @@ control_setup(struct hsm *hsm, bool *ret_answered, struct cc_err *err)
             wire_put_str(&call, hsm->profile, err) != 0 ||
             wire_put_str(&call, hsm->state_dir, err) != 0 ||
             wire_put_u8(&call, hsm->allow_raw_rsa, err) != 0 ||
-            wire_put_u64(&call, (uint64_t)open_timeout_ms(hsm), err) != 0)
+            wire_put_u64(&call, (uint64_t)open_timeout_ms(hsm), err) != 0 ||
+            wire_put_u8(&call, hsm->pins.started, err) != 0)
         goto out;
     rc = hsm_call_control(hsm, &call, cc_deadline_in(start_timeout_ms(hsm)), NULL, NULL,
             ret_answered, err);
@@ -236,7 +238,8 @@ read_state(struct cc_bytes *rest, void *arg, struct cc_err *err)
             wire_get_str(rest, report->serial, sizeof(report->serial), err) != 0 ||
             wire_get_str(rest, report->profile, sizeof(report->profile), err) != 0 ||
             wire_get_str(rest, report->last_error, sizeof(report->last_error), err) != 0 ||
-            wire_get_u64(rest, &report->opening_ms, err) != 0)
+            wire_get_u64(rest, &report->opening_ms, err) != 0 ||
+            wire_get_u8(rest, &report->asks, err) != 0)
         return -1;
     if (state > HSM_STATE_PIN_REFUSED)
         return cc_err_set(err, CC_DOM_INPUT, 0, "token state %u", state);
@@ -244,7 +247,10 @@ read_state(struct cc_bytes *rest, void *arg, struct cc_err *err)
     return 0;
 }
 
-/* Asks for the token's state, which the process may hold back for wait_ms while the token is being opened. */
+/*
+ * Asks for the token's state, which the process may hold back for wait_ms while the token is being opened, and carries
+ * questions and answers about PINs.
+ */
 static int
 control_state(struct hsm *hsm, int64_t wait_ms, enum hsm_state *ret_state, struct cc_err *err)
 {
@@ -266,6 +272,8 @@ control_state(struct hsm *hsm, int64_t wait_ms, enum hsm_state *ret_state, struc
                 (unsigned long long)report.opening_ms);
         goto out;
     }
+    if (hsm_pins_serve(hsm, report.asks != 0, cc_deadline_in(start_timeout_ms(hsm)), err) != 0)
+        goto out;
     *ret_state = report.state;
     rc = 0;
 out:
@@ -336,6 +344,57 @@ life_introduce(struct hsm *hsm, struct cc_err *err)
     return 0;
 }
 
+static void
+drain_wake(struct hsm *hsm)
+{
+    uint64_t count;
+
+    while (read(hsm->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+        ;
+}
+
+static void
+condemn(struct hsm *hsm)
+{
+    (void)pthread_mutex_lock(&hsm->lock);
+    hsm_condemn_locked(hsm, "");
+    (void)pthread_mutex_unlock(&hsm->lock);
+}
+
+static void
+set_state_stale(struct hsm *hsm)
+{
+    (void)pthread_mutex_lock(&hsm->lock);
+    hsm->state_stale = true;
+    (void)pthread_mutex_unlock(&hsm->lock);
+}
+
+/*
+ * Sleeps until there is something to do: the process ended, or sent a notice; somebody called hsm_wake(); or it is
+ * time.  A process that has closed its channel is about to end, and then that is waited for.
+ */
+static void
+life_sleep(struct hsm *hsm, int64_t ms)
+{
+    const int64_t until = cc_deadline_in(ms);
+    struct pollfd p[3] = {
+        { .fd = hsm->wake_fd, .events = POLLIN },
+        { .fd = hsm->process.pidfd, .events = POLLIN },
+        { .fd = hsm->channels[0].fd, .events = POLLIN },
+    };
+    const bool runs = hsm->process.pid != 0;
+
+    (void)poll(p, runs ? 3 : 1, cc_deadline_left(until));
+    if (runs && (p[2].revents & (POLLHUP | POLLERR)) != 0)
+        (void)poll(p, 2, cc_deadline_left(until));
+    else if (runs && p[2].revents != 0)
+        set_state_stale(hsm);
+    if (p[0].revents != 0)
+        drain_wake(hsm);
+    if (runs && p[1].revents != 0)
+        condemn(hsm);
+}
+
 static int
 life_await_token(struct hsm *hsm, struct cc_err *err)
 {
@@ -346,8 +405,12 @@ life_await_token(struct hsm *hsm, struct cc_err *err)
         if (cc_deadline_left(deadline) == 0)
             return cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE,
                     "the token was not opened within %lld ms", (long long)start_timeout_ms(hsm));
-        if (control_add_keys(hsm, err) != 0 || control_state(hsm, STATE_SLICE_MS, &state, err) != 0)
+        /* While a question is with us, the process has nothing to say. */
+        if (control_add_keys(hsm, err) != 0 ||
+                control_state(hsm, hsm_pins_in_hand(hsm) ? 0 : STATE_SLICE_MS, &state, err) != 0)
             return -1;
+        if (state == HSM_STATE_STARTING && hsm_pins_in_hand(hsm))
+            life_sleep(hsm, STATE_SLICE_MS);
     }
     return 0;
 }
@@ -359,34 +422,6 @@ life_open_doors(struct hsm *hsm)
     hsm->serving = !hsm->condemned && !hsm->stopping;
     hsm_grant_locked(hsm);
     (void)pthread_mutex_unlock(&hsm->lock);
-}
-
-static void
-drain_wake(struct hsm *hsm)
-{
-    uint64_t count;
-
-    while (read(hsm->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
-        ;
-}
-
-/* Sleeps until there is something to do: the process ended, somebody called hsm_wake(), or it is time. */
-static void
-life_sleep(struct hsm *hsm, int64_t ms)
-{
-    struct pollfd p[2] = {
-        { .fd = hsm->wake_fd, .events = POLLIN },
-        { .fd = hsm->process.pidfd, .events = POLLIN },
-    };
-
-    (void)poll(p, hsm->process.pid != 0 ? 2 : 1, cc_deadline_left(cc_deadline_in(ms)));
-    if (p[0].revents != 0)
-        drain_wake(hsm);
-    if (hsm->process.pid != 0 && p[1].revents != 0) {
-        (void)pthread_mutex_lock(&hsm->lock);
-        hsm_condemn_locked(hsm, "");
-        (void)pthread_mutex_unlock(&hsm->lock);
-    }
 }
 
 static bool
@@ -411,7 +446,7 @@ life_serve(struct hsm *hsm, struct cc_err *err)
     while (!must_end(hsm)) {
         if (control_add_keys(hsm, err) != 0)
             return -1;
-        if (take_state_stale(hsm) || cc_deadline_left(next) == 0) {
+        if (take_state_stale(hsm) || hsm_pins_have_reply(hsm) || cc_deadline_left(next) == 0) {
             if (control_state(hsm, 0, &state, err) != 0)
                 return -1;
             next = cc_deadline_in(state == HSM_STATE_OPEN ? STATE_OPEN_MS : STATE_OTHER_MS);
@@ -463,6 +498,7 @@ life_forget_locked(struct hsm *hsm)
         cc_err_clear(&hsm->keys[i]->refusal);
     }
     hsm->status.pid = 0;
+    hsm_pins_forget_locked(hsm);
 }
 
 /* Nobody is given a channel any more, those who have one come back, the process is ended, and all is closed. */

@@ -24,23 +24,24 @@
 #include "base/compiler.h"
 #include "base/err.h"
 
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 #define WIRE_FRAME_MAX 524288
 #define WIRE_CHANNELS_MAX 64
 #define WIRE_KEYS_MAX 256
 #define WIRE_FIRST_FD 3
 
-enum wire_status { WIRE_OK = 0, WIRE_ERROR = 1 };
+/* A notice is a frame of this one byte, sent on channel 0 between replies: there is news, ask for the state. */
+enum wire_status { WIRE_OK = 0, WIRE_ERROR = 1, WIRE_NOTICE = 2 };
 
 enum wire_op {
     /* u32 version, string module, string init_args, string token uri, string pin reference, string profile,
-       string state_dir, u8 allow_raw_rsa, u64 open_timeout_ms  ->  nothing */
+       string state_dir, u8 allow_raw_rsa, u64 open_timeout_ms, u8 asks before a login  ->  nothing */
     WIRE_SETUP = 1,
     /* u8 role, string uri, bytes expected SPKI or empty  ->  u16 key number (0, 1, …) */
     WIRE_ADD_KEY,
-    /* u64 timeout_ms  ->  u8 enum hsm_state after waiting until it is no longer STARTING, string label,
+    /* u64 timeout_ms  ->  u8 enum hsm_state after waiting until it is no longer STARTING or there is a question, string label,
        string manufacturer, string model, string serial, string profile, string last error, u64 milliseconds that the
-       module has been at opening the token without coming back, 0: it is not */
+       module has been at opening the token without coming back, 0: it is not, u8 there is a question (WIRE_PIN_QUESTION) */
     WIRE_STATE,
     /* u16 key  ->  bytes SPKI; from then on this key is pinned in the token process */
     WIRE_PUBLIC,
@@ -69,6 +70,16 @@ enum wire_op {
     /* u16 key, u8 oaep, u16 digest nid, u16 MGF1 digest nid, u8 length of the content-encryption key, bytes encrypted
        ->  bytes content-encryption key, or as many random ones */
     WIRE_OPEN_CONTENT_KEY,
+
+    /*
+     * What the token process wants to know of a PIN, or tells of it; one at a time, each fetched once.
+     * ->  u32 its number, 0: there is none, u8 enum wire_pin_question, string identity of the token, bytes hash (empty
+     * for WIRE_PIN_SALT), u8 the token tells, u8 enum hsm_pin_outcome, string reason
+     */
+    WIRE_PIN_QUESTION,
+    /* u32 number, u8 enum hsm_pin_answer, string why, bytes salt, u32 iterations  ->  nothing.  HSM_PIN_WAIT leaves the
+       question open; a number that is not open any more is nothing. */
+    WIRE_PIN_ANSWER,
 
     /*
      * One-shot administration: the only call of its process, on channel 0 instead of WIRE_SETUP.  Every one begins with
@@ -127,6 +138,12 @@ enum wire_key_flag {
 #define WIRE_NAME_SIZE 256 /* friendly name */
 #define WIRE_ID_MAX 64
 #define WIRE_LIST_MAX 8192 /* entries */
+
+enum wire_pin_question {
+    WIRE_PIN_SALT = 1, /* answered with salt and iterations */
+    WIRE_PIN_MAY_TRY,
+    WIRE_PIN_OUTCOME /* answered when it is noted; what does not matter */
+};
 
 enum wire_sign { WIRE_SIGN_RSA_PKCS1 = 1, WIRE_SIGN_RSA_PSS, WIRE_SIGN_RSA_RAW, WIRE_SIGN_ECDSA };
 enum wire_decrypt { WIRE_DECRYPT_RSA_PKCS1 = 1, WIRE_DECRYPT_RSA_OAEP, WIRE_DECRYPT_RSA_RAW };

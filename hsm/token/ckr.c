@@ -207,6 +207,31 @@ ckr_is_memory(CK_RV rv)
     return rv == CKR_HOST_MEMORY || rv == CKR_DEVICE_MEMORY;
 }
 
+bool
+ckr_is_before_pin(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_ARGUMENTS_BAD:
+    case CKR_CRYPTOKI_NOT_INITIALIZED:
+    case CKR_HOST_MEMORY:
+    case CKR_OPERATION_NOT_INITIALIZED:
+    case CKR_SESSION_CLOSED:
+    case CKR_SESSION_HANDLE_INVALID:
+    case CKR_SESSION_READ_ONLY_EXISTS:
+    case CKR_SLOT_ID_INVALID:
+    case CKR_TOKEN_NOT_PRESENT:
+    case CKR_TOKEN_NOT_RECOGNIZED:
+    case CKR_USER_ALREADY_LOGGED_IN:
+    case CKR_USER_ANOTHER_ALREADY_LOGGED_IN:
+    case CKR_USER_PIN_NOT_INITIALIZED:
+    case CKR_USER_TOO_MANY_TYPES:
+    case CKR_USER_TYPE_INVALID:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int
 ckr_err(struct cc_err *err, CK_RV rv, const char *where)
 {

@@ -39,6 +39,9 @@ bool ckr_is_template(CK_RV rv);
 /* Whether a call that was accepted failed for want of memory: that says nothing of what it was given. */
 bool ckr_is_memory(CK_RV rv);
 
+/* Whether C_Login says by it that it did not come to look at the PIN. */
+bool ckr_is_before_pin(CK_RV rv);
+
 /* Sets "where: CKR_NAME" in domain CC_DOM_PKCS11; returns -1. */
 int ckr_err(struct cc_err *err, CK_RV rv, const char *where);
 

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "hsm/token/ckr.h"
 #include "hsm/token/module.h"
+#include "hsm/token/permit.h"
 #include "hsm/token/text.h"
 
 #define OPEN_LOCK_FILE "token.lock"
@@ -62,9 +63,11 @@ static enum p11_outcome
 open_login_locked(struct token *token, CK_FUNCTION_LIST *f, const struct p11_opened *opened,
         struct cc_err *err)
 {
+    enum p11_outcome outcome;
     struct cc_secret *pin = NULL;
+    struct permit permit;
     struct cc_err e = { 0 };
-    char identity[128];
+    char identity[HSM_PIN_TOKEN_SIZE];
     CK_RV rv;
 
     open_identity(&opened->info, identity, sizeof(identity));
@@ -73,13 +76,21 @@ open_login_locked(struct token *token, CK_FUNCTION_LIST *f, const struct p11_ope
         return e.domain == CC_DOM_TOKEN && e.code == HSM_FAULT_PIN_REFUSED ? P11_REFUSED
                                                                            : P11_FAILED;
     }
+    outcome = permit_ask(token, identity, pin, opened->info.flags, &permit, err);
+    if (outcome != P11_OPENED) {
+        if (outcome == P11_REFUSED)
+            pin_gate_note_refused(token->gate, pin);
+        cc_secret_free(pin);
+        return outcome;
+    }
     rv = f->C_Login(opened->session, CKU_USER, cc_secret_data(pin), cc_secret_len(pin));
     if (ckr_class(rv) == CKR_IS_PIN)
         pin_gate_refused(token->gate, identity, pin, ckr_name(rv));
+    else if (rv == CKR_OK)
+        pin_gate_accepted(token->gate, identity, pin);
+    permit_tell(token, &permit, rv);
     cc_secret_free(pin);
 
-    if (rv == CKR_OK)
-        pin_gate_accepted(token->gate);
     if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
         return P11_OPENED;
     if (ckr_class(rv) != CKR_IS_PIN) {

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -17,24 +18,31 @@
 #include "hsm/hsm.h"
 
 #define PIN_FILE "pin-refused"
-#define PIN_SALT 16
-#define PIN_HASH 32
 /* One check costs a start about a tenth of a second; a short PIN cannot be saved by more. */
 #define PIN_ITERATIONS 200000
 #define PIN_FILE_MAX 256
+#define PIN_ITERATIONS_MAX 10000000 /* that others may want of us */
 
 struct pin_gate {
     char *reference;
     char *path; /* of the file, or NULL */
     /* In memory: a quick keyed hash, made anew for each process. */
-    uint8_t key[PIN_SALT];
-    uint8_t refused[PIN_HASH];
+    uint8_t key[PIN_GATE_SALT];
+    uint8_t refused[PIN_GATE_HASH];
     bool is_refused;
+    uint8_t proven[PIN_GATE_HASH]; /* over the token's identity too */
+    int64_t proven_until;          /* monotonic */
+
+    /* The last slow hash, and what it was made of. */
+    uint32_t iterations; /* 0: there is none */
+    uint8_t salt[PIN_GATE_SALT];
+    uint8_t hashed[PIN_GATE_HASH]; /* quick, over the token's identity too */
+    uint8_t slow[PIN_GATE_HASH];
 };
 
 struct pin_record {
-    uint8_t salt[PIN_SALT];
-    uint8_t hash[PIN_HASH];
+    uint8_t salt[PIN_GATE_SALT];
+    uint8_t hash[PIN_GATE_HASH];
     char reason[64];
 };
 
@@ -81,17 +89,18 @@ pin_gate_free(struct pin_gate *gate)
 }
 
 static int
-pin_hash(const uint8_t salt[PIN_SALT], int iterations, const char *identity,
-        const struct cc_secret *pin, uint8_t ret[PIN_HASH], struct cc_err *err)
+pin_hash(const uint8_t salt[PIN_GATE_SALT], uint32_t iterations, const char *identity,
+        const struct cc_secret *pin, uint8_t ret[PIN_GATE_HASH], struct cc_err *err)
 {
     struct cc_buf full = CC_BUF_INIT(512);
     int rc = -1;
 
     /* The identity is public and goes with the salt; what is slow is to get at the PIN. */
-    if (cc_buf_add(&full, salt, PIN_SALT, err) != 0 || cc_buf_add_str(&full, identity, err) != 0)
+    if (cc_buf_add(&full, salt, PIN_GATE_SALT, err) != 0 ||
+            cc_buf_add_str(&full, identity, err) != 0)
         goto out;
     if (PKCS5_PBKDF2_HMAC(cc_secret_str(pin), (int)cc_secret_len(pin), full.data, (int)full.len,
-                iterations, EVP_sha256(), PIN_HASH, ret) != 1) {
+                (int)iterations, EVP_sha256(), PIN_GATE_HASH, ret) != 1) {
         cc_err_set_openssl(err, "hash of a PIN");
         goto out;
     }
@@ -105,7 +114,7 @@ out:
 static int
 pin_unhex(const char *text, uint8_t *ret, size_t len)
 {
-    struct cc_buf bytes = CC_BUF_INIT(PIN_HASH);
+    struct cc_buf bytes = CC_BUF_INIT(PIN_GATE_HASH);
     int rc = -1;
 
     if (cc_unhex(text, &bytes, NULL) == 0 && bytes.len == len) {
@@ -119,11 +128,12 @@ pin_unhex(const char *text, uint8_t *ret, size_t len)
 static bool
 pin_record_parse(const char *text, struct pin_record *ret)
 {
-    char salt[2 * PIN_SALT + 1], hash[2 * PIN_HASH + 1];
+    char salt[2 * PIN_GATE_SALT + 1], hash[2 * PIN_GATE_HASH + 1];
 
     return sscanf(text, "1 %32[0-9a-f] %64[0-9a-f] %63[A-Z0-9_a-z]", salt, hash, ret->reason) ==
                    3 &&
-           pin_unhex(salt, ret->salt, PIN_SALT) == 0 && pin_unhex(hash, ret->hash, PIN_HASH) == 0;
+           pin_unhex(salt, ret->salt, PIN_GATE_SALT) == 0 &&
+           pin_unhex(hash, ret->hash, PIN_GATE_HASH) == 0;
 }
 
 /* "1 SALT HASH REASON".  1 found, 0 not there, -1 not readable: then nothing may be tried, for a refusal could not be
@@ -150,7 +160,7 @@ out:
 }
 
 static int
-pin_quick(const struct pin_gate *gate, const struct cc_secret *pin, uint8_t ret[PIN_HASH],
+pin_quick(const struct pin_gate *gate, const struct cc_secret *pin, uint8_t ret[PIN_GATE_HASH],
         struct cc_err *err)
 {
     return pin_hash(gate->key, 1, "", pin, ret, err);
@@ -161,14 +171,14 @@ static int
 pin_is_remembered(struct pin_gate *gate, const char *identity, const struct cc_secret *pin,
         struct pin_record *record, struct cc_err *err)
 {
-    uint8_t hash[PIN_HASH];
+    uint8_t hash[PIN_GATE_HASH];
     int found;
 
     if (gate->path == NULL || (found = pin_record_read(gate->path, record, err)) == 0)
         return 0;
     if (found < 0 || pin_hash(record->salt, PIN_ITERATIONS, identity, pin, hash, err) != 0)
         return -1;
-    return CRYPTO_memcmp(hash, record->hash, PIN_HASH) == 0;
+    return CRYPTO_memcmp(hash, record->hash, PIN_GATE_HASH) == 0;
 }
 
 int
@@ -177,7 +187,7 @@ pin_gate_load(struct pin_gate *gate, const char *identity, struct cc_secret **re
 {
     struct pin_record record = { 0 };
     struct cc_secret *pin;
-    uint8_t quick[PIN_HASH];
+    uint8_t quick[PIN_GATE_HASH];
     int remembered, rc = -1;
 
     if ((pin = cc_secret_load(gate->reference, err)) == NULL)
@@ -185,7 +195,7 @@ pin_gate_load(struct pin_gate *gate, const char *identity, struct cc_secret **re
     if (pin_quick(gate, pin, quick, err) != 0)
         goto out;
 
-    if (gate->is_refused && CRYPTO_memcmp(quick, gate->refused, PIN_HASH) == 0) {
+    if (gate->is_refused && CRYPTO_memcmp(quick, gate->refused, PIN_GATE_HASH) == 0) {
         cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_PIN_REFUSED,
                 "the token refused this PIN; it is not tried again until %s holds another",
                 gate->reference);
@@ -194,7 +204,7 @@ pin_gate_load(struct pin_gate *gate, const char *identity, struct cc_secret **re
     if ((remembered = pin_is_remembered(gate, identity, pin, &record, err)) < 0)
         goto out;
     if (remembered) {
-        memcpy(gate->refused, quick, PIN_HASH);
+        memcpy(gate->refused, quick, PIN_GATE_HASH);
         gate->is_refused = true;
         cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_PIN_REFUSED,
                 "the token refused this PIN before (%s); put another into %s, or remove %s",
@@ -214,8 +224,8 @@ static int
 pin_record_write(const char *path, const char *identity, const struct cc_secret *pin,
         const char *reason, struct cc_err *err)
 {
-    char text[PIN_FILE_MAX], salt_hex[2 * PIN_SALT + 1], hash_hex[2 * PIN_HASH + 1];
-    uint8_t salt[PIN_SALT], hash[PIN_HASH];
+    char text[PIN_FILE_MAX], salt_hex[2 * PIN_GATE_SALT + 1], hash_hex[2 * PIN_GATE_HASH + 1];
+    uint8_t salt[PIN_GATE_SALT], hash[PIN_GATE_HASH];
     int len;
 
     if (cc_random(salt, sizeof(salt), err) != 0 ||
@@ -230,23 +240,32 @@ pin_record_write(const char *path, const char *identity, const struct cc_secret 
 }
 
 void
+pin_gate_note_refused(struct pin_gate *gate, const struct cc_secret *pin)
+{
+    if (pin_quick(gate, pin, gate->refused, NULL) == 0)
+        gate->is_refused = true;
+    gate->proven_until = 0;
+}
+
+void
 pin_gate_refused(struct pin_gate *gate, const char *identity, const struct cc_secret *pin,
         const char *reason)
 {
     struct cc_err e = { 0 };
 
-    if (pin_quick(gate, pin, gate->refused, &e) == 0)
-        gate->is_refused = true;
+    pin_gate_note_refused(gate, pin);
     if (gate->path != NULL && pin_record_write(gate->path, identity, pin, reason, &e) != 0)
         cc_log(CC_LOG_ERROR, "hsm", "remembering the refusal of a PIN: %s", cc_err_text(&e));
 }
 
 void
-pin_gate_accepted(struct pin_gate *gate)
+pin_gate_accepted(struct pin_gate *gate, const char *identity, const struct cc_secret *pin)
 {
     struct cc_err e = { 0 };
 
     gate->is_refused = false;
+    if (pin_hash(gate->key, 1, identity, pin, gate->proven, &e) == 0)
+        gate->proven_until = cc_deadline_in(PIN_GATE_PROVEN_MS);
     if (gate->path == NULL || unlink(gate->path) == 0 || errno == ENOENT)
         return;
     cc_err_set_errno(&e, errno, "%s", gate->path);
@@ -254,14 +273,62 @@ pin_gate_accepted(struct pin_gate *gate)
 }
 
 bool
+pin_gate_is_proven(const struct pin_gate *gate, const char *identity, const struct cc_secret *pin)
+{
+    uint8_t quick[PIN_GATE_HASH];
+    bool proven = false;
+
+    if (gate->proven_until != 0 && cc_deadline_left(gate->proven_until) > 0 &&
+            pin_hash(gate->key, 1, identity, pin, quick, NULL) == 0)
+        proven = CRYPTO_memcmp(quick, gate->proven, PIN_GATE_HASH) == 0;
+    cc_wipe(quick, sizeof(quick));
+    return proven;
+}
+
+bool
+pin_gate_last_hash(const struct pin_gate *gate, const char *identity, const struct cc_secret *pin,
+        uint8_t ret[PIN_GATE_HASH])
+{
+    uint8_t quick[PIN_GATE_HASH];
+    bool found = false;
+
+    if (gate->iterations != 0 && pin_hash(gate->key, 1, identity, pin, quick, NULL) == 0)
+        found = CRYPTO_memcmp(quick, gate->hashed, PIN_GATE_HASH) == 0;
+    if (found)
+        memcpy(ret, gate->slow, PIN_GATE_HASH);
+    cc_wipe(quick, sizeof(quick));
+    return found;
+}
+
+int
+pin_gate_hash(struct pin_gate *gate, const char *identity, const struct cc_secret *pin,
+        const uint8_t salt[PIN_GATE_SALT], uint32_t iterations, uint8_t ret[PIN_GATE_HASH],
+        struct cc_err *err)
+{
+    if (iterations == 0 || iterations > PIN_ITERATIONS_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "a PIN hashed %u times", iterations);
+    if (gate->iterations == iterations && memcmp(gate->salt, salt, PIN_GATE_SALT) == 0 &&
+            pin_gate_last_hash(gate, identity, pin, ret))
+        return 0;
+    gate->iterations = 0;
+    if (pin_hash(gate->key, 1, identity, pin, gate->hashed, err) != 0 ||
+            pin_hash(salt, iterations, identity, pin, gate->slow, err) != 0)
+        return -1;
+    gate->iterations = iterations;
+    memcpy(gate->salt, salt, PIN_GATE_SALT);
+    memcpy(ret, gate->slow, PIN_GATE_HASH);
+    return 0;
+}
+
+bool
 pin_gate_changed(struct pin_gate *gate)
 {
     struct cc_secret *pin = cc_secret_load(gate->reference, NULL);
-    uint8_t quick[PIN_HASH];
+    uint8_t quick[PIN_GATE_HASH];
     bool changed = false;
 
     if (pin != NULL && pin_quick(gate, pin, quick, NULL) == 0)
-        changed = CRYPTO_memcmp(quick, gate->refused, PIN_HASH) != 0;
+        changed = CRYPTO_memcmp(quick, gate->refused, PIN_GATE_HASH) != 0;
     cc_wipe(quick, sizeof(quick));
     cc_secret_free(pin);
     return changed;

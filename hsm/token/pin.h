@@ -12,10 +12,15 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/secret.h"
+
+#define PIN_GATE_SALT 16
+#define PIN_GATE_HASH 32
+#define PIN_GATE_PROVEN_MS 10000
 
 struct pin_gate;
 
@@ -31,7 +36,21 @@ CC_MUST int pin_gate_load(struct pin_gate *gate, const char *identity, struct cc
 /* What the token said of the PIN that was loaded last.  reason: a CKR name. */
 void pin_gate_refused(struct pin_gate *gate, const char *identity, const struct cc_secret *pin,
         const char *reason);
-void pin_gate_accepted(struct pin_gate *gate);
+void pin_gate_note_refused(struct pin_gate *gate, const struct cc_secret *pin); /* others know */
+void pin_gate_accepted(struct pin_gate *gate, const char *identity, const struct cc_secret *pin);
+
+/* Whether this token accepted this PIN from this process a moment ago, so that nobody need be asked. */
+bool pin_gate_is_proven(const struct pin_gate *gate, const char *identity,
+        const struct cc_secret *pin);
+
+/* Of this PIN and token, with the salt and the iterations of the last call. */
+bool pin_gate_last_hash(const struct pin_gate *gate, const char *identity,
+        const struct cc_secret *pin, uint8_t ret[PIN_GATE_HASH]);
+
+/* The slow hash by which others know the PIN; made once for a PIN, token and salt. */
+CC_MUST int pin_gate_hash(struct pin_gate *gate, const char *identity, const struct cc_secret *pin,
+        const uint8_t salt[PIN_GATE_SALT], uint32_t iterations, uint8_t ret[PIN_GATE_HASH],
+        struct cc_err *err);
 
 /* Whether the reference now gives another PIN than the one refused; an unreadable one has not changed. */
 bool pin_gate_changed(struct pin_gate *gate);

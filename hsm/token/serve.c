@@ -40,8 +40,9 @@ struct channel {
 
 struct server {
     unsigned channel_count;
-    unsigned threads;    /* started, behind channel 0 */
-    struct token *token; /* NULL before WIRE_SETUP; set before the threads start */
+    unsigned threads;        /* started, behind channel 0 */
+    pthread_mutex_t sending; /* one frame at a time on channel 0, where there are notices too */
+    struct token *token;     /* NULL before WIRE_SETUP; set before the threads start */
     struct channel channels[WIRE_CHANNELS_MAX];
 };
 
@@ -91,6 +92,7 @@ struct setup_fields {
     char state_dir[WIRE_PATH_SIZE];
     uint8_t allow_raw_rsa;
     uint64_t open_timeout_ms;
+    uint8_t asks;
 };
 
 static int
@@ -104,7 +106,8 @@ setup_read(struct cc_bytes *args, struct setup_fields *ret, struct cc_err *err)
             wire_get_str(args, ret->profile, sizeof(ret->profile), err) != 0 ||
             wire_get_str(args, ret->state_dir, sizeof(ret->state_dir), err) != 0 ||
             wire_get_u8(args, &ret->allow_raw_rsa, err) != 0 ||
-            wire_get_u64(args, &ret->open_timeout_ms, err) != 0)
+            wire_get_u64(args, &ret->open_timeout_ms, err) != 0 ||
+            wire_get_u8(args, &ret->asks, err) != 0)
         return -1;
     return wire_get_end(args, err);
 }
@@ -129,6 +132,32 @@ setup_start_threads(struct server *server, struct cc_err *err)
 }
 
 static int
+channel_send(struct channel *channel, const struct cc_buf *frame, struct cc_err *err)
+{
+    struct server *server = channel->server;
+    int rc;
+
+    if (channel->number != 0)
+        return wire_send(channel->fd, frame, WIRE_NO_DEADLINE, err);
+    (void)pthread_mutex_lock(&server->sending);
+    rc = wire_send(channel->fd, frame, WIRE_NO_DEADLINE, err);
+    (void)pthread_mutex_unlock(&server->sending);
+    return rc;
+}
+
+/* One that does not get through is of no use to anybody either. */
+static void
+send_notice(void *arg)
+{
+    struct server *server = arg;
+    struct cc_buf notice = CC_BUF_INIT(1);
+
+    if (wire_put_u8(&notice, WIRE_NOTICE, NULL) == 0)
+        (void)channel_send(&server->channels[0], &notice, NULL);
+    cc_buf_free(&notice);
+}
+
+static int
 setup_run(struct server *server, const struct setup_fields *fields, struct cc_err *err)
 {
     const struct token_settings settings = {
@@ -141,6 +170,8 @@ setup_run(struct server *server, const struct setup_fields *fields, struct cc_er
         .allow_raw_rsa = fields->allow_raw_rsa != 0,
         .open_timeout_ms = (int64_t)fields->open_timeout_ms,
         .channels = server->channel_count,
+        .notify = fields->asks != 0 ? send_notice : NULL,
+        .notify_arg = server,
     };
 
     if (server->token != NULL)
@@ -224,7 +255,9 @@ reply_state(const struct token_state *state, struct cc_buf *reply, struct cc_err
             wire_put_str(reply, state->profile->name, err) != 0 ||
             wire_put_str(reply, state->why.text, err) != 0)
         return -1;
-    return wire_put_u64(reply, (uint64_t)state->opening_ms, err);
+    if (wire_put_u64(reply, (uint64_t)state->opening_ms, err) != 0)
+        return -1;
+    return wire_put_u8(reply, state->asks, err);
 }
 
 static enum serve_outcome
@@ -240,6 +273,72 @@ serve_state(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply
         timeout = SERVE_OPEN_TIMEOUT_MAX;
     token_get_state(channel->server->token, cc_deadline_in((int64_t)timeout), &state);
     return serve_result(reply_state(&state, reply, err));
+}
+
+/* ---- Questions about PINs ---- */
+
+static int
+reply_question(uint32_t number, const struct ask_question *question, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    const size_t hash_len = question->kind == WIRE_PIN_SALT ? 0 : HSM_PIN_HASH;
+
+    if (reply_ok(reply, err) != 0 || wire_put_u32(reply, number, err) != 0 ||
+            wire_put_u8(reply, (uint8_t)question->kind, err) != 0 ||
+            wire_put_str(reply, question->pin.token, err) != 0 ||
+            wire_put_bytes(reply, question->pin.hash, hash_len, err) != 0 ||
+            wire_put_u8(reply, question->token_tells, err) != 0 ||
+            wire_put_u8(reply, (uint8_t)question->outcome, err) != 0)
+        return -1;
+    return wire_put_str(reply, question->reason, err);
+}
+
+static enum serve_outcome
+serve_pin_question(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    struct ask_question question = { .kind = WIRE_PIN_SALT };
+    uint32_t number;
+
+    if (wire_get_end(args, err) != 0)
+        return SERVE_MALFORMED;
+    number = ask_fetch(channel->server->token, &question);
+    return serve_result(reply_question(number, &question, reply, err));
+}
+
+static int
+answer_read(struct cc_bytes *args, uint32_t *ret_number, struct ask_answer *ret, struct cc_err *err)
+{
+    struct cc_bytes salt = { 0 };
+    char why[sizeof(ret->why.text)];
+    uint8_t answer = 0;
+
+    if (wire_get_u32(args, ret_number, err) != 0 || wire_get_u8(args, &answer, err) != 0 ||
+            wire_get_str(args, why, sizeof(why), err) != 0 ||
+            wire_get_bytes(args, &salt, err) != 0 ||
+            wire_get_u32(args, &ret->iterations, err) != 0 || wire_get_end(args, err) != 0)
+        return -1;
+    if (answer > HSM_PIN_HELP || (salt.len != 0 && salt.len != HSM_PIN_SALT))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: a choice that there is not");
+    ret->answer = (enum hsm_pin_answer)answer;
+    if (salt.len != 0)
+        memcpy(ret->salt, salt.data, HSM_PIN_SALT);
+    if (why[0] != '\0')
+        cc_err_set(&ret->why, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "%s", why);
+    return 0;
+}
+
+static enum serve_outcome
+serve_pin_answer(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    struct ask_answer answer = { .iterations = 0 };
+    uint32_t number = 0;
+
+    if (answer_read(args, &number, &answer, err) != 0)
+        return SERVE_MALFORMED;
+    ask_answer(channel->server->token, number, &answer);
+    return serve_result(reply_ok(reply, err));
 }
 
 /* ---- Operations with keys ---- */
@@ -639,6 +738,8 @@ static const serve_fn serve_ops[] = {
     [WIRE_DEVICE_KEY_CSR] = serve_device_key_csr,
     [WIRE_DEVICE_KEY_PFX] = serve_device_key_pfx,
     [WIRE_OPEN_CONTENT_KEY] = serve_open_content_key,
+    [WIRE_PIN_QUESTION] = serve_pin_question,
+    [WIRE_PIN_ANSWER] = serve_pin_answer,
 };
 
 static enum serve_outcome
@@ -697,7 +798,7 @@ serve_call(struct channel *channel, struct cc_err *err)
         if (wire_put_error(&channel->reply, &failure, err) != 0)
             goto out;
     }
-    if (wire_send(channel->fd, &channel->reply, WIRE_NO_DEADLINE, &ignored) == 0)
+    if (channel_send(channel, &channel->reply, &ignored) == 0)
         rc = 0;
     if (channel->worker.conn != NULL)
         p11_worker_tidy(&channel->worker);
@@ -735,6 +836,7 @@ static void
 server_init(struct server *server, unsigned channels)
 {
     server->channel_count = channels;
+    (void)pthread_mutex_init(&server->sending, NULL);
     for (unsigned i = 0; i < channels; i++) {
         struct channel *channel = &server->channels[i];
 
@@ -766,6 +868,7 @@ serve(unsigned channels, struct cc_err *err)
         (void)pthread_join(server->channels[i].thread, NULL);
     if (!token_close(server->token))
         _exit(rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+    (void)pthread_mutex_destroy(&server->sending);
     free(server);
     return rc;
 }

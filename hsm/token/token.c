@@ -71,7 +71,7 @@ void
 token_get_state(struct token *token, int64_t deadline, struct token_state *ret)
 {
     (void)pthread_mutex_lock(&token->lock);
-    while (token->state.state == HSM_STATE_STARTING &&
+    while (token->state.state == HSM_STATE_STARTING && !ask_is_new(token) &&
             token_cond_wait(&token->changed, &token->lock, deadline))
         ;
     *ret = token->state;
@@ -83,6 +83,10 @@ token_get_state(struct token *token, int64_t deadline, struct token_state *ret)
         if (ms > ret->opening_ms)
             ret->opening_ms = ms;
     }
+    (void)pthread_mutex_lock(&token->lock);
+    ret->opening_ms = ask_without_wait(token, ret->opening_ms);
+    ret->asks = ask_is_new(token);
+    (void)pthread_mutex_unlock(&token->lock);
 }
 
 const struct profile *
@@ -163,6 +167,8 @@ token_copy(struct token *token, const struct token_settings *settings, struct cc
     token->allow_raw_rsa = settings->allow_raw_rsa;
     token->open_timeout_ms = settings->open_timeout_ms;
     token->channels = settings->channels;
+    token->ask.notify = settings->notify;
+    token->ask.notify_arg = settings->notify_arg;
     return 0;
 }
 
@@ -222,6 +228,7 @@ token_stop(struct token *token)
 {
     if (token == NULL)
         return;
+    ask_stop(token);
     for (unsigned i = 0; i < token_conn_count(token); i++)
         p11_conn_stop(token->conns[i]);
 }
@@ -234,6 +241,7 @@ token_close(struct token *token)
 
     if (token == NULL)
         return true;
+    ask_stop(token);
     for (unsigned i = 0; i < token_conn_count(token); i++)
         quiet = p11_conn_close(token->conns[i], deadline) && quiet;
     if (!quiet)

@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "hsm/hsm.h"
 #include "hsm/profiles/profile.h"
+#include "hsm/token/ask.h"
 #include "hsm/token/pin.h"
 #include "hsm/token/uri.h"
 #include "hsm/wire.h"
@@ -38,6 +39,8 @@ struct token_settings {
     bool allow_raw_rsa;
     int64_t open_timeout_ms; /* the longest that one operation waits for the token to come back */
     unsigned channels;
+    void (*notify)(void *arg); /* there is a question about a PIN; NULL: nobody is to be asked */
+    void *notify_arg;
 };
 
 /* What the daemon is told. */
@@ -51,6 +54,7 @@ struct token_state {
     CK_VERSION library;
     struct cc_err why;  /* of the last failure to open */
     int64_t opening_ms; /* how long the module has been at opening the token by now; 0: it is not */
+    bool asks;          /* there is a question about a PIN */
 };
 
 struct token {
@@ -75,6 +79,7 @@ struct token {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     struct token_state state;
+    struct token_ask ask;
     struct token_key *keys[WIRE_KEYS_MAX];
     unsigned key_count;
 };
@@ -94,7 +99,7 @@ bool token_close(struct token *token);
 void token_note_open(struct token *token, const CK_INFO *library, const CK_TOKEN_INFO *info);
 void token_note_failure(struct token *token, enum hsm_state state, const struct cc_err *why);
 
-/* A copy, after waiting until the state is no longer HSM_STATE_STARTING. */
+/* A copy, after waiting until the state is no longer HSM_STATE_STARTING or there is a question. */
 void token_get_state(struct token *token, int64_t deadline, struct token_state *ret);
 
 /* Whether operations need not try that. */

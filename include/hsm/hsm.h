@@ -85,6 +85,51 @@ enum hsm_reencrypt_mode {
     HSM_REENCRYPT_HOST   /* in the token process */
 };
 
+/*
+ * What the instances that share a token know of its PINs, kept where all of them reach it, so that together they offer the
+ * token a wrong PIN once (store/pin.h says how).  The token process asks before it logs in, and tells what became of it;
+ * the PIN itself stays there: what is told of it is a hash, slow to make, salted by the token.
+ *
+ * The calls come one at a time from a thread of hsm's own and may block.  -1: it cannot be asked now.  Then nothing is
+ * tried until it can: whoever shares this memory can do no work without it anyway, and a guess could lock the token for
+ * all.
+ */
+#define HSM_PIN_SALT 16
+#define HSM_PIN_HASH 32
+#define HSM_PIN_TOKEN_SIZE 128
+#define HSM_PIN_REASON_SIZE 64
+
+struct hsm_pin {
+    char token[HSM_PIN_TOKEN_SIZE]; /* its identity: any bytes but NUL */
+    uint8_t hash[HSM_PIN_HASH];
+};
+
+enum hsm_pin_answer {
+    HSM_PIN_TRY,     /* only by us: the outcome is told */
+    HSM_PIN_FREE,    /* by anybody: it was accepted a moment ago */
+    HSM_PIN_WAIT,    /* another is trying one: asked again */
+    HSM_PIN_REFUSED, /* why: of the refusal */
+    HSM_PIN_HELP     /* an administrator must look; why: what at */
+};
+
+enum hsm_pin_outcome {
+    HSM_PIN_WAS_ACCEPTED,
+    HSM_PIN_WAS_REFUSED,
+    HSM_PIN_NOT_TRIED, /* the token saw no PIN */
+    HSM_PIN_NOT_KNOWN  /* it may have seen one */
+};
+
+struct hsm_pin_memory {
+    int (*salt)(void *arg, const char *token, uint8_t ret_salt[HSM_PIN_SALT],
+            uint32_t *ret_iterations, struct cc_err *err);
+    /* token_tells: the token itself says that wrong PINs were tried, and not that the next would lock it. */
+    int (*ask)(void *arg, const struct hsm_pin *pin, bool token_tells,
+            enum hsm_pin_answer *ret_answer, struct cc_err *why);
+    int (*tell)(void *arg, const struct hsm_pin *pin, enum hsm_pin_outcome outcome,
+            const char *reason, struct cc_err *err);
+    void *arg;
+};
+
 /* Everything is copied. */
 struct hsm_settings {
     const char *helper;    /* path of certconnector-token; NULL: beside the running program */
@@ -98,8 +143,9 @@ struct hsm_settings {
                             operation that it had for less than 3/10 of it, hsm_device_key_new() half */
     bool allow_raw_rsa; /* paddings decoded outside the token after raw RSA inside: OAEP where the token lacks the hash,
                            and always those of content-encryption keys */
-    const char *state_dir; /* where a refused PIN is remembered; NULL: it is not */
-    OSSL_LIB_CTX *libctx;  /* where the keys' EVP_PKEY live; NULL: the default one */
+    const char *state_dir;            /* where a refused PIN is remembered; NULL: it is not */
+    struct hsm_pin_memory pin_memory; /* shared with other instances; all NULL: it is not */
+    OSSL_LIB_CTX *libctx;             /* where the keys' EVP_PKEY live; NULL: the default one */
 
     /*
      * Called on each change of state, from a thread of hsm's own (CLOSED: by hsm_close() itself); err says why on

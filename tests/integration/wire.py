@@ -7,7 +7,7 @@ import struct
 import subprocess
 
 (SETUP, ADD_KEY, STATE, PUBLIC, SIGN, DECRYPT, REENCRYPT, SEAL, UNSEAL, RANDOM, DEVICE_KEY_NEW, DEVICE_KEY_CSR,
- DEVICE_KEY_PFX, OPEN_CONTENT_KEY) = range(1, 15)
+ DEVICE_KEY_PFX, OPEN_CONTENT_KEY, PIN_QUESTION, PIN_ANSWER) = range(1, 17)
 PFX_IMPORT, RA_SIGN, RA_ENCRYPT, CA, OCSP, IDENTITY, SEAL_ROLE, AUDIT = range(8)
 STARTING, OPEN, LOST, PIN_REFUSED, CLOSED = range(5)
 SIGN_PKCS1, SIGN_PSS, SIGN_RAW, SIGN_ECDSA = range(1, 5)
@@ -118,9 +118,9 @@ class TokenProcess:
         self.send(op, body, channel)
         return self.receive(channel, seconds)
 
-    def setup(self, module, uri, pin, init_args="", profile="auto", state_dir="", allow_raw_rsa=True, open_timeout_ms=5000, version=3):
+    def setup(self, module, uri, pin, init_args="", profile="auto", state_dir="", allow_raw_rsa=True, open_timeout_ms=5000, version=4, asks=False):
         body = struct.pack(">I", version) + field(module) + field(init_args) + field(uri) + field(pin) + field(profile)
-        body += field(str(state_dir)) + bytes([allow_raw_rsa]) + struct.pack(">Q", open_timeout_ms)
+        body += field(str(state_dir)) + bytes([allow_raw_rsa]) + struct.pack(">QB", open_timeout_ms, asks)
         self.call(SETUP, body).end()
 
     def add_key(self, role, uri, spki=b""):
@@ -132,6 +132,7 @@ class TokenProcess:
         names = ("label", "manufacturer", "model", "serial", "profile", "error")
         told = {name: reader.bytes().decode() for name in names}
         told["opening_ms"] = reader.number(8)
+        told["asks"] = bool(reader.number(1))
         reader.end()
         return state, told
 

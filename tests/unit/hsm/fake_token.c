@@ -150,7 +150,7 @@ do_setup(struct cc_bytes *rest, struct cc_err *err)
 {
     char text[1024], state_dir[sizeof(folder)];
     uint32_t version = 0;
-    uint8_t raw = 0;
+    uint8_t raw = 0, asks = 0;
     uint64_t timeout = 0;
     int fd;
 
@@ -160,7 +160,8 @@ do_setup(struct cc_bytes *rest, struct cc_err *err)
         if (wire_get_str(rest, text, sizeof(text), err) != 0)
             return -1;
     if (wire_get_str(rest, state_dir, sizeof(state_dir), err) != 0 ||
-            wire_get_u8(rest, &raw, err) != 0 || wire_get_u64(rest, &timeout, err) != 0)
+            wire_get_u8(rest, &raw, err) != 0 || wire_get_u64(rest, &timeout, err) != 0 ||
+            wire_get_u8(rest, &asks, err) != 0)
         return -1;
     (void)pthread_mutex_lock(&lock);
     (void)cc_strcpy(folder, sizeof(folder), state_dir);
@@ -215,7 +216,9 @@ do_state(struct cc_bytes *rest, const char *action, struct cc_buf *out, struct c
         return -1;
     if (wire_put_str(out, state == HSM_STATE_OPEN ? "" : why, err) != 0)
         return -1;
-    return wire_put_u64(out, strcmp(action, "stuck") == 0 ? 3600000 : 0, err);
+    if (wire_put_u64(out, strcmp(action, "stuck") == 0 ? 3600000 : 0, err) != 0)
+        return -1;
+    return wire_put_u8(out, 0, err);
 }
 
 static int

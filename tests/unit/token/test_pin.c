@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/evp.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -74,6 +75,16 @@ refuse(struct pin_gate *gate, const char *identity)
     cc_secret_free(pin);
 }
 
+static void
+accept(struct pin_gate *gate, const char *identity)
+{
+    struct cc_secret *pin = NULL;
+
+    assert_int_equal(pin_gate_load(gate, identity, &pin, NULL), 0);
+    pin_gate_accepted(gate, identity, pin);
+    cc_secret_free(pin);
+}
+
 static struct pin_gate *
 open_gate(const char *state_dir)
 {
@@ -116,7 +127,7 @@ a_refusal_is_remembered(void **state)
     assert_false(passes(gate, "token A"));
     set_pin("2222");
     assert_true(passes(gate, "token A"));
-    pin_gate_accepted(gate);
+    accept(gate, "token A");
     assert_int_equal(access(record, F_OK), -1);
     set_pin("1111");
     assert_true(passes(gate, "token A"));
@@ -173,6 +184,104 @@ a_missing_pin_is_no_change(void **state)
     pin_gate_free(gate);
 }
 
+/* ---- what others are told ---- */
+
+static bool
+is_proven(struct pin_gate *gate, const char *identity)
+{
+    struct cc_secret *pin = NULL;
+    bool proven;
+
+    assert_int_equal(pin_gate_load(gate, identity, &pin, NULL), 0);
+    proven = pin_gate_is_proven(gate, identity, pin);
+    cc_secret_free(pin);
+    return proven;
+}
+
+static void
+an_accepted_pin_is_proven_for_its_token(void **state)
+{
+    struct pin_gate *gate = open_gate(NULL);
+
+    (void)state;
+    set_pin("1111");
+    assert_false(is_proven(gate, "token A"));
+    accept(gate, "token A");
+    assert_true(is_proven(gate, "token A"));
+    assert_false(is_proven(gate, "token B"));
+    set_pin("2222");
+    assert_false(is_proven(gate, "token A"));
+    set_pin("1111");
+    assert_true(is_proven(gate, "token A"));
+    refuse(gate, "token A");
+    set_pin("2222");
+    assert_false(is_proven(gate, "token A"));
+    pin_gate_free(gate);
+}
+
+static void
+hash_pin(struct pin_gate *gate, const char *identity, const char *salt, uint32_t iterations,
+        uint8_t ret[PIN_GATE_HASH])
+{
+    struct cc_secret *pin = NULL;
+
+    assert_int_equal(pin_gate_load(gate, identity, &pin, NULL), 0);
+    assert_int_equal(
+            pin_gate_hash(gate, identity, pin, (const uint8_t *)salt, iterations, ret, NULL), 0);
+    cc_secret_free(pin);
+}
+
+/* All processes make the same hash, which is PBKDF2 over salt and token, and another for whatever differs. */
+static void
+the_hash_is_of_pin_token_and_salt(void **state)
+{
+    static const char a[] = "0123456789abcdef", b[] = "0123456789abcdeX";
+    struct pin_gate *gate = open_gate(NULL), *other = open_gate(NULL);
+    uint8_t want[PIN_GATE_HASH], got[PIN_GATE_HASH];
+
+    (void)state;
+    set_pin("1111");
+    assert_int_equal(PKCS5_PBKDF2_HMAC("1111", 4, (const uint8_t *)"0123456789abcdeftoken A", 23,
+                             1000, EVP_sha256(), sizeof(want), want),
+            1);
+    hash_pin(gate, "token A", a, 1000, got);
+    assert_memory_equal(got, want, sizeof(want));
+    hash_pin(gate, "token A", a, 1000, got);
+    assert_memory_equal(got, want, sizeof(want));
+    hash_pin(gate, "token A", b, 1000, got);
+    assert_memory_not_equal(got, want, sizeof(want));
+    hash_pin(gate, "token A", a, 1001, got);
+    assert_memory_not_equal(got, want, sizeof(want));
+    hash_pin(gate, "token B", a, 1000, got);
+    assert_memory_not_equal(got, want, sizeof(want));
+    set_pin("2222");
+    hash_pin(gate, "token A", a, 1000, got);
+    assert_memory_not_equal(got, want, sizeof(want));
+    set_pin("1111");
+    hash_pin(other, "token A", a, 1000, got);
+    assert_memory_equal(got, want, sizeof(want));
+    pin_gate_free(gate);
+    pin_gate_free(other);
+}
+
+static void
+a_senseless_hash_is_refused(void **state)
+{
+    struct pin_gate *gate = open_gate(NULL);
+    struct cc_secret *pin = NULL;
+    const uint8_t salt[PIN_GATE_SALT] = { 0 };
+    uint8_t hash[PIN_GATE_HASH];
+
+    (void)state;
+    set_pin("1111");
+    assert_int_equal(pin_gate_load(gate, "token A", &pin, NULL), 0);
+    assert_int_equal(pin_gate_hash(gate, "token A", pin, salt, 0, hash, NULL), -1);
+    assert_int_equal(pin_gate_hash(gate, "token A", pin, salt, UINT32_MAX, hash, NULL), -1);
+    assert_false(pin_gate_last_hash(gate, "token A", pin, hash));
+    cc_secret_free(pin);
+    pin_gate_free(gate);
+}
+
 int
 main(void)
 {
@@ -181,6 +290,9 @@ main(void)
         cmocka_unit_test(without_a_folder_it_holds_for_the_process),
         cmocka_unit_test(an_unreadable_record_lets_nothing_pass),
         cmocka_unit_test(a_missing_pin_is_no_change),
+        cmocka_unit_test(an_accepted_pin_is_proven_for_its_token),
+        cmocka_unit_test(the_hash_is_of_pin_token_and_salt),
+        cmocka_unit_test(a_senseless_hash_is_refused),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
