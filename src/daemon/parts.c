@@ -134,6 +134,7 @@ token_settings(struct daemon *d, const struct config *config)
         .deadline_ms = config->token.deadline_ms,
         .allow_raw_rsa = config->token.allow_raw_rsa,
         .state_dir = config->connector.state_directory,
+        .pin_memory = pins_memory(d),
         .on_state = on_token,
         .on_state_arg = d,
         .on_key = on_key,
