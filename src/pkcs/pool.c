@@ -9,18 +9,23 @@
 #include "base/cond.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "store/instance.h"
 #include "store/keypool.h"
 
 /*
  * RSA keys take a while to make: some are made ahead, when no request is in hand, and kept sealed in the store, where
  * all instances find them.  Of those a few at a time are taken out, so that not each request waits for the disk; a crash
  * loses these, and nobody ever had them.
+ *
+ * Of the instances that share the store one at a time makes them, one that has nothing else to do: a hundred that start
+ * together on an empty store would be busy with keys that nobody wants yet, when they should become ready.
  */
 
 #define POOL_SPEC PKI_RSA2048
 #define POOL_TAKE 16
 #define POOL_LOOK_MS 500  /* between two looks at whether there is nothing to do */
-#define POOL_REST_MS 5000 /* after a failure, and when the pool is full */
+#define POOL_REST_MS 5000 /* after a failure, and while another instance makes them */
+#define POOL_LEASE "keys-ahead"
 
 struct pool_key {
     STAILQ_ENTRY(pool_key) link;
@@ -34,6 +39,7 @@ struct pool {
     struct pkcs *work; /* borrowed */
     pthread_t thread;
     bool started;
+    bool leads; /* the thread's own: the keys are ours to make */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -114,6 +120,19 @@ is_token_open(struct pool *pool)
     return status.state == HSM_STATE_OPEN;
 }
 
+/* Another may be idle. */
+static void
+leave_to_others(struct pool *pool)
+{
+    struct cc_err err = { 0 };
+
+    if (!pool->leads)
+        return;
+    pool->leads = false;
+    if (store_lease_release(pool->work->store, POOL_LEASE, &err) != 0)
+        cc_log(CC_LOG_DEBUG, "pkcs", "leaving the keys to others: %s", cc_err_text(&err));
+}
+
 /* Makes one if one is wanted and nothing else is to be done; how long to rest then. */
 static int64_t
 fill(struct pool *pool)
@@ -121,20 +140,26 @@ fill(struct pool *pool)
     struct cc_err err = { 0 };
     int64_t count = 0;
     unsigned size;
+    int rc;
 
     pthread_mutex_lock(&pool->lock);
     size = pool->size;
     pthread_mutex_unlock(&pool->lock);
-    if (size == 0)
-        return POOL_REST_MS;
-    if (!pkcs_is_idle(pool->work) || !is_token_open(pool) || !store_is_usable(pool->work->store))
-        return POOL_LOOK_MS;
-    if (keypool_count(pool->work->store, pki_keyspec_name(POOL_SPEC), &count, &err) == 0) {
-        if (count >= size)
-            return POOL_LOOK_MS;
-        if (add_key(pool, &err) == 0)
-            return 0;
+    if (size == 0 || !pkcs_is_idle(pool->work) || !is_token_open(pool) ||
+            !store_is_usable(pool->work->store)) {
+        leave_to_others(pool);
+        return size == 0 ? POOL_REST_MS : POOL_LOOK_MS;
     }
+    rc = store_lease_take(pool->work->store, POOL_LEASE, &pool->leads, &err);
+    if (rc == 0 && !pool->leads)
+        return POOL_REST_MS;
+    if (rc == 0)
+        rc = keypool_count(pool->work->store, pki_keyspec_name(POOL_SPEC), &count, &err);
+    if (rc == 0 && count >= size)
+        return POOL_LOOK_MS;
+    if (rc == 0 && add_key(pool, &err) == 0)
+        return 0;
+    leave_to_others(pool);
     cc_log(CC_LOG_WARNING, "pkcs", "making keys ahead: %s", cc_err_text(&err));
     return POOL_REST_MS;
 }
