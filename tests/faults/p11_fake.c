@@ -7,9 +7,9 @@
  *   P11_FAKE_LOG      each call is appended here: "PID C_Decrypt mechanism=0x1 rv=0x0"
  *   P11_FAKE_CONTROL  lines of "FUNCTION ACTION [count=N] [skip=N]", looked at before each call; replaced by rename
  *
- * Actions: rv=0x30 return this without calling; say=0x30 call, and then return this; hang for ever; delay=MS first;
- * flags=0x40000 added to the token's flags (C_GetTokenInfo).  skip: leave the first N calls alone; count: then act on N calls only.  Both count from the
- * moment that this process sees the file.
+ * Actions: rv=0x30 return this without calling; say=0x30 call, and then return this; hang for ever; delay=MS first, written
+ * down as "PID C_Decrypt... rv=0x0"; flags=0x40000 added to the token's flags (C_GetTokenInfo).  skip: leave the first N
+ * calls alone; count: then act on N calls only.  Both count from the moment that this process sees the file.
  */
 
 #include <dlfcn.h>
@@ -143,7 +143,10 @@ fake_before(const char *function, CK_RV *ret_rv, CK_RV *ret_say, unsigned long *
     if (rule.delay_ms > 0) {
         const struct timespec ts = { (time_t)(rule.delay_ms / 1000),
             (long)(rule.delay_ms % 1000) * 1000000L };
+        char begun[sizeof(rule.function) + 3];
 
+        (void)snprintf(begun, sizeof(begun), "%s...", function);
+        fake_log(begun, FAKE_NO_MECHANISM, CKR_OK);
         (void)nanosleep(&ts, NULL);
     }
     if (rule.hangs) {

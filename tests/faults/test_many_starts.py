@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""A hundred instances on one token and one PostgreSQL, started at once: with the right PIN all of them are ready within the
+promised time; with a wrong one the token sees it once."""
+
+import collections
+import http.client
+import json
+import pathlib
+import shutil
+import socket
+import sys
+import time
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "integration"))
+from pg_rig import Postgres  # noqa: E402
+from pki_rig import TOKEN_KEYS, connector_with_ca  # noqa: E402
+from rig import BUILD, Rig, wait_until  # noqa: E402
+from test_fake_module import FakeToken  # noqa: E402
+
+COUNT = 100
+READY_S = 30.0  # the product's promise
+PIN_INCORRECT, OK = "rv=0xa0", "rv=0x0"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def status(connector):
+    """As the command shows it, without a process for each question; None while there is none."""
+    connection = UnixConnection(connector.run / "control.sock")
+    try:
+        connection.request("GET", "/v1/status")
+        return json.load(connection.getresponse())
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def is_ready(connector):
+    now = status(connector)
+    return bool(now and now["token"]["state"] == "open" and now["service"]["contact"] == "ok" and
+                now["keys"] and all(key["state"] == "good" for key in now["keys"]))
+
+
+def token_state(connector):
+    now = status(connector)
+    return now and now["token"]["state"]
+
+
+def wait_all(connectors, condition, what, seconds):
+    """Until it has been true of each."""
+    left = list(connectors)
+
+    def none_left():
+        left[:] = [connector for connector in left if not condition(connector)]
+        return not left
+    try:
+        wait_until(none_left, what, seconds)
+    except AssertionError as gave_up:
+        one = left[0]
+        raise AssertionError(f"{gave_up}: {len(left)} of {len(connectors)} are not, such as {one.name}: "
+                             f"{status(one)}\n{one.process.output()[-2000:]}") from None
+
+
+class World:
+    """One token, one service, one database for each crowd of instances."""
+
+    def __init__(self):
+        self.rig, self.postgres = Rig(), Postgres()
+        self.service, self.token = self.rig.service(), self.rig.token(kinds=TOKEN_KEYS)
+        shutil.copy(BUILD / "tests" / "p11_fake.so", self.rig.programs)
+
+    def crowd(self, name, token, count=COUNT, **overrides):
+        overrides = {"connector.state": self.postgres.database(name), "revocation.poll-interval": None, "publish.listen": None,
+                     "pkcs.key-pool": None, **overrides}
+        return [connector_with_ca(self.rig, self.service, token, name=f"{name}-{i}", init=i == 0, start=False,
+                                  features="pkcs, revocation", overrides=overrides)[0] for i in range(count)]
+
+    def ready_keys(self, name):
+        return int(self.postgres.sql("SELECT COUNT(*) FROM keypool", name)[0][0])
+
+    def close(self):
+        self.rig.close()
+        self.postgres.close()
+
+
+@pytest.fixture(scope="module")
+def world():
+    world = World()
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def start(connectors):
+    for connector in connectors:
+        connector.start(wait=False)
+
+
+def stop(connectors):
+    for connector in connectors:
+        connector.process.child.terminate()
+    for connector in connectors:
+        assert connector.process.stop() == 0
+
+
+def logins(token, *results):
+    """(process, what of it) of each login that was begun or ended, in order."""
+    return [(words[0], words[-1] if words[1] == "C_Login" else "begun") for words in token.fake.lines()
+            if words[1] in ("C_Login", "C_Login...")]
+
+
+def test_a_hundred_are_ready_in_time(world, capsys):
+    connectors = world.crowd("right", world.token)
+    begun = time.monotonic()
+    start(connectors)
+    started = time.monotonic()
+    wait_all(connectors, is_ready, "all are ready", READY_S - (started - begun))
+    took = time.monotonic() - begun
+    with capsys.disabled():
+        print(f"\n{COUNT} instances: started within {started - begun:.1f} s, all ready within {took:.1f} s")
+    stop(connectors)
+
+
+def test_a_wrong_pin_is_seen_once(world, capsys):
+    token = FakeToken(world.rig, world.token, "wrong")
+    connectors = world.crowd("wrong", token, **{"pkcs.key-pool": "3"})
+    token.pin_file.write_text("not the PIN\n")
+    token.fake.cue("C_Login delay=100")
+    token.fake.forget()
+    begun = time.monotonic()
+    start(connectors)
+    wait_all(connectors, lambda c: token_state(c) == "pin-refused", "all know that the PIN is refused", 60)
+    refused = time.monotonic()
+    seen = logins(token)
+    assert [result for _, result in seen] == ["begun", PIN_INCORRECT], seen
+
+    # Noticed by all, without a restart; one tries it first.
+    token.fake.forget()
+    token.pin_file.write_bytes(token.right_pin)
+    wait_all(connectors, lambda c: token_state(c) == "open", "all have opened the token", 60)
+    took = time.monotonic() - refused
+    seen = logins(token)
+    assert [result for _, result in seen[:2]] == ["begun", OK] and seen[0][0] == seen[1][0], seen
+    assert collections.Counter(result for _, result in seen) == {"begun": COUNT, OK: COUNT}
+
+    # And one makes the keys that lie ready for all.
+    wait_until(lambda: world.ready_keys("wrong") >= 3, "keys are made ahead")
+    with capsys.disabled():
+        print(f"\n{COUNT} instances: a wrong PIN known to all after {refused - begun:.1f} s, the right one {took:.1f} s later")
+    stop(connectors)
+    assert world.ready_keys("wrong") == 3
