@@ -5,6 +5,9 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "state.h"
+#include "store/pin.h"
+#include "store/store.h"
 #include "target.h"
 
 /* ---- token list ---- */
@@ -170,12 +173,52 @@ init_run(const struct cli_command *command, int argc, char **argv)
     return status;
 }
 
+/* ---- token forget-pins ---- */
+
+static int
+forget_pins(const char *config_path, int64_t *ret_count, struct cc_err *err)
+{
+    struct config *config = NULL;
+    struct store *store = NULL;
+    int rc = -1;
+
+    if (cli_load_config(config_path, &config, err) == 0 && cli_open_state(config, &store, err) == 0)
+        rc = store_pin_forget(store, ret_count, err);
+    store_close(store);
+    config_free(config);
+    return rc;
+}
+
+static int
+forget_run(const struct cli_command *command, int argc, char **argv)
+{
+    const char *config_path = NULL;
+    const struct cli_option options[] = {
+        { "config", &config_path, NULL },
+        { NULL, NULL, NULL },
+    };
+    struct cc_err err = { 0 };
+    int64_t count = 0;
+    int first, status;
+
+    if (cli_options(command, argc, argv, options, &first, &status) != 0)
+        return status;
+    if (first < argc)
+        return cli_usage_error(command, "unexpected argument %s", argv[first]);
+    if (forget_pins(config_path, &count, &err) != 0)
+        return cli_fail(command, &err);
+    printf("forgotten: what PINs %lld token%s accepted and refused\n", (long long)count,
+            count == 1 ? "" : "s");
+    return CLI_OK;
+}
+
 static int
 token_run(const struct cli_command *command, int argc, char **argv)
 {
     static const struct cli_verb verbs[] = {
         { "list", list_run },
         { "init", init_run },
+        { "forget-pins", forget_run },
         { NULL, NULL },
     };
 
@@ -189,10 +232,13 @@ const struct cli_command cli_token = {
             "usage: certconnector token list [--json] [--module FILE]\n"
             "       certconnector token init --label LABEL --pin REFERENCE --so-pin REFERENCE\n"
             "                                [--module FILE]\n"
+            "       certconnector token forget-pins [--config FILE]\n"
             "\n"
             "list shows the tokens in all slots of the PKCS#11 module, and what is wrong with\n"
             "them.  init initialises the first slot's token that is not, and sets its PINs;\n"
-            "a token of this label that has no user PIN yet gets one.\n"
+            "a token of this label that has no user PIN yet gets one.  forget-pins has the\n"
+            "connectors that share a store begin anew with PINs: for when they try none because\n"
+            "attempts failed.  Log in by hand first, so that the token counts anew as well.\n"
             "\n"
             "  --label LABEL       of the new token\n"
             "  --pin REFERENCE     the new user PIN, which connectors use\n"
