@@ -3,10 +3,13 @@
 promised time; with a wrong one the token sees it once."""
 
 import collections
+import contextlib
 import http.client
 import json
+import os
 import pathlib
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -18,7 +21,7 @@ sys.path.insert(0, str(HERE.parent / "integration"))
 from pg_rig import Postgres  # noqa: E402
 from pki_rig import TOKEN_KEYS, connector_with_ca  # noqa: E402
 from rig import BUILD, Rig, wait_until  # noqa: E402
-from test_fake_module import FakeToken  # noqa: E402
+from test_fake_module import PIN_REFUSED, FakeToken  # noqa: E402
 
 COUNT = 100
 READY_S = 30.0  # the product's promise
@@ -57,6 +60,11 @@ def is_ready(connector):
 def token_state(connector):
     now = status(connector)
     return now and now["token"]["state"]
+
+
+def token_pid(connector):
+    now = status(connector)
+    return now and now["token"].get("pid")
 
 
 def wait_all(connectors, condition, what, seconds):
@@ -163,3 +171,37 @@ def test_a_wrong_pin_is_seen_once(world, capsys):
         print(f"\n{COUNT} instances: a wrong PIN known to all after {refused - begun:.1f} s, the right one {took:.1f} s later")
     stop(connectors)
     assert world.ready_keys("wrong") == 3
+
+
+def test_attempts_of_unknown_outcome_are_counted(world):
+    """Who dies in the middle of a login may have offered a wrong PIN: a token that locks after three sees two such."""
+    token = FakeToken(world.rig, world.token, "unknown")
+    connectors = world.crowd("unknown", token, 3)
+    token.fake.forget()
+    token.fake.cue("C_Login hang")
+    start(connectors)
+
+    def hanging(count):
+        """The instance that makes this attempt, and its token process."""
+        seen = wait_until(lambda: len(logins(token)) == count and logins(token), f"attempt {count} is under way", 60)
+        pid = int(seen[-1][0])
+        return wait_until(lambda: [c for c in connectors if token_pid(c) == pid], "its daemon names it")[0], pid
+
+    # The token process alone: its daemon knows that the outcome is not known.  Then both: nobody is left to say so.
+    _, pid = hanging(1)
+    os.kill(pid, signal.SIGKILL)
+    victim, pid = hanging(2)
+    victim.process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    left = [c for c in connectors if c is not victim]
+    wait_all(left, lambda c: token_state(c) == "pin-refused", "the others try no more", 30)
+    told = [event["error"]["text"] for c in left for event in c.events("--id", str(PIN_REFUSED))]
+    assert len(told) == len(left) and all("certconnector token forget-pins" in text for text in told), told
+    assert len(logins(token)) == 2
+
+    # An administrator who has looked.
+    token.fake.cue()
+    victim.cli("token", "forget-pins")
+    wait_all(left, lambda c: token_state(c) == "open", "the others have opened the token", 30)
+    stop(left)
