@@ -21,7 +21,9 @@
 /* One check costs a start about a tenth of a second; a short PIN cannot be saved by more. */
 #define PIN_ITERATIONS 200000
 #define PIN_FILE_MAX 256
-#define PIN_ITERATIONS_MAX 10000000 /* that others may want of us */
+/* What others may want of us: who can write to their store must not get a hash that is quickly searched. */
+#define PIN_ITERATIONS_MIN 100000
+#define PIN_ITERATIONS_MAX 10000000
 
 struct pin_gate {
     char *reference;
@@ -305,7 +307,7 @@ pin_gate_hash(struct pin_gate *gate, const char *identity, const struct cc_secre
         const uint8_t salt[PIN_GATE_SALT], uint32_t iterations, uint8_t ret[PIN_GATE_HASH],
         struct cc_err *err)
 {
-    if (iterations == 0 || iterations > PIN_ITERATIONS_MAX)
+    if (iterations < PIN_ITERATIONS_MIN || iterations > PIN_ITERATIONS_MAX)
         return cc_err_set(err, CC_DOM_INPUT, 0, "a PIN hashed %u times", iterations);
     if (gate->iterations == iterations && memcmp(gate->salt, salt, PIN_GATE_SALT) == 0 &&
             pin_gate_last_hash(gate, identity, pin, ret))
