@@ -291,7 +291,6 @@ def test_a_key_replaced_on_the_token_is_not_used(setting, start):
     connector = start()
     token, fake, service = connector.token, connector.token.fake, setting.service
     assert setting.do()["succeeded"]
-    fake.forget()
     pids = {str(connector.token_pid())}
 
     def refused(pfx):
@@ -305,6 +304,7 @@ def test_a_key_replaced_on_the_token_is_not_used(setting, start):
 
     token.change("-pfx-import")
     refused_until(KEY_UNUSABLE)
+    fake.forget()  # what went before may have been a look at the good key
     token.change("rsa2048:pfx-import:4711")
     assert "was replaced on the token and is not used" in refused_until(KEY_REPLACED)[0]["message"]
     # Not for what was encrypted under it either, and by no process that comes later.
