@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/failpoint.h"
 #include "base/text.h"
 
 /*
@@ -321,21 +322,36 @@ call_say_lost(struct cc_err *err)
     cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "token process lost: %s", cause.text);
 }
 
-int
-hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read, void *arg,
-        struct cc_err *err)
+/* As call_try(), until it is not lost; err tells how it ended. */
+static void
+call_until_answered(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read,
+        void *arg, struct cc_err *err)
 {
     const int64_t deadline = cc_deadline_in(hsm->deadline_ms);
-    struct cc_err local = { 0 };
     int rc = 1;
 
     for (int tries = 0; rc > 0 && tries < CALL_TRIES && call_has_time(hsm, call, deadline);
             tries++) {
-        cc_err_clear(&local);
-        rc = call_try(hsm, key, call, deadline, tries > 0, read, arg, &local);
+        cc_err_clear(err);
+        rc = call_try(hsm, key, call, deadline, tries > 0, read, arg, err);
     }
     if (rc > 0)
-        call_say_lost(&local);
+        call_say_lost(err);
+}
+
+int
+hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read, void *arg,
+        struct cc_err *err)
+{
+    struct cc_err local = { 0 };
+
+    if (CC_FAILPOINT("channel", wire_op_name(call->data[0]), "before"))
+        cc_err_set(&local, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "fail point before the call");
+    else
+        call_until_answered(hsm, key, call, read, arg, &local);
+    if (local.domain == CC_DOM_NONE &&
+            CC_FAILPOINT("channel", wire_op_name(call->data[0]), "after"))
+        cc_err_set(&local, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "fail point after the call");
     if (key != NULL)
         call_tell_key(hsm, key, &local);
     if (local.domain == CC_DOM_NONE)

@@ -8,10 +8,36 @@
 #include <sys/uio.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/text.h"
 #include "hsm/hsm.h"
 
 #define WIRE_PREFIX 4 /* bytes of the length before a frame */
+
+#ifdef CC_FAILPOINTS
+const char *
+wire_op_name(uint8_t op)
+{
+    static const char *const names[] = {
+        [WIRE_SETUP] = "setup",
+        [WIRE_ADD_KEY] = "add-key",
+        [WIRE_STATE] = "state",
+        [WIRE_PUBLIC] = "public",
+        [WIRE_SIGN] = "sign",
+        [WIRE_DECRYPT] = "decrypt",
+        [WIRE_REENCRYPT] = "reencrypt",
+        [WIRE_SEAL] = "seal",
+        [WIRE_UNSEAL] = "unseal",
+        [WIRE_RANDOM] = "random",
+        [WIRE_DEVICE_KEY_NEW] = "device-key-new",
+        [WIRE_DEVICE_KEY_CSR] = "device-key-csr",
+        [WIRE_DEVICE_KEY_PFX] = "device-key-pfx",
+        [WIRE_OPEN_CONTENT_KEY] = "open-content-key",
+    };
+
+    return op < CC_COUNT(names) && names[op] != NULL ? names[op] : "administration";
+}
+#endif
 
 static void
 wire_store(uint8_t *out, uint64_t value, size_t len)

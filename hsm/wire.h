@@ -100,6 +100,9 @@ enum wire_op {
     WIRE_ADMIN_EXPORT_PUBLIC
 };
 
+/* Of fail points alone: "sign"; builds without them do not have it. */
+const char *wire_op_name(uint8_t op);
+
 enum wire_token_flag {
     WIRE_TOKEN_INITIALISED = 1 << 0,
     WIRE_TOKEN_LOGIN_REQUIRED = 1 << 1,

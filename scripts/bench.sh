@@ -29,5 +29,5 @@ step "installing packages" >&2
 "$PROJECT/scripts/install-deps.sh" --test >&2
 ensure_service_user
 step "building" >&2
-build "$PROJECT/build" -DCC_TESTS=ON
+build "$PROJECT/build" -DCC_TESTS=ON -DCC_FAILPOINTS=OFF
 as_root env CC_BUILD="$PROJECT/build" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 "$PROJECT/tests/bench/bench.py" "$@"

@@ -9,12 +9,12 @@ usage() {
     cat <<'USAGE'
 usage: scripts/test.sh [--quick] [CTEST-OPTION...]
 
-Installs the packages of build and tests, builds four ways (as released, with
-address and undefined-behaviour sanitizers, with the thread sanitizer, and with
-libFuzzer), runs the unit tests in each, short fuzzing runs, style checks, and
+Installs the packages of build and tests, builds four ways (as released but for
+fail points, with address and undefined-behaviour sanitizers, with the thread
+sanitizer, and with libFuzzer), runs the unit tests in each, short fuzzing runs, style checks, and
 the integration, interoperability and fault tests with the real programs.
 
-  --quick   only the build as released, and no fault tests
+  --quick   only the first of these builds, and no fault tests
 USAGE
 }
 
@@ -44,7 +44,7 @@ ensure_service_user
 took
 
 step "building"
-build build -DCC_WERROR=ON -DCC_TESTS=ON
+build build -DCC_WERROR=ON -DCC_TESTS=ON -DCC_FAILPOINTS=ON
 took
 
 if [ "$quick" = yes ]; then
@@ -69,6 +69,6 @@ build build-fuzz -DCC_WERROR=ON -DCC_TESTS=ON -DCC_FUZZ=ON -DCMAKE_BUILD_TYPE=De
 ctest --test-dir build-fuzz --output-on-failure --parallel "$jobs" --label-regex 'fuzz'
 took
 
-step "running all tests on the build as released"
+step "running all tests on the first build"
 ctest --test-dir build --output-on-failure --parallel "$jobs" "$@"
 say "all tests passed in $((SECONDS - begin)) seconds"

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "hsm/token/conn.h"
@@ -742,6 +743,23 @@ static const serve_fn serve_ops[] = {
     [WIRE_PIN_ANSWER] = serve_pin_answer,
 };
 
+/* Between its two fail points. */
+static enum serve_outcome
+serve_passing(struct channel *channel, uint8_t op, struct cc_bytes *args, struct cc_buf *reply,
+        struct cc_err *err)
+{
+    enum serve_outcome outcome;
+
+    if (CC_FAILPOINT("token", wire_op_name(op), "before"))
+        return serve_result(
+                cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "fail point before it"));
+    outcome = serve_ops[op](channel, args, reply, err);
+    if (outcome == SERVE_DONE && CC_FAILPOINT("token", wire_op_name(op), "after"))
+        return serve_result(
+                cc_err_set(err, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "fail point after it"));
+    return outcome;
+}
+
 static enum serve_outcome
 serve_dispatch(struct channel *channel, struct cc_bytes *args, struct cc_buf *reply,
         struct cc_err *err)
@@ -757,7 +775,7 @@ serve_dispatch(struct channel *channel, struct cc_bytes *args, struct cc_buf *re
         cc_err_set(err, CC_DOM_INPUT, 0, "malformed frame: operation %u", op);
         return SERVE_MALFORMED;
     }
-    return serve_ops[op](channel, args, reply, err);
+    return serve_passing(channel, op, args, reply, err);
 }
 
 /*

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/pool.h"
@@ -434,6 +435,16 @@ note_attempt(struct eventlog *log, struct channel *ch, const struct cc_err *err)
         log->on_trouble(log->trouble_arg);
 }
 
+static int
+sync_descriptor(int fd)
+{
+    if (CC_FAILPOINT("event", "sync", "before"))
+        return EIO;
+    if (fdatasync(fd) != 0)
+        return errno;
+    return CC_FAILPOINT("event", "sync", "after") ? EIO : 0;
+}
+
 /* One sync for all that was written by now; the lock is not held meanwhile. */
 static int
 sync_written(struct eventlog *log, struct channel *ch, struct cc_err *err)
@@ -442,14 +453,13 @@ sync_written(struct eventlog *log, struct channel *ch, struct cc_err *err)
     const unsigned file = ch->file, failures = ch->sync_failures;
     /* a descriptor of its own, as the file may be archived meanwhile */
     const int fd = fcntl(ch->fd, F_DUPFD_CLOEXEC, 0);
-    int rc = 0;
+    int rc;
 
     if (fd < 0)
         return cc_err_set_errno(err, errno, "sync %s", event_file_name(ch->id));
     ch->syncing = true;
     (void)pthread_mutex_unlock(&log->lock);
-    if (fdatasync(fd) != 0)
-        rc = errno;
+    rc = sync_descriptor(fd);
     (void)close(fd);
     (void)pthread_mutex_lock(&log->lock);
     ch->syncing = false;
@@ -483,6 +493,18 @@ wait_synced(struct eventlog *log, struct channel *ch, uint64_t seq, struct cc_er
     return 0;
 }
 
+/* Those that wait, and this line. */
+static int
+write_in_turn(struct eventlog *log, struct channel *ch, const char *text, size_t len,
+        struct cc_err *err)
+{
+    if (ch->id == EVENT_CHANNEL_ADMIN && CC_FAILPOINT("event", "admin", "before"))
+        return cc_err_set(err, CC_DOM_SYSTEM, ENOSPC, "fail point before the line");
+    if (write_pending(log, ch, err) != 0)
+        return -1;
+    return write_line(log, ch, text, len, err);
+}
+
 /* The line, behind those that wait. */
 static int
 deliver(struct eventlog *log, struct channel *ch, const char *text, size_t len, struct cc_err *err)
@@ -493,7 +515,7 @@ deliver(struct eventlog *log, struct channel *ch, const char *text, size_t len, 
         lose(ch);
         return cc_err_nomem(err);
     }
-    if (write_pending(log, ch, err) != 0 || write_line(log, ch, text, len, err) != 0) {
+    if (write_in_turn(log, ch, text, len, err) != 0) {
         keep_pending(ch, line);
         return -1;
     }
@@ -530,6 +552,8 @@ put_line(struct eventlog *log, enum event_channel channel, bool deferred, const 
         rc = wait_synced(log, ch, ch->written, &err);
     note_attempt(log, ch, &err);
     (void)pthread_mutex_unlock(&log->lock);
+    if (channel == EVENT_CHANNEL_ADMIN)
+        (void)CC_FAILPOINT("event", "admin", "after");
     return rc;
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -401,10 +402,11 @@ on_completed(void *arg, struct MHD_Connection *connection, void **context,
     struct http_exchange *exchange = *context;
     struct http_track *track = track_of(connection);
 
-    (void)why;
     *context = NULL;
     if (exchange == NULL)
         return;
+    if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        (void)CC_FAILPOINT("answer", exchange->method, "after");
     pthread_mutex_lock(&listener->lock);
     if (exchange->phase == HTTP_PHASE_ANSWERED || exchange->phase == HTTP_PHASE_SENDING) {
         listener->answering--;

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/failpoint.h"
 #include "base/json.h"
 
 #define BACKOFF_CAP_MS 20000
@@ -209,6 +210,20 @@ send_call(struct intune_attempt *attempt, const struct intune_call *call, struct
     return rc;
 }
 
+/* Between its two fail points. */
+static int
+send_passing(struct intune_attempt *attempt, const struct intune_call *call,
+        struct http_response *ret, struct cc_err *err)
+{
+    if (CC_FAILPOINT("service", call->what, "before"))
+        return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point before the call");
+    if (send_call(attempt, call, ret, err) != 0)
+        return -1;
+    if (CC_FAILPOINT("service", call->what, "after"))
+        return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point after the call");
+    return 0;
+}
+
 static int
 read_answer(const struct intune_call *call, const struct http_response *response,
         struct intune_answer *ret, struct cc_err *err)
@@ -241,7 +256,7 @@ try_call(struct intune_attempt *attempt, const struct intune_call *call, struct 
         int rc;
 
         http_response_init(&response);
-        rc = send_call(attempt, call, &response, err);
+        rc = send_passing(attempt, call, &response, err);
         gone = rc == 0 && (response.status == 404 || response.status == 410);
         doubtful = rc == 0 ? response.status >= 500 : err != NULL && err->domain == CC_DOM_NETWORK;
         again = call->url == NULL && gone && !attempt->rediscovered;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/json.h"
 
 #define REFRESH_MS INT64_C(86400000)
@@ -126,6 +127,10 @@ discover(struct intune_attempt *attempt, struct intune_endpoints *ret, struct cc
     if (make_url(attempt->link, &url, err) != 0)
         goto out;
     request.url = cc_buf_str(&url);
+    if (CC_FAILPOINT("service", "discovery", "before")) {
+        cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point before the call");
+        goto out;
+    }
     if (intune_send(attempt, INTUNE_SCOPE_GRAPH, &request, &response, err) != 0)
         goto out;
     if (response.status != 200) {

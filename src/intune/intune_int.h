@@ -30,6 +30,8 @@
 #define INTUNE_CONNECTOR_SERVICE "PkiConnectorFEService"
 #define INTUNE_SCEP_SERVICE "ScepRequestValidationFEService"
 #define INTUNE_ENDPOINTS_MAX 64
+/* What libcurl says of a connection that was cut (CURLE_RECV_ERROR), and fail points do. */
+#define INTUNE_CUT 56
 #define INTUNE_URL_MAX ((size_t)2048)
 
 enum intune_scope { INTUNE_SCOPE_GRAPH, INTUNE_SCOPE_SERVICE, INTUNE_SCOPES };

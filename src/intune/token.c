@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/json.h"
 
 /* RFC 6749 section 4.4, as Entra speaks it. */
@@ -229,8 +230,12 @@ ask(struct intune_attempt *attempt, const char *url, const struct cc_buf *form,
         .max_response = ANSWER_MAX,
     };
 
+    if (CC_FAILPOINT("service", "sign-in", "before"))
+        return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point before the call");
     if (intune_exchange(attempt, link->http, &request, response, err) != 0)
         return -1;
+    if (CC_FAILPOINT("service", "sign-in", "after"))
+        return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point after the call");
     if (response->status == 200)
         return 0;
     attempt->refused =

@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/process.h"
 
@@ -175,8 +176,13 @@ keep(struct scep *scep, const uint8_t *digest, struct cc_buf *take_reply)
 static void
 send_message(struct http_exchange *exchange, const struct cc_buf *reply)
 {
+    if (CC_FAILPOINT("answer", "scep", "before")) {
+        reply_busy(exchange);
+        return;
+    }
     http_exchange_reply(exchange, 200, NULL, 0, "application/x-pki-message", reply->data,
             reply->len);
+    (void)CC_FAILPOINT("answer", "scep", "after");
 }
 
 bool

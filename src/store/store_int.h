@@ -65,4 +65,10 @@ void store_member_free(struct store *store);
 /* Measures clock_ahead. */
 CC_MUST int store_read_clock(struct store *store, struct cc_err *err);
 
+/* What writes the connector's state passes two fail points, which bear the name of the function that calls. */
+#ifdef CC_FAILPOINTS
+CC_MUST int db_write_step(struct db *db, const char *step, db_fn fn, void *arg, struct cc_err *err);
+#define db_write(db, fn, arg, err) db_write_step(db, __func__, fn, arg, err)
+#endif
+
 #endif
