@@ -118,7 +118,11 @@ CC_MUST int journal_receive(struct store *store, const struct journal_entry *ent
 CC_MUST int journal_prepare(struct store *store, const char *workload, const char *request_id,
         const char *note, struct cc_err *err);
 
-/* received|prepared -> issued or failed, by outcome.  -1 (CC_DOM_STORE, code 0) when the row is in another state. */
+/*
+ * received|prepared -> issued or failed, by outcome.  -1 (CC_DOM_STORE, code 0) when the row is in another state.  Of the
+ * steps that end the work on a request (this, and report and close below) the same again is no error, so that whoever
+ * was not told whether it became durable may repeat it.
+ */
 CC_MUST int journal_finish(struct store *store, const char *workload, const char *request_id,
         enum journal_outcome outcome, const char *result, const char *error_code,
         const char *detail, struct cc_err *err);

@@ -9,6 +9,9 @@
 /*
  * Every change of state is one UPDATE that names the states it may start from; a row that was elsewhere is not
  * changed, and that is the error.  The numbers in the SQL are enum journal_state.
+ *
+ * Whether a change became durable may stay unknown to who made it, who then makes it again.  What ends the work on a
+ * request (finish, report, close) finds its own change in the row then, and that is no error.
  */
 _Static_assert(JOURNAL_RECEIVED == 1 && JOURNAL_PREPARED == 2 && JOURNAL_ISSUED == 3 &&
                        JOURNAL_FAILED == 4 && JOURNAL_REPORTED == 5 && JOURNAL_CLOSED == 6,
@@ -315,6 +318,7 @@ journal_prepare(struct store *store, const char *workload, const char *request_i
 }
 
 struct finishing {
+    const struct store *store;
     const char *workload;
     const struct journal_finished *finished;
     size_t count;
@@ -334,11 +338,13 @@ finish_row(struct db_conn *conn, const struct finishing *f, const struct journal
                 "UPDATE journal SET state = $1, outcome = $2, result = $3, error_code = $4,"
                 " detail = $5, updated_ms = $6, thumbprint = COALESCE($7, thumbprint),"
                 " serial_number = $8, ca = $9, note = NULL, body = NULL"
-                " WHERE workload = $10 AND request_id = $11 AND state IN (1, 2)",
+                " WHERE workload = $10 AND request_id = $11"
+                " AND (state IN (1, 2)"
+                " OR (state = $1 AND outcome = $2 AND result = $3 AND owner = $12))",
                 DB_PARAMS(DB_INT(state), DB_INT(row->outcome), DB_TEXT(row->result),
                         DB_TEXT(row->error_code), DB_TEXT(row->detail), DB_INT(f->now_ms),
                         DB_TEXT(row->thumbprint), DB_TEXT(row->serial_number), DB_TEXT(row->ca),
-                        DB_TEXT(f->workload), DB_TEXT(row->request_id)),
+                        DB_TEXT(f->workload), DB_TEXT(row->request_id), DB_INT(f->store->epoch)),
                 &changes, err) != 0)
         return -1;
     *ret_done = changes == 1;
@@ -361,7 +367,7 @@ int
 journal_finish_batch(struct store *store, const char *workload,
         const struct journal_finished *finished, size_t count, bool *ret_done, struct cc_err *err)
 {
-    struct finishing finishing = { workload, finished, count, cc_clock_now_ms(), ret_done };
+    struct finishing finishing = { store, workload, finished, count, cc_clock_now_ms(), ret_done };
 
     for (size_t i = 0; i < count; i++) {
         if (finished[i].outcome == JOURNAL_NO_OUTCOME)
@@ -411,9 +417,10 @@ report(struct db_conn *conn, void *arg, struct cc_err *err)
 
         if (change_row(conn,
                     "UPDATE journal SET state = 5, verdict = $1, updated_ms = $2"
-                    " WHERE workload = $3 AND request_id = $4 AND state IN (3, 4)",
+                    " WHERE workload = $3 AND request_id = $4"
+                    " AND (state IN (3, 4) OR (state = 5 AND verdict = $1 AND owner = $5))",
                     DB_PARAMS(DB_INT(r->verdict), DB_INT(batch->now_ms), DB_TEXT(batch->workload),
-                            DB_TEXT(r->request_id)),
+                            DB_TEXT(r->request_id), DB_INT(batch->store->epoch)),
                     r->request_id, "issued or failed", err) != 0)
             return -1;
     }
@@ -424,7 +431,8 @@ int
 journal_report(struct store *store, const char *workload, const struct journal_report *reports,
         size_t count, struct cc_err *err)
 {
-    struct batch batch = { .workload = workload,
+    struct batch batch = { .store = store,
+        .workload = workload,
         .reports = reports,
         .count = count,
         .now_ms = cc_clock_now_ms() };
@@ -432,40 +440,54 @@ journal_report(struct store *store, const char *workload, const struct journal_r
     return count == 0 ? 0 : db_write(store->db, report, &batch, err);
 }
 
-/* How this request, just closed, ended. */
+/* Where a request is, and how it ended. */
 static int
-read_outcome(struct db_conn *conn, const char *workload, const char *request_id,
-        bool *ret_succeeded, struct cc_err *err)
+read_ending(struct db_conn *conn, const char *workload, const char *request_id,
+        enum journal_state *ret_state, bool *ret_succeeded, struct cc_err *err)
 {
     struct db_rows *rows = NULL;
     int got;
 
-    if (db_query(conn, "SELECT outcome FROM journal WHERE workload = $1 AND request_id = $2",
+    if (db_query(conn, "SELECT state, outcome FROM journal WHERE workload = $1 AND request_id = $2",
                 DB_PARAMS(DB_TEXT(workload), DB_TEXT(request_id)), &rows, err) != 0)
         return -1;
-    if ((got = db_next(rows, err)) > 0)
-        *ret_succeeded = db_int(rows, 0) == JOURNAL_SUCCEEDED;
+    if ((got = db_next(rows, err)) > 0) {
+        *ret_state = (enum journal_state)db_int(rows, 0);
+        *ret_succeeded = db_int(rows, 1) == JOURNAL_SUCCEEDED;
+    }
     db_rows_free(rows);
+    if (got == 0)
+        return refuse_state(request_id, "reported", err);
     return got > 0 ? 0 : -1;
+}
+
+/* What is closed already was counted then. */
+static int
+close_row(struct db_conn *conn, const struct batch *batch, const char *id, struct cc_err *err)
+{
+    enum journal_state state = JOURNAL_RECEIVED;
+    bool succeeded = false;
+
+    if (read_ending(conn, batch->workload, id, &state, &succeeded, err) != 0)
+        return -1;
+    if (state == JOURNAL_CLOSED)
+        return 0;
+    if (change_row(conn,
+                "UPDATE journal SET state = 6, updated_ms = $1"
+                " WHERE workload = $2 AND request_id = $3 AND state = 5",
+                DB_PARAMS(DB_INT(batch->now_ms), DB_TEXT(batch->workload), DB_TEXT(id)), id,
+                "reported", err) != 0)
+        return -1;
+    return count(conn, batch->store, batch->workload, succeeded, 1, err);
 }
 
 static int
 close_rows(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     const struct batch *batch = arg;
-    bool succeeded = false;
 
     for (size_t i = 0; i < batch->count; i++) {
-        const char *id = batch->request_ids[i];
-
-        if (change_row(conn,
-                    "UPDATE journal SET state = 6, updated_ms = $1"
-                    " WHERE workload = $2 AND request_id = $3 AND state = 5",
-                    DB_PARAMS(DB_INT(batch->now_ms), DB_TEXT(batch->workload), DB_TEXT(id)), id,
-                    "reported", err) != 0)
-            return -1;
-        if (read_outcome(conn, batch->workload, id, &succeeded, err) != 0 ||
-                count(conn, batch->store, batch->workload, succeeded, 1, err) != 0)
+        if (close_row(conn, batch, batch->request_ids[i], err) != 0)
             return -1;
     }
     return 0;

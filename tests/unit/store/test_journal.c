@@ -167,13 +167,13 @@ static const struct {
 } transitions[] = {
     { JOURNAL_RECEIVED, JOURNAL_NO_OUTCOME, 2, 3, 4, -1, -1, 0, -1 },
     { JOURNAL_PREPARED, JOURNAL_NO_OUTCOME, 2, 3, 4, -1, -1, 0, -1 },
-    { JOURNAL_ISSUED, JOURNAL_SUCCEEDED, -1, -1, -1, 5, -1, -1, -1 },
-    { JOURNAL_FAILED, JOURNAL_FAILED_FINAL, -1, -1, -1, 5, -1, -1, -1 },
+    { JOURNAL_ISSUED, JOURNAL_SUCCEEDED, -1, 3, -1, 5, -1, -1, -1 },
+    { JOURNAL_FAILED, JOURNAL_FAILED_FINAL, -1, -1, 4, 5, -1, -1, -1 },
     { JOURNAL_FAILED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, 5, -1, -1, -1 },
-    { JOURNAL_REPORTED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, 6, -1, 0 },
-    { JOURNAL_REPORTED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, -1, 6, -1, 0 },
-    { JOURNAL_CLOSED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, -1, -1, -1 },
-    { JOURNAL_CLOSED, JOURNAL_FAILED_FINAL, -1, -1, -1, -1, -1, -1, -1 },
+    { JOURNAL_REPORTED, JOURNAL_SUCCEEDED, -1, -1, -1, 5, 6, -1, 0 },
+    { JOURNAL_REPORTED, JOURNAL_FAILED_RETRYABLE, -1, -1, -1, 5, 6, -1, 0 },
+    { JOURNAL_CLOSED, JOURNAL_SUCCEEDED, -1, -1, -1, -1, 6, -1, -1 },
+    { JOURNAL_CLOSED, JOURNAL_FAILED_FINAL, -1, -1, -1, -1, 6, -1, -1 },
 };
 
 static int
@@ -483,6 +483,33 @@ counts_follow_the_states_and_count_each_request_once(void **state)
     assert_int_equal(counts.failed, 1);
 }
 
+/* Whoever was not told whether it became durable does it again. */
+static void
+the_same_ending_again_is_no_error_and_another_is(void **state)
+{
+    struct journal_report other = { "a", JOURNAL_LEASE_LOST };
+    struct journal_counts counts;
+
+    (void)state;
+    bring_to("a", JOURNAL_ISSUED, JOURNAL_SUCCEEDED);
+    assert_int_equal(finish("a", JOURNAL_SUCCEEDED), 0);
+    assert_int_equal(journal_finish(store, WORKLOAD, "a", JOURNAL_SUCCEEDED, "{\"a\":2}", NULL,
+                             "detail", NULL),
+            -1);
+    assert_int_equal(finish("a", JOURNAL_FAILED_FINAL), -1);
+    assert_string_equal(look("a").result, "{\"a\":1}");
+
+    assert_int_equal(report("a"), 0);
+    assert_int_equal(report("a"), 0);
+    assert_int_equal(journal_report(store, WORKLOAD, &other, 1, NULL), -1);
+    assert_int_equal(look("a").verdict, JOURNAL_ACCEPTED);
+
+    assert_int_equal(close_it("a"), 0);
+    assert_int_equal(close_it("a"), 0);
+    assert_int_equal(journal_count(store, WORKLOAD, &counts, NULL), 0);
+    assert_int_equal(counts.succeeded, 1);
+}
+
 static void
 pruning_takes_closed_rows_only_and_keeps_the_totals(void **state)
 {
@@ -648,6 +675,7 @@ main(void)
         CASE(a_batch_is_one_step),
         CASE(the_walk_shows_what_is_open_oldest_first),
         CASE(counts_follow_the_states_and_count_each_request_once),
+        CASE(the_same_ending_again_is_no_error_and_another_is),
         CASE(pruning_takes_closed_rows_only_and_keeps_the_totals),
         CASE(texts_come_back_as_they_were),
         CASE(test_finish_batch),
