@@ -49,6 +49,8 @@ struct notice {
     bool first; /* the service hears of it before the device does: refused, the certificate is taken back */
     bool in_flight; /* of the store: nobody else may have it in hand */
     bool silent;    /* the admin event stands already */
+    bool ours;      /* that it is told was written for this notice, and for no other */
+    bool unsure;    /* the same, perhaps: the store's answer was lost */
     enum notice_verdict verdict;
     bool take_back;
     unsigned attempts;
@@ -424,18 +426,19 @@ notice_tell_now(struct scep *scep, struct notice *take_notice)
     }
     settled = settled_of(take_notice);
     if (scepdb_told(scep->store, &settled, 1, &ours, &err) == 0) {
-        if (ours)
-            say_end(take_notice);
+        take_notice->silent = !ours;
+        say_end(take_notice);
         take_notice->silent = true;
+        if (eventlog_sync(scep->log, &err) == 0 &&
+                scepdb_settle(scep->store, &settled, 1, &err) == 0) {
+            notice_free(take_notice);
+            return verdict;
+        }
     }
-    if (err.domain != CC_DOM_NONE || eventlog_sync(scep->log, &err) != 0 ||
-            scepdb_settle(scep->store, &settled, 1, &err) != 0) {
-        /* The settler goes on with it.  An event that was written waits in the log, or stands there. */
-        cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
-        put_to_settle(take_notice);
-        return verdict;
-    }
-    notice_free(take_notice);
+    /* The device need not wait until the store can be used. */
+    cc_log(CC_LOG_ERROR, "scep", "%s", cc_err_text(&err));
+    take_notice->unsure = !take_notice->silent;
+    put_to_settle(take_notice);
     return verdict;
 }
 
@@ -494,6 +497,19 @@ struct settling {
     size_t count;
 };
 
+/* As after a crash: where nobody knows whether it was us who wrote that it is told, the log says what is missing. */
+static int
+settle_unsure(struct settling *s, struct notice *notice, struct cc_err *err)
+{
+    const char *const id = notice->request_id;
+
+    if (eventlog_find_admin_events(s->scep->log, &id, 1, 0, &notice->silent, err) != 0)
+        return -1;
+    notice->unsure = false;
+    notice->ours = !notice->silent;
+    return 0;
+}
+
 /* Durable before the event is: where we end between the two, our next run looks for it in the log; nobody else can. */
 static int
 settle_told(struct settling *s, struct cc_err *err)
@@ -511,10 +527,21 @@ settle_told(struct settling *s, struct cc_err *err)
     }
     if (count == 0)
         return 0;
-    if (scepdb_told(s->scep->store, told, count, ours, err) != 0)
+    if (scepdb_told(s->scep->store, told, count, ours, err) != 0) {
+        for (size_t i = 0; i < count; i++)
+            notice[i]->unsure = !notice[i]->silent && !notice[i]->ours;
         return -1;
+    }
     for (size_t i = 0; i < count; i++)
-        notice[i]->silent = notice[i]->silent || !ours[i];
+        notice[i]->ours = notice[i]->ours || ours[i];
+    for (size_t i = 0; i < count; i++) {
+        if (notice[i]->ours)
+            continue;
+        if (!notice[i]->unsure)
+            notice[i]->silent = true;
+        else if (settle_unsure(s, notice[i], err) != 0)
+            return -1;
+    }
     return 0;
 }
 
