@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Devices that enrol by SCEP, with strongSwan's client, while the connector dies, its token process dies, and the service
-answers 503: whoever was told SUCCESS has its certificate at the CA, and the service heard of it exactly once."""
+"""Devices that enrol by SCEP, with strongSwan's client, while the token process dies and the service answers 503:
+whoever was told SUCCESS has its certificate at the CA, and the service heard of it exactly once."""
 
 import os
 import pathlib
-import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
-from rig import BUILD, Rig, run, wait_until  # noqa: E402
+from books import check_in_force, check_told, serial_of  # noqa: E402
+from rig import Rig, run  # noqa: E402
 from scep_rig import TOKEN_KEYS, connector_with_scep  # noqa: E402
 
 CLIENTS = 64
@@ -35,11 +34,11 @@ def rig():
 
 
 class World:
-    def __init__(self, rig, overrides=None, start=True):
+    def __init__(self, rig, overrides=None):
         self.rig = rig
         self.service = rig.service()
         self.token = rig.token(kinds=TOKEN_KEYS)
-        self.scep = connector_with_scep(rig, self.service, self.token, start=start, overrides={
+        self.scep = connector_with_scep(rig, self.service, self.token, overrides={
             "scep.challenge": "service", "scep.challenge-secret": None, **(overrides or {})})
         self.connector = self.scep.connector
         self.lock = threading.Lock()  # of the administrator's connection
@@ -96,51 +95,10 @@ class Device:
         raise AssertionError(f"{self.name} did not get its certificate")
 
 
-def thumbprint(certificate):
-    return certificate.fingerprint(hashes.SHA1()).hex().upper()
-
-
-def all_transactions(service):
-    found, path = [], "scepTransactions?$top=1000"
-    while path:
-        page = service.admin("GET", path)
-        found += page["value"]
-        link = page.get("@odata.nextLink")
-        path = link.split("/admin/api/", 1)[1] if link else None
-    return found
-
-
 def check_books(world, certificates):
     """Service, CA and event log agree with what devices have."""
-    scep = world.scep
-    want = {thumbprint(certificate) for certificate in certificates}
-    assert len(want) == len(certificates), "two devices have the same certificate"
-
-    def told():
-        status = scep.status()
-        return status and status["notificationsDue"] == 0 and status["inWork"] == 0
-    wait_until(told, "the service was told of everything", 60)
-    heard = {}
-    for transaction in all_transactions(world.service):
-        notification = transaction.get("notification")
-        if notification and notification["kind"] == "success":
-            heard[notification["members"]["certificateThumbprint"]] = notification
-    assert set(heard) == want
-    assert {notification["contradictions"] for notification in heard.values()} == {0}
-
-    # At the CA: the devices' and the RA's two, and nothing else.  A lost one is revoked within a minute.
-    serials = {certificate.serial_number for certificate in certificates}
-
-    def orphans():
-        good = {int(c["serialNumber"], 16) for c in scep.authority.listed() if c["state"] != "revoked" and c["profile"] != "scep-ra"}
-        return good ^ serials
-    wait_until(lambda: not orphans(), "the CA has what devices have, and nothing else", 120)
-
-    def events():
-        return [event for event in scep.admin_events() if event.get("thumbprint") in want]
-    wait_until(lambda: len(events()) >= len(want), "every request has its admin event", 30)
-    assert sorted(event["thumbprint"] for event in events()) == sorted(want)
-    assert {event["id"] for event in events()} == {4000}
+    heard = check_told(world.scep, certificates)
+    check_in_force(world.scep.authority, map(serial_of, certificates))
     return heard
 
 
@@ -181,53 +139,6 @@ def test_many_devices_and_trouble(rig):
     assert len(certificates) >= CLIENTS
     for notification in check_books(world, certificates).values():
         assert notification["count"] == 1, notification
-
-
-@pytest.mark.parametrize("notify", ["durable", "before-reply"])
-def test_killed_before_and_after_each_durable_step(rig, notify):
-    """The step moves on by one from death to death until an enrolment comes through without one."""
-    world = World(rig, overrides={"scep.notify": notify}, start=False)
-    cue, shim = rig.folder / "cue", rig.programs / "kill_at_sync.so"
-    shutil.copy(BUILD / "tests" / "kill_at_sync.so", shim)
-    world.connector.env = {"LD_PRELOAD": str(shim), "KILL_AT_SYNC": str(cue)}
-    steps, certificates, device = {}, [], None
-    for when in ("before", "after"):
-        step, survived = 0, False
-        while not survived:
-            step += 1
-            cue.unlink(missing_ok=True)
-            world.connector.start(wait=False)
-            world.scep.wait_ready()
-            if device is None:
-                world.learn()
-                device = Device(world, "device1")
-            challenge = world.challenge(device.name)
-            cue.write_text(f"{step} {when}")
-            certificate = device.try_once(challenge)
-
-            def settled():
-                status = world.scep.status()
-                return not world.connector.process.running() or (status and status["notificationsDue"] == 0 and
-                                                                 status.get("oldestRequestDateTime") is None)
-            wait_until(settled, f"death {when} step {step}, or the enrolment's end", 60)
-            survived = world.connector.process.running()
-            if not survived:
-                cue.unlink(missing_ok=True)
-                world.connector.start(wait=False)
-                world.scep.wait_ready()
-                again = device.enrol(challenge)
-                assert certificate is None or certificate == again, "another certificate for the same request"
-                certificate = again
-            certificates.append(certificate)
-            world.connector.process.stop()
-            assert step < 60
-        steps[when] = step - 1
-    # Its row, the serial, the certificate, the outcome: an enrolment cannot do with less.
-    assert min(steps.values()) >= 4, steps
-    cue.unlink(missing_ok=True)
-    world.connector.start(wait=False)
-    world.scep.wait_ready()
-    check_books(world, certificates)
 
 
 def test_the_service_has_the_first_word(rig):

@@ -382,7 +382,7 @@ class Connector:
         """Rows of the journal that are not closed; None while the daemon does not answer."""
         status = self.status()
         return status and sum(count for workload in status["workloads"].values()
-                              for state, count in workload["journal"].items() if state != "closed")
+                              for state, count in workload.get("journal", {}).items() if state != "closed")
 
     def cli(self, command, *argv, check=True):
         return run(*as_service_user([self.rig.programs / "certconnector", command, *argv, "--config", self.config]),
