@@ -134,7 +134,8 @@ struct flow {
     unsigned batch;
     int64_t poll_wait_ms;
     int64_t poll_interval_ms;
-    int64_t polled_ms; /* wall time of the last download, before a restart too; 0: never */
+    bool polled;       /* there was a download, before a restart maybe, */
+    int64_t polled_ms; /* then; monotonic */
     unsigned max_attempts;
     bool stopping; /* no new work; what is done is still uploaded */
     bool closing;  /* the time to upload is over */

@@ -51,19 +51,22 @@ flow_read_poll(struct flow *flow)
 {
     char name[64], *text = NULL;
     struct cc_err err = { 0 };
-    int64_t polled = 0;
+    const int64_t now = cc_clock_now_ms();
+    int64_t polled;
+    bool known;
 
     polled_name(flow, name, sizeof(name));
     if (store_get_value(flow->store, name, &text, &err) != 0)
         cc_log(CC_LOG_WARNING, "flow", "time of the last download: %s", cc_err_text(&err));
-    if (text == NULL || cc_parse_int(text, 1, cc_clock_now_ms(), &polled, NULL) != 0)
-        polled = 0;
+    known = text != NULL && cc_parse_int(text, 1, now, &polled, NULL) == 0;
     free(text);
     pthread_mutex_lock(&flow->lock);
-    flow->polled_ms = polled;
+    flow->polled = known;
+    flow->polled_ms = known ? cc_clock_mono_ms() - (now - polled) : 0;
     pthread_mutex_unlock(&flow->lock);
 }
 
+/* Kept by the wall clock, which goes on over a restart; here by one that nobody sets. */
 void
 flow_note_poll(struct flow *flow)
 {
@@ -72,24 +75,23 @@ flow_note_poll(struct flow *flow)
     bool kept;
 
     pthread_mutex_lock(&flow->lock);
-    flow->polled_ms = cc_clock_now_ms();
+    flow->polled = true;
+    flow->polled_ms = cc_clock_mono_ms();
     kept = flow->poll_interval_ms > 0;
-    (void)snprintf(text, sizeof(text), "%" PRId64, flow->polled_ms);
     pthread_mutex_unlock(&flow->lock);
+    (void)snprintf(text, sizeof(text), "%" PRId64, cc_clock_now_ms());
     polled_name(flow, name, sizeof(name));
     if (kept && store_put_value(flow->store, name, text, &err) != 0)
         cc_log(CC_LOG_WARNING, "flow", "time of the last download: %s", cc_err_text(&err));
 }
 
-/* With the lock held; a clock that was set back does not make it longer than the interval. */
+/* With the lock held. */
 static int64_t
 poll_left_ms(const struct flow *flow)
 {
-    int64_t left = flow->polled_ms + flow->poll_interval_ms - cc_clock_now_ms();
+    int64_t left = flow->polled_ms + flow->poll_interval_ms - cc_clock_mono_ms();
 
-    if (flow->polled_ms == 0 || left <= 0)
-        return 0;
-    return left < flow->poll_interval_ms ? left : flow->poll_interval_ms;
+    return flow->polled && left > 0 ? left : 0;
 }
 
 bool

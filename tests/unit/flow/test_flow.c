@@ -1550,6 +1550,40 @@ test_source_keeps_its_requests_over_a_stop(void **state)
     rig_close(rig);
 }
 
+static unsigned
+polls(struct rig *rig)
+{
+    unsigned count;
+
+    pthread_mutex_lock(&rig->lock);
+    count = rig->polls;
+    pthread_mutex_unlock(&rig->lock);
+    return count;
+}
+
+/* The wall clock was a day ahead when the source was asked, and is set right. */
+static void
+test_source_is_asked_in_time_when_the_clock_is_set_back(void **state)
+{
+    const int64_t day_ms = INT64_C(24 * 3600) * 1000, now = cc_clock_now_ms();
+    struct rig *rig = rig_open(LEASE_MS);
+    int64_t mono = cc_clock_mono_ms();
+
+    (void)state;
+    rig->kind.source = &source;
+    rig->kind.keep_ms = -1;
+    rig->poll_interval_ms = 50;
+    cc_clock_set(now + day_ms, mono);
+    rig_start(rig);
+    wait_polls(rig, 1);
+    while (polls(rig) < 2) {
+        cc_clock_set(now, mono += 100);
+        look_again();
+    }
+    cc_clock_real();
+    rig_close(rig);
+}
+
 int
 main(void)
 {
@@ -1588,6 +1622,7 @@ main(void)
         cmocka_unit_test(test_variants_are_told_apart),
         cmocka_unit_test(test_source_without_leases),
         cmocka_unit_test(test_source_keeps_its_requests_over_a_stop),
+        cmocka_unit_test(test_source_is_asked_in_time_when_the_clock_is_set_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
