@@ -469,9 +469,10 @@ flow_download(struct flow *flow, unsigned max, int64_t poll_wait_ms, struct cc_e
     int64_t began = cc_clock_mono_ms();
     int rc = flow_source_download(flow, max, poll_wait_ms, &work, &count, &malformed, err);
 
-    flow_note_poll(flow);
+    /* A question that failed does not put off the next: what it would have brought would wait for an interval. */
     if (flow_service_said(flow, rc, err) != 0)
         return -1;
+    flow_note_poll(flow);
     atomic_store(&flow->last_download_ms, cc_clock_now_ms());
     flow_debug(flow, "Asked for up to %u %ss: %zu came after %lld ms", max,
             flow->kind.variants[0].title, count, (long long)(cc_clock_mono_ms() - began));

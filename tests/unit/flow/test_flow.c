@@ -43,6 +43,7 @@ struct rig {
     struct flow_kind kind;
     int64_t poll_wait_ms;
     int64_t poll_interval_ms;
+    unsigned failing; /* downloads that fail before one does not */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -1447,11 +1448,19 @@ source_download(void *arg, unsigned max, struct intune_work **ret_work, size_t *
     struct rig *rig = arg;
     struct intune_work *work = calloc(max, sizeof(*work));
     size_t count = 0;
+    bool fails;
 
     if (work == NULL)
         return cc_err_nomem(err);
     pthread_mutex_lock(&rig->lock);
-    rig->polls++;
+    fails = ++rig->polls <= rig->failing;
+    pthread_cond_broadcast(&rig->changed);
+    pthread_mutex_unlock(&rig->lock);
+    if (fails) {
+        free(work);
+        return cc_err_set(err, CC_DOM_HTTP, 503, "not now");
+    }
+    pthread_mutex_lock(&rig->lock);
     for (size_t i = 0; i < CC_COUNT(source_bodies); i++) {
         if ((rig->offered & 1U << i) == 0)
             continue;
@@ -1461,7 +1470,6 @@ source_download(void *arg, unsigned max, struct intune_work **ret_work, size_t *
                 work[count].request_id);
         count++;
     }
-    pthread_cond_broadcast(&rig->changed);
     pthread_mutex_unlock(&rig->lock);
     *ret_work = work;
     *ret_count = count;
@@ -1550,6 +1558,21 @@ test_source_keeps_its_requests_over_a_stop(void **state)
     rig_close(rig);
 }
 
+static void
+test_source_is_asked_again_soon_when_asking_failed(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.source = &source;
+    rig->kind.keep_ms = -1;
+    rig->failing = 1;
+    rig->poll_interval_ms = INT64_C(3600) * 1000;
+    rig_start(rig);
+    wait_polls(rig, 2);
+    rig_close(rig);
+}
+
 static unsigned
 polls(struct rig *rig)
 {
@@ -1622,6 +1645,7 @@ main(void)
         cmocka_unit_test(test_variants_are_told_apart),
         cmocka_unit_test(test_source_without_leases),
         cmocka_unit_test(test_source_keeps_its_requests_over_a_stop),
+        cmocka_unit_test(test_source_is_asked_again_soon_when_asking_failed),
         cmocka_unit_test(test_source_is_asked_in_time_when_the_clock_is_set_back),
     };
 
