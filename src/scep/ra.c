@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "pki/cert.h"
+#include "store/instance.h"
 
 /*
  * The certificates that clients encrypt to and verify answers with (RFC 8894 section 2.1.2): those that a CA elsewhere
@@ -189,7 +190,7 @@ ask_ca(struct endpoint *endpoint, const struct wish *wish, const char *request_i
 
 /* Those that the CA gave before, then one more where that is due. */
 static int
-from_ca(struct endpoint *endpoint, const struct wish *wish, struct certificates *ret,
+find_or_ask(struct endpoint *endpoint, const struct wish *wish, struct certificates *ret,
         struct cc_err *err)
 {
     struct ca *ca = endpoint->settings.ca;
@@ -197,9 +198,6 @@ from_ca(struct endpoint *endpoint, const struct wish *wish, struct certificates 
     char request_id[CA_REQUEST_ID_MAX];
     unsigned n;
 
-    if ((ca_capabilities(ca) & CA_CAN_FIND) == 0)
-        return cc_err_set(err, CC_DOM_CONFIG, 0,
-                "this kind of CA cannot be asked for the RA's certificates: name their files");
     for (n = 0; outcome == CA_DONE || outcome == CA_REFUSED; n++) {
         X509 *certificate = NULL;
 
@@ -216,6 +214,35 @@ from_ca(struct endpoint *endpoint, const struct wish *wish, struct certificates 
     if (ret->count > 0 && !is_due(ret->item[0]))
         return 0;
     return ask_ca(endpoint, wish, request_id, ret, err);
+}
+
+/*
+ * One instance at a time.  All have the same requests, and a CA takes one that it finds half done for left by a crash:
+ * it would revoke what another instance is just being given.
+ */
+static int
+from_ca(struct endpoint *endpoint, const struct wish *wish, struct certificates *ret,
+        struct cc_err *err)
+{
+    struct store *store = endpoint->scep->store;
+    struct ca *ca = endpoint->settings.ca;
+    char turn[CA_REQUEST_ID_MAX];
+    bool ours;
+    int rc;
+
+    if ((ca_capabilities(ca) & CA_CAN_FIND) == 0)
+        return cc_err_set(err, CC_DOM_CONFIG, 0,
+                "this kind of CA cannot be asked for the RA's certificates: name their files");
+    (void)snprintf(turn, sizeof(turn), "scep-ra/%s", ca_name(ca));
+    if (store_lease_take(store, turn, &ours, err) != 0)
+        return -1;
+    if (!ours)
+        return cc_err_set(err, CC_DOM_STORE, 0, "another instance is asking for them");
+    rc = find_or_ask(endpoint, wish, ret, err);
+    /* One that stays ours would keep all others waiting until we ask the next time: that is soon then. */
+    if (store_lease_release(store, turn, rc == 0 ? err : NULL) != 0)
+        rc = -1;
+    return rc;
 }
 
 /* ---- of files ---- */
