@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""A crowd of connectors under constant trouble: the books of all sides agree in the end.  The long form:
+CHAOS_REQUESTS=200000 CHAOS_INSTANCES=100, by pytest itself."""
+
+import json
+import os
+import pathlib
+import sys
+
+import pytest
+import requests
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from chaos import run_chaos  # noqa: E402
+from crowd import Options, World  # noqa: E402
+
+REQUESTS = int(os.environ.get("CHAOS_REQUESTS", "1500"))
+INSTANCES = int(os.environ.get("CHAOS_INSTANCES", "30"))
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+PACE = float(os.environ.get("CHAOS_PACE", "30"))
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_nothing_is_lost_and_nothing_done_twice(store):
+    report = run_chaos(Options(requests=REQUESTS, instances=INSTANCES, seed=SEED, pace=PACE, store=store))
+    print(report.text())
+    assert not report.findings, report.text()
+
+
+def test_a_crowd_that_starts_at_once_has_one_pair_of_ra_certificates():
+    """They all ask the CA for the same; none is given up while another instance is being given it."""
+    world = World(Options(instances=10, store="postgres"))
+    try:
+        said = world.instances[0].cli("ca", "list", "--json", "--state", "all").stdout
+        certificates = [one for one in json.loads(said)["certificates"] if one["profile"] == "scep-ra"]
+        assert sorted((one["subject"], one["state"]) for one in certificates) == [
+            ("CN=corp SCEP RA encryption", "issued"), ("CN=corp SCEP RA signing", "issued")]
+        shown = {requests.get(f"http://127.0.0.1:{one.port}/scep?operation=GetCACert", timeout=20).content for one in world.servers()}
+        assert len(shown) == 1
+    finally:
+        world.close()
