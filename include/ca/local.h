@@ -47,8 +47,8 @@ CC_MUST int ca_local_open(const struct ca_local_settings *settings, struct ca **
 
 /*
  * Serials that a crash left reserved are revoked (reason cessationOfOperation), as certificates may have been signed with
- * them and lost, and their request ids are free.  Those of the last minute may be another process's at work and are left:
- * ca_issue() and ca_find() of the same request id see to them.  What an administrator was asked about is forgotten when
+ * them and lost, and their request ids are free.  Those of instances that run, and of the last minute, may be another
+ * process's at work and are left: ca_issue() and ca_find() of the same request id see to them.  What an administrator was asked about is forgotten when
  * its certificate stands, or after 90 days.  At start, and now and then.
  */
 CC_MUST int ca_local_recover(struct ca *ca, struct cc_err *err);

@@ -114,7 +114,7 @@ struct cadb_key {
 CC_MUST int cadb_find(struct store *store, const char *authority, const struct cadb_key *key,
         cadb_certificate_fn fn, void *arg, struct cc_err *err);
 
-/* Reserved rows of this CA that are older than before_ms: left by a crash. */
+/* Reserved rows of this CA that are older than before_ms, and whose instance is gone: left by a crash. */
 CC_MUST int cadb_walk_reserved(struct store *store, const char *authority, int64_t before_ms,
         cadb_certificate_fn fn, void *arg, struct cc_err *err);
 
@@ -155,6 +155,15 @@ struct cadb_revocation {
 };
 CC_MUST int cadb_revoke(struct store *store, const char *authority,
         const struct cadb_revocation *revocation, enum cadb_revoked *ret, struct cc_err *err);
+
+/*
+ * The same for a serial that is still reserved, by us, by an instance that is gone, or by any other before before_ms: what
+ * may have been signed with it nobody has, and who would still record it as issued is refused.  *ret_done: false, and
+ * nothing was changed, when it is not reserved any more, or another instance may be signing just now.
+ */
+CC_MUST int cadb_give_up(struct store *store, const char *authority,
+        const struct cadb_revocation *revocation, int64_t before_ms, bool *ret_done,
+        struct cc_err *err);
 
 /* held -> issued. */
 CC_MUST int cadb_release(struct store *store, const char *authority, struct cc_bytes serial,

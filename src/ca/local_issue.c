@@ -12,6 +12,7 @@
 #include "pki/pubkey.h"
 
 #define SERIAL_TRIES 3
+#define SIGNING_MS 10000 /* longer, and it is not waited for what another instance reserved */
 #define LOST_MS                                                                                    \
     60000 /* a serial that was reserved so long ago has no process any more that will use it */
 
@@ -81,22 +82,39 @@ find_request(struct ca_local *local, const char *request_id, struct known *ret, 
 
 /* A serial that may have been signed with, in a process that is gone: nobody has the certificate, and nobody may. */
 static int
-give_up_serial(struct ca_local *local, struct cc_bytes serial, struct cc_err *err)
+give_up_serial(struct ca_local *local, struct cc_bytes serial, bool *ret_done, struct cc_err *err)
 {
+    const int64_t now_ms = store_now_ms(local->store);
     const struct cadb_revocation revocation = {
         .serial = serial,
         .reason = PKI_REASON_CESSATION_OF_OPERATION,
-        .revoked_ms = store_now_ms(local->store),
+        .revoked_ms = now_ms,
     };
-    enum cadb_revoked verdict;
 
-    return cadb_revoke(local->store, local->base.name, &revocation, &verdict, err);
+    return cadb_give_up(local->store, local->base.name, &revocation, now_ms - SIGNING_MS, ret_done,
+            err);
 }
 
 /*
- * The state of our own request: it is in one worker's hands at a time, so that a serial that is still reserved for it
- * was left by a crash.
+ * In one process a request is in one worker's hands at a time: a serial that is still reserved for it was left by a
+ * crash, or by us when it could not be recorded; unless another instance is signing with it just now.  That one may have
+ * lost the request to us, and never come back to it: it is not waited for long.
  */
+static enum ca_outcome
+clear_reserved(struct ca_local *local, const struct known *known, struct cc_err *err)
+{
+    bool done = false;
+
+    if (give_up_serial(local, (struct cc_bytes){ known->serial, known->serial_len }, &done, err) !=
+            0)
+        return CA_RETRYABLE;
+    if (done)
+        return CA_NOT_FOUND;
+    cc_err_set(err, CC_DOM_STORE, 0, "the request is being issued by another instance");
+    return CA_RETRYABLE;
+}
+
+/* The state of our own request. */
 static enum ca_outcome
 look_up(struct ca_local *local, const char *request_id, struct known *ret, struct cc_err *err)
 {
@@ -104,11 +122,8 @@ look_up(struct ca_local *local, const char *request_id, struct known *ret, struc
         return CA_RETRYABLE;
     if (!ret->found)
         return CA_NOT_FOUND;
-    if (ret->state == CADB_RESERVED) {
-        if (give_up_serial(local, (struct cc_bytes){ ret->serial, ret->serial_len }, err) != 0)
-            return CA_RETRYABLE;
-        return CA_NOT_FOUND;
-    }
+    if (ret->state == CADB_RESERVED)
+        return clear_reserved(local, ret, err);
     if (ret->state != CADB_ISSUED || ret->certificate == NULL) {
         cc_err_set(err, CC_DOM_INPUT, 0, "the certificate of this request was revoked");
         return CA_REFUSED;
@@ -405,6 +420,7 @@ ca_local_recover(struct ca *ca, struct cc_err *err)
 {
     struct ca_local *local = ca_local_of(ca);
     struct lost lost;
+    bool done; /* or somebody else did it */
 
     if (cadb_approval_prune(local->store, ca->name, store_now_ms(local->store) - REMEMBER_MS,
                 err) != 0)
@@ -416,7 +432,7 @@ ca_local_recover(struct ca *ca, struct cc_err *err)
             return -1;
         for (size_t i = 0; i < lost.count; i++)
             if (give_up_serial(local, (struct cc_bytes){ lost.item[i].serial, lost.item[i].len },
-                        err) != 0)
+                        &done, err) != 0)
                 return -1;
     } while (lost.count == LOST_MAX);
     return 0;

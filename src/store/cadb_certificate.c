@@ -17,19 +17,21 @@ struct certificate_op {
 };
 
 static int
-insert_reserved(struct db_conn *conn, int64_t authority, const struct cadb_certificate *c,
+insert_reserved(struct db_conn *conn, int64_t authority, const struct certificate_op *op,
         bool *ret_inserted, struct cc_err *err)
 {
+    const struct cadb_certificate *c = op->certificate;
     int64_t changes = 0;
 
     /* Either of two keys may be in the way: the serial, or the request's id. */
     if (db_exec(conn,
                 "INSERT INTO ca_certificate (authority, serial, state, request_id, profile,"
-                " subject, key_hash, not_before_ms, not_after_ms, reserved_ms)"
-                " VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+                " subject, key_hash, not_before_ms, not_after_ms, reserved_ms, reserved_by)"
+                " VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
                 DB_PARAMS(DB_INT(authority), DB_BLOB(c->serial), DB_TEXT(c->request_id),
                         DB_TEXT(c->profile), DB_TEXT(c->subject), DB_BLOB(c->key_hash),
-                        DB_INT(c->not_before_ms), DB_INT(c->not_after_ms), DB_INT(c->reserved_ms)),
+                        DB_INT(c->not_before_ms), DB_INT(c->not_after_ms), DB_INT(c->reserved_ms),
+                        DB_INT(op->store->epoch)),
                 &changes, err) != 0)
         return -1;
     *ret_inserted = changes == 1;
@@ -65,7 +67,7 @@ reserve(struct db_conn *conn, void *arg, struct cc_err *err)
 
     if (cadb_authority_id(conn, op->authority, &id, err) != 0)
         return -1;
-    if (insert_reserved(conn, id, op->certificate, &inserted, err) != 0)
+    if (insert_reserved(conn, id, op, &inserted, err) != 0)
         return -1;
     if (!inserted)
         return tell_conflict(conn, id, op->certificate->request_id, &op->reserved, err);
@@ -285,7 +287,7 @@ walk_reserved(struct db_conn *conn, void *arg, struct cc_err *err)
         return -1;
     if (db_query(conn,
                 WITHOUT_DER " WHERE c.authority = $1 AND c.state = 1 AND c.reserved_ms < $2"
-                            " ORDER BY c.reserved_ms, c.serial",
+                            " AND " OWNER_GONE("c.reserved_by") " ORDER BY c.reserved_ms, c.serial",
                 DB_PARAMS(DB_INT(id), DB_INT(reading->before_ms)), &rows, err) != 0)
         return -1;
     return show_certificates(rows, false, reading, err);

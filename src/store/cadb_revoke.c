@@ -15,6 +15,8 @@ struct revoking {
     struct cc_bytes serial;
     int64_t now_ms;
     enum cadb_revoked verdict;
+    int64_t before_ms; /* reserved by others before that: given up */
+    bool given_up;
 };
 
 /* The row as it is before the change; state 0: there is none. */
@@ -22,47 +24,54 @@ struct present {
     int state;
     int64_t not_after_ms;
     int64_t change; /* of a held or revoked one */
+    bool in_hand;   /* another instance that is running reserved it, not long ago */
 };
 
 static int
-read_present(struct db_conn *conn, int64_t authority, struct cc_bytes serial, struct present *ret,
-        struct cc_err *err)
+read_present(struct db_conn *conn, int64_t authority, const struct revoking *op,
+        struct present *ret, struct cc_err *err)
 {
     struct db_rows *rows = NULL;
     int got;
 
     *ret = (struct present){ 0 };
     if (db_query(conn,
-                "SELECT c.state, c.not_after_ms, r.change FROM ca_certificate c"
+                "SELECT c.state, c.not_after_ms, r.change, (SELECT COUNT(*) FROM store_instance i"
+                " WHERE i.epoch = c.reserved_by AND i.alive = 1 AND i.epoch <> $1"
+                " AND c.reserved_ms >= $2)"
+                " FROM ca_certificate c"
                 " LEFT JOIN ca_revoked r ON r.authority = c.authority AND r.serial = c.serial"
-                " WHERE c.authority = $1 AND c.serial = $2",
-                DB_PARAMS(DB_INT(authority), DB_BLOB(serial)), &rows, err) != 0)
+                " WHERE c.authority = $3 AND c.serial = $4",
+                DB_PARAMS(DB_INT(op->store->epoch), DB_INT(op->before_ms), DB_INT(authority),
+                        DB_BLOB(op->serial)),
+                &rows, err) != 0)
         return -1;
     if ((got = db_next(rows, err)) > 0)
-        *ret = (struct present){ (int)db_int(rows, 0), db_int(rows, 1), db_int(rows, 2) };
+        *ret = (struct present){ (int)db_int(rows, 0), db_int(rows, 1), db_int(rows, 2),
+            db_int(rows, 3) > 0 };
     db_rows_free(rows);
     return got < 0 ? -1 : 0;
 }
 
-/* One that was only reserved answers no request: its id is free for another. */
+/*
+ * Only from the state that was read (*ret_done): what issues a reserved serial does not wait for the authority's lock.  One
+ * that was only reserved never belonged to its request, which may be tried again.
+ */
 static int
-set_state(struct db_conn *conn, int64_t authority, struct cc_bytes serial, enum cadb_state state,
-        struct cc_err *err)
+leave_state(struct db_conn *conn, int64_t authority, struct cc_bytes serial,
+        const struct cadb_step *step, bool *ret_done, struct cc_err *err)
 {
-    return db_exec(conn,
-            "UPDATE ca_certificate SET state = $1,"
-            " request_id = CASE WHEN state = 1 THEN NULL ELSE request_id END"
-            " WHERE authority = $2 AND serial = $3",
-            DB_PARAMS(DB_INT(state), DB_INT(authority), DB_BLOB(serial)), NULL, err);
-}
+    int64_t changes = 0;
 
-/* What may have been signed and was lost never belonged to its request, which may be tried again. */
-static int
-free_request(struct db_conn *conn, int64_t authority, struct cc_bytes serial, struct cc_err *err)
-{
-    return db_exec(conn,
-            "UPDATE ca_certificate SET request_id = NULL WHERE authority = $1 AND serial = $2",
-            DB_PARAMS(DB_INT(authority), DB_BLOB(serial)), NULL, err);
+    if (db_exec(conn,
+                "UPDATE ca_certificate SET state = $1,"
+                " request_id = CASE WHEN state = 1 THEN NULL ELSE request_id END"
+                " WHERE authority = $2 AND serial = $3 AND state = $4",
+                DB_PARAMS(DB_INT(step->to), DB_INT(authority), DB_BLOB(serial), DB_INT(step->from)),
+                &changes, err) != 0)
+        return -1;
+    *ret_done = changes == 1;
+    return 0;
 }
 
 /* ---- revoke ---- */
@@ -105,45 +114,106 @@ write_revoked(struct db_conn *conn, int64_t authority, const struct cadb_revocat
             NULL, err);
 }
 
+/* What follows from the new state, which the row has. */
+static int
+record_revoked(struct db_conn *conn, int64_t authority, const struct revoking *op,
+        const struct cadb_step *step, int64_t not_after_ms, struct cc_err *err)
+{
+    if (cadb_account(conn, op->store, authority, step, err) != 0 ||
+            cadb_next_change(conn, authority, err) != 0)
+        return -1;
+    return write_revoked(conn, authority, op->revocation, not_after_ms, err);
+}
+
 static int
 revoke(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     struct revoking *op = arg;
-    const struct cadb_revocation *revocation = op->revocation;
-    bool hold = revocation->reason == REASON_HOLD;
+    bool hold = op->revocation->reason == REASON_HOLD, done = false;
     struct cadb_step step = { .to = hold ? CADB_HELD : CADB_REVOKED };
     struct present present;
     int64_t id;
 
     if (cadb_authority_lock(conn, op->authority, &id, err) != 0)
         return -1;
-    if (read_present(conn, id, revocation->serial, &present, err) != 0)
-        return -1;
-    op->verdict = judge_revoke(present.state, hold);
-    if (op->verdict != CADB_REVOKE_DONE)
-        return 0;
-    step.from = present.state;
-    if (cadb_account(conn, op->store, id, &step, err) != 0 || cadb_next_change(conn, id, err) != 0)
-        return -1;
-    if (write_revoked(conn, id, revocation, present.not_after_ms, err) != 0)
-        return -1;
-    if (present.state == CADB_RESERVED && free_request(conn, id, revocation->serial, err) != 0)
-        return -1;
-    return set_state(conn, id, revocation->serial, (enum cadb_state)step.to, err);
+    /* A reserved one may be issued meanwhile, once: the next look sees it. */
+    while (!done) {
+        if (read_present(conn, id, op, &present, err) != 0)
+            return -1;
+        op->verdict = judge_revoke(present.state, hold);
+        if (op->verdict != CADB_REVOKE_DONE)
+            return 0;
+        step.from = present.state;
+        if (leave_state(conn, id, op->serial, &step, &done, err) != 0)
+            return -1;
+    }
+    return record_revoked(conn, id, op, &step, present.not_after_ms, err);
+}
+
+static bool
+may_revoke_for(int reason)
+{
+    return reason >= 0 && reason <= REASON_MAX && reason != 7 && reason != REASON_REMOVE_FROM_CRL;
 }
 
 int
 cadb_revoke(struct store *store, const char *authority, const struct cadb_revocation *revocation,
         enum cadb_revoked *ret, struct cc_err *err)
 {
-    struct revoking op = { .store = store, .authority = authority, .revocation = revocation };
-    int reason = revocation->reason;
+    struct revoking op = { .store = store,
+        .authority = authority,
+        .revocation = revocation,
+        .serial = revocation->serial };
 
-    if (reason < 0 || reason > REASON_MAX || reason == 7 || reason == REASON_REMOVE_FROM_CRL)
-        return cc_err_set(err, CC_DOM_STORE, 0, "nothing is revoked for reason %d", reason);
+    if (!may_revoke_for(revocation->reason))
+        return cc_err_set(err, CC_DOM_STORE, 0, "nothing is revoked for reason %d",
+                revocation->reason);
     if (db_write(store->db, revoke, &op, err) != 0)
         return -1;
     *ret = op.verdict;
+    return 0;
+}
+
+/* ---- give up ---- */
+
+static int
+give_up(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    static const struct cadb_step step = { CADB_RESERVED, CADB_REVOKED };
+    struct revoking *op = arg;
+    struct present present;
+    int64_t id;
+
+    op->given_up = false;
+    if (cadb_authority_lock(conn, op->authority, &id, err) != 0)
+        return -1;
+    if (read_present(conn, id, op, &present, err) != 0)
+        return -1;
+    if (present.state != CADB_RESERVED || present.in_hand)
+        return 0;
+    if (leave_state(conn, id, op->serial, &step, &op->given_up, err) != 0)
+        return -1;
+    if (!op->given_up)
+        return 0;
+    return record_revoked(conn, id, op, &step, present.not_after_ms, err);
+}
+
+int
+cadb_give_up(struct store *store, const char *authority, const struct cadb_revocation *revocation,
+        int64_t before_ms, bool *ret_done, struct cc_err *err)
+{
+    struct revoking op = { .store = store,
+        .authority = authority,
+        .revocation = revocation,
+        .serial = revocation->serial,
+        .before_ms = before_ms };
+
+    if (!may_revoke_for(revocation->reason) || revocation->reason == REASON_HOLD)
+        return cc_err_set(err, CC_DOM_STORE, 0, "nothing is given up for reason %d",
+                revocation->reason);
+    if (db_write(store->db, give_up, &op, err) != 0)
+        return -1;
+    *ret_done = op.given_up;
     return 0;
 }
 
@@ -188,12 +258,13 @@ release(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     static const struct cadb_step step = { CADB_HELD, CADB_ISSUED };
     struct revoking *op = arg;
+    bool done = false;
     struct present present;
     int64_t id;
 
     if (cadb_authority_lock(conn, op->authority, &id, err) != 0)
         return -1;
-    if (read_present(conn, id, op->serial, &present, err) != 0)
+    if (read_present(conn, id, op, &present, err) != 0)
         return -1;
     op->verdict = judge_release(present.state);
     if (op->verdict != CADB_REVOKE_DONE)
@@ -202,7 +273,8 @@ release(struct db_conn *conn, void *arg, struct cc_err *err)
         return -1;
     if (move_to_released(conn, id, op, present.change, err) != 0)
         return -1;
-    return set_state(conn, id, op->serial, CADB_ISSUED, err);
+    /* Held ones leave their state under the authority's lock alone. */
+    return leave_state(conn, id, op->serial, &step, &done, err);
 }
 
 int

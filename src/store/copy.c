@@ -36,8 +36,8 @@ const struct copy_table copy_tables[] = {
             "itiiiiii" },
     { "ca_certificate",
             "authority, serial, state, request_id, profile, subject, key_hash, not_before_ms,"
-            " not_after_ms, reserved_ms, issued_ms",
-            "ibitttbiiii" },
+            " not_after_ms, reserved_ms, issued_ms, reserved_by",
+            "ibitttbiiiii" },
     { "ca_certificate_der", "authority, reserved_ms, serial, certificate", "iibb" },
     { "ca_revoked", "authority, serial, change, reason, revoked_ms, invalidity_ms, not_after_ms",
             "ibiiiii" },

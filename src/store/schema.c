@@ -277,6 +277,10 @@ static const struct db_step steps[] = {
             " reason TEXT NOT NULL,"
             " refused_ms BIGINT NOT NULL,"
             " PRIMARY KEY (token, hash));" },
+
+    { 7, "who reserved a serial",
+            /* An epoch; 0: somebody who had not joined, as an administrator's program. */
+            "ALTER TABLE ca_certificate ADD COLUMN reserved_by BIGINT NOT NULL DEFAULT 0;" },
 };
 
 const struct db_schema store_schema = {

@@ -23,6 +23,7 @@
 #include "pki/cert.h"
 #include "pki/csr.h"
 #include "pki/keyspec.h"
+#include "store/store_int.h"
 #include "tests/unit/hsm/token_dir.h"
 
 /*
@@ -515,6 +516,60 @@ test_crash_between_reserving_and_recording(void **state)
     rig_close(&rig);
 }
 
+static int
+play_instances(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    (void)arg;
+    return db_exec(conn,
+            "INSERT INTO store_instance (epoch, name, host, alive, lease_until_ms, commits,"
+            " joined_ms) VALUES (101, 'a', '', 1, 9999999999999, 0, 0),"
+            " (102, 'b', '', 1, 9999999999999, 0, 0)",
+            DB_NO_PARAMS, NULL, err);
+}
+
+static int
+end_first_instance(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    (void)arg;
+    return db_exec(conn, "UPDATE store_instance SET alive = 0 WHERE epoch = 101", DB_NO_PARAMS,
+            NULL, err);
+}
+
+/* Instances ask for the RA's certificates by the same ids: none takes what another is just being given for lost. */
+static void
+test_another_instance_is_at_it(void **state)
+{
+    struct rig rig = rig_open();
+    struct cadb_counts counts;
+    struct cc_err why = { 0 };
+    X509 *cert = NULL;
+
+    (void)state;
+    must(db_write(rig.store->db, play_instances, NULL, err));
+    rig.store->epoch = 101;
+    reserve(&rig, "request-1", 0x41, cc_clock_now_ms());
+    reserve(&rig, "request-2", 0x42, cc_clock_now_ms() - 600000);
+
+    rig.store->epoch = 102;
+    assert_int_equal(ca_find(rig.ca, "request-1", cc_deadline_in(1000), &cert, &why), CA_RETRYABLE);
+    assert_string_equal(why.text, "the request is being issued by another instance");
+    want(CA_RETRYABLE, issue(&rig, "request-1", "CN=device-1", world.device, &cert, err));
+    must(ca_local_recover(rig.ca, err));
+    must(cadb_count(rig.store, "corp", &counts, err));
+    assert_int_equal(counts.by_state[CADB_RESERVED], 2);
+    /* It was too slow: what it records now is refused. */
+    want(CA_NOT_FOUND, ca_find(rig.ca, "request-2", cc_deadline_in(1000), &cert, err));
+
+    must(db_write(rig.store->db, end_first_instance, NULL, err));
+    cert = issue_good(&rig, "request-1");
+    X509_free(cert);
+    must(cadb_count(rig.store, "corp", &counts, err));
+    assert_int_equal(counts.by_state[CADB_RESERVED], 0);
+    assert_int_equal(counts.by_state[CADB_REVOKED], 2);
+    assert_int_equal(counts.by_state[CADB_ISSUED], 1);
+    rig_close(&rig);
+}
+
 /* ---- revocation ---- */
 
 static const struct {
@@ -893,6 +948,7 @@ run_all(void)
         cmocka_unit_test(test_what_needs_no_approval),
         cmocka_unit_test(test_approval_is_switched_off),
         cmocka_unit_test(test_crash_between_reserving_and_recording),
+        cmocka_unit_test(test_another_instance_is_at_it),
         cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_hold_and_release),
         cmocka_unit_test(test_delta_crls_combine),

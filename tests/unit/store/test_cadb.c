@@ -644,6 +644,59 @@ of_many_who_reserve_for_an_id_one_gets_it(void **state)
     assert_int_equal(numbers().generation, RACES);
 }
 
+struct issuer {
+    struct store *store;
+    pthread_barrier_t together;
+};
+
+static void *
+issue_all(void *arg)
+{
+    struct issuer *issuer = arg;
+    char serial[16];
+
+    for (int i = 0; i < RACES; i++) {
+        snprintf(serial, sizeof(serial), "s%d", i);
+        pthread_barrier_wait(&issuer->together);
+        /* Too late where it was revoked already. */
+        (void)(cadb_issued(issuer->store, CA, bytes_of(serial), bytes_of("DER"), 3000, NULL) == 0);
+    }
+    return NULL;
+}
+
+/* An administrator revokes just what an instance is being given. */
+static void
+what_is_issued_while_it_is_revoked_is_counted_once(void **state)
+{
+    struct issuer issuer = { .store = store };
+    struct cadb_counts counts;
+    pthread_t thread;
+    char serial[16];
+
+    (void)state;
+    if (on_postgres())
+        assert_int_equal(store_open(getenv("CC_TEST_POSTGRES"), &issuer.store, NULL), 0);
+    assert_int_equal(pthread_barrier_init(&issuer.together, NULL, 2), 0);
+    for (int i = 0; i < RACES; i++) {
+        snprintf(serial, sizeof(serial), "s%d", i);
+        assert_int_equal(reserve(serial, serial), CADB_RESERVE_NEW);
+    }
+    assert_int_equal(pthread_create(&thread, NULL, issue_all, &issuer), 0);
+    for (int i = 0; i < RACES; i++) {
+        snprintf(serial, sizeof(serial), "s%d", i);
+        pthread_barrier_wait(&issuer.together);
+        assert_int_equal(revoke_it(serial), CADB_REVOKE_DONE);
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(cadb_count(store, CA, &counts, NULL), 0);
+    assert_int_equal(counts.by_state[CADB_RESERVED], 0);
+    assert_int_equal(counts.by_state[CADB_ISSUED], 0);
+    assert_int_equal(counts.by_state[CADB_REVOKED], RACES);
+    pthread_barrier_destroy(&issuer.together);
+    if (issuer.store != store)
+        store_close(issuer.store);
+}
+
 /* ---- finding and listing ---- */
 
 static void
@@ -1323,6 +1376,7 @@ main(void)
         TEST(an_id_has_one_row_that_is_not_abandoned),
         TEST(authorities_do_not_meet),
         TEST(of_many_who_reserve_for_an_id_one_gets_it),
+        TEST(what_is_issued_while_it_is_revoked_is_counted_once),
         TEST(a_key_finds_its_newest_certificate),
         TEST(reserved_rows_are_walked_oldest_first),
         TEST(lists_are_filtered_and_paged),

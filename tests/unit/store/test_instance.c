@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "store/cadb.h"
 #include "store/journal.h"
 #include "store/store_int.h"
 #include "tests/unit/memory_store.h"
@@ -258,6 +259,114 @@ rows_of_others_are_left_alone_until_they_are_gone(void **state)
     store_close(store);
 }
 
+/* ---- serials of a CA ---- */
+
+#define RESERVED_MS 1000
+#define SERIAL(text) ((struct cc_bytes){ (const uint8_t *)(text), strlen(text) })
+
+static void
+add_ca(struct store *store)
+{
+    const struct cadb_authority authority = { .name = "corp", .key_uri = "pkcs11:object=ca" };
+    bool exists;
+
+    assert_int_equal(cadb_authority_add(store, &authority, &exists, NULL), 0);
+}
+
+static void
+reserve(struct store *store, const char *serial)
+{
+    static const uint8_t key_hash[CADB_KEY_HASH_LEN] = { 1 };
+    const struct cadb_certificate certificate = { .serial = SERIAL(serial),
+        .request_id = serial,
+        .profile = "device",
+        .subject = "CN=Device 1",
+        .key_hash = { key_hash, sizeof(key_hash) },
+        .reserved_ms = RESERVED_MS };
+    enum cadb_reserve reserved = CADB_RESERVE_KNOWN;
+
+    assert_int_equal(cadb_reserve(store, "corp", &certificate, &reserved, NULL), 0);
+    assert_int_equal(reserved, CADB_RESERVE_NEW);
+}
+
+static bool
+give_up_before(struct store *store, const char *serial, int64_t before_ms)
+{
+    const struct cadb_revocation revocation = { SERIAL(serial), 5, 2000, 0 };
+    bool done;
+
+    assert_int_equal(cadb_give_up(store, "corp", &revocation, before_ms, &done, NULL), 0);
+    return done;
+}
+
+static bool
+give_up(struct store *store, const char *serial)
+{
+    return give_up_before(store, serial, RESERVED_MS);
+}
+
+static int
+issue(struct store *store, const char *serial)
+{
+    return cadb_issued(store, "corp", SERIAL(serial), SERIAL("DER"), 1, NULL);
+}
+
+static int
+count_serial(void *arg, const struct cadb_certificate *certificate)
+{
+    unsigned *count = arg;
+
+    (void)certificate;
+    ++*count;
+    return 0;
+}
+
+static unsigned
+left_by_a_crash(struct store *store)
+{
+    unsigned count = 0;
+
+    assert_int_equal(cadb_walk_reserved(store, "corp", INT64_MAX, count_serial, &count, NULL), 0);
+    return count;
+}
+
+static void
+a_serial_is_not_given_up_while_its_instance_runs(void **state)
+{
+    struct store *store = must_open();
+    int64_t mine = 101, other = 102;
+
+    (void)state;
+    assert_int_equal(db_write(store->db, add_instance, &mine, NULL), 0);
+    assert_int_equal(db_write(store->db, add_instance, &other, NULL), 0);
+    add_ca(store);
+    store->epoch = mine;
+    reserve(store, "signed");
+    reserve(store, "lost");
+    reserve(store, "ours");
+    reserve(store, "slow");
+
+    store->epoch = other; /* as another instance, while the first runs */
+    assert_int_equal(left_by_a_crash(store), 0);
+    assert_false(give_up(store, "signed"));
+    assert_false(give_up(store, "lost"));
+    assert_true(give_up_before(store, "slow", RESERVED_MS + 1));
+    store->epoch = mine;
+    assert_int_equal(issue(store, "signed"), 0);
+    assert_int_equal(issue(store, "slow"), -1);
+    assert_true(give_up(store, "ours")); /* nothing else of us is at it */
+
+    assert_int_equal(db_write(store->db, fence, &mine, NULL), 0);
+    store->epoch = other;
+    assert_false(give_up(store, "signed")); /* which was issued */
+    assert_int_equal(left_by_a_crash(store), 1);
+    assert_true(give_up(store, "lost"));
+    assert_false(give_up(store, "lost"));
+    store->epoch = mine;
+    assert_int_equal(issue(store, "lost"), -1);
+    store_close(store);
+}
+
 /* As a server does that restarts faster than anybody ticks. */
 static void
 cut_all_connections(void)
@@ -391,6 +500,7 @@ main(void)
         CASE(what_a_run_left_is_for_the_next),
         CASE(a_fenced_instance_writes_nothing),
         CASE(rows_of_others_are_left_alone_until_they_are_gone),
+        CASE(a_serial_is_not_given_up_while_its_instance_runs),
         CASE(leases_go_with_their_holder),
         CASE(the_connector_id_is_kept),
     };
