@@ -239,7 +239,8 @@ def read_transaction(row):
 
 def read_certificates(instance):
     said = instance.cli("ca", "list", "--json", "--state", "all").stdout
-    return [books.Certificate(instance.authority, row["serialNumber"], row["state"] == "revoked", row.get("reason"), row["profile"] == "scep-ra")
+    return [books.Certificate(instance.authority, row["serialNumber"], row["state"] == "revoked", row.get("reason"), row["profile"] == "scep-ra",
+                              "issuedDateTime" in row)
             for row in json.loads(said)["certificates"]]
 
 

@@ -58,12 +58,13 @@ class Order:
 
 @dataclasses.dataclass
 class Certificate:
-    """A row of a CA's database; ours: one that the connector issued for itself."""
+    """A row of a CA's database; ours: one that the connector issued for itself; issued: not only begun, and given up."""
     authority: str
     serial: str
     revoked: bool = False
     reason: typing.Optional[str] = None
     ours: bool = False
+    issued: bool = True
 
 
 @dataclasses.dataclass
@@ -207,6 +208,8 @@ def check_certificates(history):
     held, asked, lost = owners(history), {number(order.serial) for order in history.orders if order.kind == "revocation"}, losers(history)
     known = {number(certificate.serial): certificate for certificate in history.certificates}
     for serial, certificate in known.items():
+        if certificate.ours and certificate.revoked and certificate.issued and serial not in asked:
+            yield Finding("wrongly revoked", serial, f"is a connector's own, and was revoked ({certificate.reason})")
         if certificate.ours or certificate.revoked or serial in held:
             continue
         if serial in lost:
