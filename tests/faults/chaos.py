@@ -386,7 +386,9 @@ def main():
     parser.add_argument("--trouble-s", type=float, default=defaults.trouble_s, help="mean seconds from one fault to the next")
     parser.add_argument("--no-monkey", dest="monkey", action="store_false", help="work only")
     parser.add_argument("--keep", action="store_true", help="leave the folder with logs and states")
-    report = run_chaos(Options(**vars(parser.parse_args())))
+    options = Options(**vars(parser.parse_args()))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # with everything that was started and mounted undone
+    report = run_chaos(options)
     print(report.text())
     return 1 if report.findings else 0
 

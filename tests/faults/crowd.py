@@ -81,17 +81,19 @@ class Instance(Connector):
         self.clock = self.folder / "clock" if clock else None
         self.expected_end = False  # the monkey ended it, and starts it again
         self.port = None
-        if disk:
-            for folder in (self.state, self.log):
-                run("mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE},mode=0750,uid={USER},gid={USER}", "certconnector-chaos", folder)
+        self.mounted = []
         if clock:
             self.clock.write_bytes(bytes(8))
             self.env = {"LD_PRELOAD": str(world.clock_shim), "CLOCK_SHIFT": str(self.clock)}
 
+    def mount(self):
+        for folder in (self.state, self.log) if self.disk else ():
+            run("mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE},mode=0750,uid={USER},gid={USER}", "certconnector-chaos", folder)
+            self.mounted.append(folder)
+
     def unmount(self):
-        if self.disk:
-            for folder in (self.state, self.log):
-                subprocess.run(["umount", "--lazy", folder], check=False)
+        for folder in self.mounted:
+            subprocess.run(["umount", "--lazy", folder], check=False)
 
     def turn_clock(self, seconds):
         """In one step, of a file that the daemon has mapped."""
@@ -191,6 +193,7 @@ class World:
                 self.database = self.postgres.database("certconnector", f"host={self.postgres.folder}")
             for index in range(options.instances):
                 self.instances.append(self.make(index))
+                self.instances[-1].mount()
             self.make_authorities()
             self.start()
         except BaseException:

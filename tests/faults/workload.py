@@ -26,7 +26,7 @@ from pki_rig import order as pkcs_order  # noqa: E402
 from recrypt import envelope  # noqa: E402
 from rig import Pfx, Recipient  # noqa: E402
 
-DEVICE_KEYS = 32  # making them is slow: each serves many devices, which differ in their transactions
+DEVICE_KEYS = 8  # making them is slow: each serves many devices, which differ in their transactions
 DEVICE_THREADS = 24
 
 
