@@ -180,8 +180,8 @@ class Monkey:
 # ---- the end ----
 
 def settle(world, work, monkey):
-    """Waits until everybody is at rest; what is not, when time is up."""
-    left = {}
+    """Waits until everybody is at rest; what is not, when time is up, and what was the last to come to rest."""
+    left, last = {}, {}
 
     def at_rest():
         monkey.look_after()
@@ -194,12 +194,15 @@ def settle(world, work, monkey):
             left_now.update((one.name, what) for one in world.instances if (what := one.unsettled()))
         left.clear()
         left.update(left_now)
+        if left:
+            last.clear()
+            last.update(left)
         return not left
     try:
         wait_until(at_rest, "everything is at rest", SETTLE_S)
     except AssertionError:
         pass
-    return left
+    return left, last
 
 
 def parse_ms(text):
@@ -310,20 +313,15 @@ class Report:
         return "\n".join(lines + [f"findings: {len(self.findings)}"] + shown)
 
 
-def is_wrong(world, code):
-    """A daemon may give up when its database is away at its start, as its service manager tries again; and for no other reason."""
-    return code != 1 or world.postgres is None
-
-
 def finish(world, work, monkey, seconds):
     begin = time.monotonic()
-    left = settle(world, work, monkey)
+    left, last = settle(world, work, monkey)
     findings = [books.Finding("unsettled", name, what) for name, what in left.items()]
     settled = time.monotonic() - begin
     monkey.journal.note("at rest" if not left else "not at rest", json.dumps(left))
     history, found = close_books(world, work)
     findings += found
-    findings += [books.Finding("ended by itself", name, f"with {code}: {output}") for name, code, output in monkey.died if is_wrong(world, code)]
+    findings += [books.Finding("ended by itself", name, f"with {code}: {output}") for name, code, output in monkey.died]
     memory = world.memory()
     counts = world.admin("GET", "counts")
     trouble = {kind: count for kind, count in sorted(monkey.journal.counts.items())}
@@ -332,7 +330,9 @@ def finish(world, work, monkey, seconds):
                     f"{work.ordered / (seconds + settled):.1f}/s until all was at rest",
         "kinds": dict(collections.Counter(order.kind for order in work.orders), scep=len(work.devices.devices)),
         "seed": world.options.seed,
-        "started in": f"{world.start_s:.1f} s", "at rest after": f"{settled:.1f} s", "books closed in": f"{time.monotonic() - begin - settled:.1f} s",
+        "started in": f"{world.start_s:.1f} s",
+        "at rest after": f"{settled:.1f} s" + "".join(f"; the last, {name}: {what}" for name, what in list(last.items())[:3]),
+        "books closed in": f"{time.monotonic() - begin - settled:.1f} s",
         "trouble": trouble, "ended by itself": dict(collections.Counter(code for _, code, _ in monkey.died)),
         "uploads": counts["uploads"], "leases": counts["leases"], "revocations": counts["revocation"], "scep": counts["scep"],
         "devices": dict(work.devices.tries),
