@@ -93,7 +93,8 @@ membership_wait(struct daemon *d, uint64_t outages_before, const struct cc_err *
 {
     struct store_state state;
 
-    if (store_was_fenced(d->store)) {
+    /* Said once, until we have joined again. */
+    if (store_was_fenced(d->store) && !d->was_fenced) {
         membership_say_fenced(d);
         return 0;
     }
