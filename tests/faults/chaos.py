@@ -254,13 +254,16 @@ def read_crl(instance):
 
 
 def read_events(instance, ids):
-    """Of its admin log with archives, those about requests."""
+    """Of its admin log with archives: those about requests, and what it says of itself."""
     for path in sorted(instance.log.glob("admin*")):
         text = run("zstd", "-dc", path).stdout if path.suffix == ".zst" else path.read_text()
         for line in text.splitlines():
             event = json.loads(line)
             if "requestId" in event:
                 yield books.Event(instance.name, event["id"], ids.get(event["requestId"], event["requestId"]), event.get("transactionId"))
+            else:
+                at = datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00"))
+                yield books.Remark(instance.name, event["id"], int(at.timestamp() * 1000))
 
 
 def authorities(world):
@@ -277,7 +280,8 @@ def read_books(world, work):
         history.requests += pool.map(lambda row: read_revocation(world, row), revocations)
     ids = {row["requestContext"]: row["requestId"] for row in revocations}  # events know them by their contexts
     history.transactions = [read_transaction(row) for row in world.pages("scepTransactions?$top=1000")]
-    history.events = [event for instance in world.instances for event in read_events(instance, ids)]
+    for said in (event for instance in world.instances for event in read_events(instance, ids)):
+        (history.events if isinstance(said, books.Event) else history.remarks).append(said)
     return history
 
 

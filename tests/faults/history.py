@@ -77,6 +77,14 @@ class Event:
 
 
 @dataclasses.dataclass
+class Remark:
+    """An admin event about the instance itself."""
+    instance: str
+    id: int
+    at_ms: int
+
+
+@dataclasses.dataclass
 class Answer:
     """What a device was told: SUCCESS with a certificate, or FAILURE."""
     status: str
@@ -115,6 +123,7 @@ class History:
     certificates: list = dataclasses.field(default_factory=list)
     crls: dict = dataclasses.field(default_factory=dict)  # authority: a list of what each of its publishers has, sets of serials
     events: list = dataclasses.field(default_factory=list)
+    remarks: list = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +276,20 @@ def check_events(history):
         yield Finding("event", request_id, f"event {found[0].id} of {found[0].instance} is about an unknown request")
 
 
+STORM_EVENTS, STORM_MS = 20, 10000  # what is said so often in so little time tells nobody anything
+
+
+def check_remarks(history):
+    """No instance says one thing over and over."""
+    said = collections.defaultdict(list)
+    for remark in history.remarks:
+        said[remark.instance, remark.id].append(remark.at_ms)
+    for (instance, event_id), times in said.items():
+        times.sort()
+        if any(later - earlier < STORM_MS for earlier, later in zip(times, times[STORM_EVENTS:])):
+            yield Finding("storm", instance, f"says event {event_id} again and again, {len(times)} times in all")
+
+
 # ---- SCEP ----
 
 def check_devices(history):
@@ -329,7 +352,7 @@ def check_challenges(history):
             yield Finding("challenge", transaction.challenge, f"was good for {device.name}, which was given another")
 
 
-CHECKS = (check_orders, check_ends, check_leases, check_serials, check_certificates, check_revocations, check_events,
+CHECKS = (check_orders, check_ends, check_leases, check_serials, check_certificates, check_revocations, check_events, check_remarks,
           check_devices, check_device_events, check_notifications, check_challenges)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 CHECKER = pathlib.Path(__file__).resolve().parent / "history.py"
 sys.path.insert(0, str(CHECKER.parent))
-from history import (Answer, Certificate, Device, Event, FAILED, FAILURE, History, Lease, Order, Request, Transaction,  # noqa: E402
+from history import (Answer, Certificate, Device, Event, FAILED, FAILURE, History, Lease, Order, Remark, Request, Transaction,  # noqa: E402
                      Upload, check)
 
 
@@ -43,7 +43,8 @@ def true_history():
         crls={"corp": [{"A2", "B", "E2"}, {"A2", "B", "E2"}]},
         events=[Event("c2", 1000, "issued"), Event("c1", 1000, "revoked"), Event("c2", 2000, "import"), Event("c1", 1001, "refused"),
                 Event("c1", 3000, "revocation"), Event("c1", 4000, "r1", "t1"), Event("c2", 4001, "r2", "t2"), Event("c1", 4001, "r2", "t2"),
-                Event("c2", 4001, "r3", "t3")])
+                Event("c2", 4001, "r3", "t3")],
+        remarks=[Remark("c1", 40, 1000 * n) for n in range(20)] + [Remark("c2", 42, 100 * n) for n in range(20)])
 
 
 def one(items, **members):
@@ -135,6 +136,8 @@ BREAKS = {
     "a failure is told as a success": (put("events", {"request": "refused"}, id=1000), "event", "refused"),
     "an event is of another workload": (put("events", {"request": "import"}, id=1000), "event", "import"),
     "an event is about an unknown request": (add("events", Event("c1", 1000, "x")), "event", "x"),
+    "an instance says one thing over and over": (
+        lambda h: h.remarks.extend(Remark("c1", 42, 5000 + n) for n in range(21)), "storm", "c1"),
     "a device has no answer": (lambda h: one(h.devices, name="d1").answers.clear(), "unanswered", "d1"),
     "a device was refused": (answer("d1", "FAILURE"), "answer", "d1"),
     "a device was not refused": (
