@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -820,8 +821,8 @@ test_full_disk(void **state)
 /* ---- a disk that does not sync ---- */
 
 static struct {
-    unsigned fail; /* so many of the next syncs */
-    off_t on_disk; /* size of the file at the last good one */
+    atomic_uint fail;      /* so many of the next syncs */
+    _Atomic off_t on_disk; /* size of the file at the last good one */
 } disk;
 
 /* In place of the C library's: what a failed sync should have made durable reads as zeros afterwards. */
