@@ -60,6 +60,9 @@ void store_watch(struct store *store, store_outage_fn begun, void *arg);
 bool store_is_usable(struct store *store);
 void store_get_state(struct store *store, struct store_state *ret);
 
+/* Whether the same call may succeed a little later: it met others', or waited too long for their locks. */
+bool store_is_passing(const struct store *store, const struct cc_err *err);
+
 /* Writes and reads; 0 ends the outage. */
 CC_MUST int store_probe(struct store *store, struct cc_err *err);
 

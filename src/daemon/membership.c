@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "base/log.h"
 #include "store/instance.h"
 
 /*
@@ -101,6 +102,11 @@ membership_wait(struct daemon *d, uint64_t outages_before, const struct cc_err *
     store_get_state(d->store, &state);
     if (state.outages != outages_before || !state.usable)
         return wait_until_usable(d, err);
+    /* Many who join at once may wait too long for one another. */
+    if (store_is_passing(d->store, why)) {
+        cc_log(CC_LOG_WARNING, "daemon", "%s; trying again", cc_err_text(why));
+        return pause_for(d, LOOK_AGAIN_MS, err);
+    }
     *err = *why;
     return -1;
 }

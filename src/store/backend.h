@@ -46,6 +46,9 @@ struct db_backend {
     /* Whether the same transaction may succeed when it is done again (it met another's, as in a deadlock). */
     bool (*is_passing)(const struct cc_err *err);
 
+    /* Whether it waited too long for a lock that another held. */
+    bool (*is_busy)(const struct cc_err *err);
+
     /*
      * In the transaction that brings the schema up to date, first: makes all others who want to do that wait, and makes
      * what the SQL relies on, db_now_ms().

@@ -332,6 +332,22 @@ run_alone(struct db *db, struct job *job)
     job->rc = -1;
 }
 
+/* Those that met another's transaction, and were undone alone. */
+static void
+repeat_passing(struct db *db, struct job *first)
+{
+    struct job *next;
+
+    for (struct job *job = first; job != NULL; job = next) {
+        next = job->next;
+        if (job->rc == 0 || !db->backend->is_passing(&job->err))
+            continue;
+        job->next = NULL;
+        run_alone(db, job);
+        job->next = next;
+    }
+}
+
 /*
  * When a group's transaction is lost, each closure is run again in one of its own: the one that the database cannot
  * bear (a row too big for the disk) then fails by itself.
@@ -345,8 +361,10 @@ run_jobs(struct db *db, struct job *first)
 
     if (first->next != NULL)
         ending = run_until_answered(db, first, &err);
-    if (ending == DONE)
+    if (ending == DONE) {
+        repeat_passing(db, first);
         return;
+    }
     if (ending == UNKNOWN || err.code == DB_FAULT_AWAY || err.code == DB_FAULT_FENCED) {
         fail_all(first, &err);
         return;
@@ -497,7 +515,10 @@ take_reader(struct db *db, struct cc_err *err)
     return conn;
 }
 
-/* One transaction; *ret_cut: it was lost with its connection. */
+/* Whether this thread's reading closure has seen a row, and may have handed it on. */
+static _Thread_local bool row_seen;
+
+/* One transaction; *ret_cut: it was lost with its connection before anything was read, and may be done again. */
 static int
 read_once(struct db *db, db_fn fn, void *arg, bool *ret_cut, struct cc_err *err)
 {
@@ -505,15 +526,16 @@ read_once(struct db *db, db_fn fn, void *arg, bool *ret_cut, struct cc_err *err)
     int rc = -1;
 
     *ret_cut = false;
+    row_seen = false;
     if ((conn = take_reader(db, err)) == NULL)
         return -1;
-    if (db->backend->begin(conn, false, err) == 0 && fn(conn, arg, err) == 0 &&
-            db->backend->commit(conn, err) == 0)
-        rc = 0;
-    if (rc != 0)
+    if (db->backend->begin(conn, false, err) == 0)
+        rc = fn(conn, arg, err);
+    /* How a transaction ends that only read changes nothing of what was read. */
+    if (rc != 0 || db->backend->commit(conn, NULL) != 0)
         db->backend->rollback(conn);
     if (db->backend->is_broken(conn)) {
-        *ret_cut = rc != 0;
+        *ret_cut = rc != 0 && !row_seen;
         db->backend->disconnect(conn);
         conn = NULL;
     }
@@ -562,7 +584,10 @@ db_query(struct db_conn *conn, const char *sql, const struct db_value *params, s
 int
 db_next(struct db_rows *rows, struct cc_err *err)
 {
-    return rows->backend->next(rows, err);
+    int got = rows->backend->next(rows, err);
+
+    row_seen |= got > 0;
+    return got;
 }
 
 void
@@ -711,6 +736,12 @@ bool
 db_is_shared(const struct db *db)
 {
     return db->backend->hold_alone == NULL;
+}
+
+bool
+db_is_passing(const struct db *db, const struct cc_err *err)
+{
+    return db->backend->is_passing(err) || db->backend->is_busy(err);
 }
 
 int

@@ -25,7 +25,8 @@
  *
  * A closure must not call db_write() or db_read(), and must not wait for anything else.  What it writes through arg
  * means something only when db_write() or db_read() returned 0.  It may be run again from its beginning (a database
- * may refuse a transaction and want it repeated, or be lost before it committed), so it must not change its input.
+ * may refuse a transaction and want it repeated, or be lost before it committed), so it must not change its input.  One
+ * that only reads is not run again once it has seen a row, which it may have handed on.
  *
  * SQL is written for SQLite and PostgreSQL alike: placeholders $1, $2 ... in the order of their first appearance
  * (checked); columns BIGINT, TEXT and BYTEA; ON CONFLICT ... DO UPDATE; no automatic row numbers; db_now_ms(), the
@@ -89,6 +90,9 @@ CC_MUST int db_check_uri(const char *uri, struct cc_err *err);
 
 /* Whether several programs on several machines may use it at once. */
 bool db_is_shared(const struct db *db);
+
+/* Whether the same call may succeed a little later. */
+bool db_is_passing(const struct db *db, const struct cc_err *err);
 
 /* Where it is not shared: makes sure that no other program does the same, until db_close(). */
 CC_MUST int db_hold_alone(struct db *db, struct cc_err *err);

@@ -26,10 +26,10 @@
  * is given up after a while, as are peers that vanished (TCP keepalive).
  */
 
-#define WRITE_MS 15000   /* an answer while writing */
-#define READ_MS 20000    /* a row while reading */
-#define CONNECT_MS 10000 /* a connection, each host of the URI having CONNECT_SECONDS */
-#define CONNECT_SECONDS "4"
+#define WRITE_MS 15000 /* an answer while writing */
+#define READ_MS 20000  /* a row while reading */
+#define CONNECT_SECONDS                                                                            \
+    "4" /* each host of the URI, by its name and addresses; only libpq's own waiting heeds it */
 #define PARAMS_MAX 32
 #define PENDING_MAX 4 /* begin, its settings, release, savepoint */
 #define PREPARED_MAX 256
@@ -514,24 +514,8 @@ say_nothing(void *arg, const PGresult *result)
     (void)result;
 }
 
-/* Polled, so that the time is ours to bound, whatever the URI says. */
 static int
-finish_connect(struct pg_conn *conn, struct cc_err *err)
-{
-    const int64_t deadline = cc_deadline_in(CONNECT_MS);
-    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-    while (status != PGRES_POLLING_OK) {
-        if (!wait_socket(conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline, err))
-            return -1;
-        if ((status = PQconnectPoll(conn->pg)) == PGRES_POLLING_FAILED)
-            return set_conn_err(conn, "connect", err);
-    }
-    return 0;
-}
-
-static int
-start_connect(struct pg_conn *conn, const char *uri, struct cc_err *err)
+open_connection(struct pg_conn *conn, const char *uri, struct cc_err *err)
 {
     /* The URI's own settings come after those that are only defaults, and before those that are not. */
     static const char *const keys[] = { "fallback_application_name", "connect_timeout",
@@ -540,12 +524,12 @@ start_connect(struct pg_conn *conn, const char *uri, struct cc_err *err)
     const char *const values[] = { "certconnector", CONNECT_SECONDS, "10", "5", "3", "15000",
         "read-write", uri, "UTF8", NULL };
 
-    if ((conn->pg = PQconnectStartParams(keys, values, 1)) == NULL)
+    if ((conn->pg = PQconnectdbParams(keys, values, 1)) == NULL)
         return cc_err_nomem(err);
-    if (PQstatus(conn->pg) == CONNECTION_BAD)
+    if (PQstatus(conn->pg) != CONNECTION_OK)
         return set_conn_err(conn, "connect", err);
     (void)PQsetNoticeReceiver(conn->pg, say_nothing, NULL);
-    return finish_connect(conn, err);
+    return 0;
 }
 
 static void
@@ -569,7 +553,7 @@ pg_connect(const char *rest, bool writer, struct db_conn **ret_conn, struct cc_e
         return cc_err_nomem(err);
     conn->base.backend = &db_postgres;
     conn->writer = writer;
-    if (pg_uri(rest, uri, sizeof(uri), err) != 0 || start_connect(conn, uri, err) != 0)
+    if (pg_uri(rest, uri, sizeof(uri), err) != 0 || open_connection(conn, uri, err) != 0)
         goto fail;
     if (PQserverVersion(conn->pg) < 120000) {
         cc_err_set(err, CC_DOM_STORE, 0, "PostgreSQL %d is too old: 12 or newer is needed",
@@ -600,6 +584,12 @@ static bool
 pg_is_passing(const struct cc_err *err)
 {
     return is_state(err, "40001") || is_state(err, "40P01") || is_state(err, "23505");
+}
+
+static bool
+pg_is_busy(const struct cc_err *err)
+{
+    return is_state(err, "55P03");
 }
 
 /*
@@ -1020,6 +1010,7 @@ const struct db_backend db_postgres = {
     .in_transaction = pg_in_transaction,
     .is_broken = pg_is_broken,
     .is_passing = pg_is_passing,
+    .is_busy = pg_is_busy,
     .is_outage = pg_is_outage,
     .lock_schema = pg_lock_schema,
     .script = pg_script,

@@ -31,6 +31,7 @@ store_close(struct store *store)
         return;
     store_member_free(store);
     db_close(store->db);
+    store_members_gone_free(store);
     free(store->name);
     store_outage_free(store);
     free(store);
@@ -40,6 +41,12 @@ int
 store_check_uri(const char *uri, struct cc_err *err)
 {
     return db_check_uri(uri, err);
+}
+
+bool
+store_is_passing(const struct store *store, const struct cc_err *err)
+{
+    return err->domain == CC_DOM_STORE && db_is_passing(store->db, err);
 }
 
 void

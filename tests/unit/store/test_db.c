@@ -728,6 +728,58 @@ what_is_no_database_is_refused(void **state)
 
 #define CASE(name) cmocka_unit_test_setup(name, setup)
 
+/* ---- a connection that is lost ---- */
+
+static void
+cut_all_connections(void)
+{
+    PGconn *conn = PQconnectdb(uri);
+    PGresult *result =
+            PQexec(conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                         " WHERE datname = current_database() AND pid <> pg_backend_pid()");
+
+    assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
+    PQclear(result);
+    PQfinish(conn);
+}
+
+struct cut_reading {
+    bool before; /* the first row is read */
+    unsigned runs;
+};
+
+/* Cut once; then everything is well again. */
+static int
+read_and_be_cut(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct cut_reading *reading = arg;
+    int64_t n = 0;
+
+    if (++reading->runs == 1 && reading->before)
+        cut_all_connections();
+    if (query_number(conn, "SELECT COUNT(*) FROM account", &n, err) != 0)
+        return -1;
+    if (reading->runs == 1 && !reading->before)
+        cut_all_connections();
+    return query_number(conn, "SELECT COUNT(*) FROM account", &n, err);
+}
+
+/* What was handed on is not handed on twice. */
+static void
+reading_is_done_again_before_the_first_row_only(void **state)
+{
+    struct db *db = must_open(uri);
+    struct cut_reading reading = { .before = true };
+
+    (void)state;
+    assert_int_equal(db_read(db, read_and_be_cut, &reading, NULL), 0);
+    assert_int_equal(reading.runs, 2);
+    reading = (struct cut_reading){ .before = false };
+    assert_int_equal(db_read(db, read_and_be_cut, &reading, NULL), -1);
+    assert_int_equal(reading.runs, 1);
+    db_close(db);
+}
+
 int
 main(void)
 {
@@ -743,6 +795,9 @@ main(void)
         CASE(steps_are_added_to_what_is_there),
         CASE(a_failing_step_changes_nothing),
         CASE(schemas_of_two_names_live_in_one_database),
+    };
+    const struct CMUnitTest on_a_server[] = {
+        CASE(reading_is_done_again_before_the_first_row_only),
     };
     const struct CMUnitTest in_a_file[] = {
         CASE(placeholders_are_named_in_order),
@@ -762,8 +817,8 @@ main(void)
     else
         snprintf(uri, sizeof(uri), "sqlite:%s", path);
     rc = cmocka_run_group_tests(anywhere, NULL, NULL);
-    if (!on_postgres())
-        rc += cmocka_run_group_tests(in_a_file, NULL, NULL);
+    rc += on_postgres() ? cmocka_run_group_tests(on_a_server, NULL, NULL)
+                        : cmocka_run_group_tests(in_a_file, NULL, NULL);
     remove_files();
     (void)rmdir(folder);
     return rc;
