@@ -24,6 +24,8 @@
 
 struct member {
     struct store *store;
+    struct member *next_gone;
+    int64_t epoch;
     struct store_joining joining;
     int64_t commits;              /* transactions of this epoch; the writer's own */
     int64_t steady_since, ticked; /* monotonic; the thread's own */
@@ -101,8 +103,7 @@ guard_enter(struct db_conn *conn, void *arg, struct cc_err *err)
     if (db_exec(conn,
                 "UPDATE store_instance SET commits = $1, lease_until_ms = db_now_ms() + $2"
                 " WHERE epoch = $3 AND alive = 1",
-                DB_PARAMS(DB_INT(++member->commits), DB_INT(STORE_LEASE_MS),
-                        DB_INT(member->store->epoch)),
+                DB_PARAMS(DB_INT(++member->commits), DB_INT(STORE_LEASE_MS), DB_INT(member->epoch)),
                 &changes, err) != 0)
         return -1;
     return changes == 1 ? 0 : fenced(member, err);
@@ -117,9 +118,9 @@ guard_look(struct db_conn *conn, void *arg, bool *ret_committed, struct cc_err *
     int got;
 
     if (db_exec(conn, "UPDATE store_instance SET commits = commits WHERE epoch = $1",
-                DB_PARAMS(DB_INT(member->store->epoch)), NULL, err) != 0 ||
+                DB_PARAMS(DB_INT(member->epoch)), NULL, err) != 0 ||
             db_query(conn, "SELECT commits FROM store_instance WHERE epoch = $1",
-                    DB_PARAMS(DB_INT(member->store->epoch)), &rows, err) != 0)
+                    DB_PARAMS(DB_INT(member->epoch)), &rows, err) != 0)
         return -1;
     if ((got = db_next(rows, err)) > 0)
         *ret_committed = db_int(rows, 0) >= member->commits;
@@ -420,6 +421,7 @@ become_member(struct store *store, const struct store_joining *joining, int64_t 
     if (member == NULL)
         return cc_err_nomem(err);
     member->store = store;
+    member->epoch = epoch;
     member->joining = *joining;
     member->steady_since = member->ticked = cc_clock_mono_ms();
     free(store->name);
@@ -481,9 +483,22 @@ store_member_free(struct store *store)
     }
     db_set_guard(store->db, NULL);
     pthread_mutex_destroy(&member->lock);
-    free(member);
+    /* A transaction under way may still ask its guard. */
+    member->next_gone = store->members_gone;
+    store->members_gone = member;
     store->member = NULL;
     store->epoch = 0;
+}
+
+void
+store_members_gone_free(struct store *store)
+{
+    struct member *member;
+
+    while ((member = store->members_gone) != NULL) {
+        store->members_gone = member->next_gone;
+        free(member);
+    }
 }
 
 static int

@@ -193,9 +193,9 @@ take_over(struct db_conn *conn, const struct journal_entry *entry, const struct 
     if (*ret_ours || known->state == JOURNAL_CLOSED) {
         *ret_ours = true;
         return change_row(conn,
-                "UPDATE journal SET owner = $1 WHERE workload = $2 AND request_id = $3",
+                "UPDATE journal SET owner = $1 WHERE workload = $2 AND request_id = $3 AND owner = $4",
                 DB_PARAMS(DB_INT(receiving->store->epoch), DB_TEXT(entry->workload),
-                        DB_TEXT(entry->request_id)),
+                        DB_TEXT(entry->request_id), DB_INT(known->owner)),
                 entry->request_id, "open", err);
     }
     if (known->gone && known->state == JOURNAL_PREPARED && entry->attempt >= known->attempt)

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "store_int.h"
@@ -97,7 +96,7 @@ try_it(struct store *store, struct cc_err *err)
         return cc_err_nomem(err);
     memset(text, '.', PROBE_BYTES - 1);
     text[PROBE_BYTES - 1] = '\0';
-    (void)snprintf(name, sizeof(name), "probe/%d", (int)getpid() % PROBE_ROWS);
+    (void)snprintf(name, sizeof(name), "probe/%d", (int)(cc_clock_now_ms() % PROBE_ROWS));
     if (store_put_value(store, name, text, err) == 0 &&
             store_get_value(store, name, &read, err) == 0 &&
             store_put_value(store, name, "", err) == 0)

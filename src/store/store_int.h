@@ -31,7 +31,8 @@ struct store {
     int64_t epoch; /* 0: not joined */
     char *name;    /* "" */
     struct member *member;
-    atomic_bool fenced; /* we were declared gone since we joined last */
+    struct member *members_gone; /* of earlier epochs */
+    atomic_bool fenced;          /* we were declared gone since we joined last */
 };
 
 /* outage.c */
@@ -61,6 +62,7 @@ extern const struct db_schema store_schema;
 
 /* Ends the membership without telling; of store_close(). */
 void store_member_free(struct store *store);
+void store_members_gone_free(struct store *store); /* once the database is closed */
 
 /* Measures clock_ahead. */
 CC_MUST int store_read_clock(struct store *store, struct cc_err *err);
