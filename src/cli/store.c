@@ -63,12 +63,12 @@ on_progress(void *arg, const struct store_copy_progress *progress)
 }
 
 static int
-copy(struct job *job, struct cc_err *err)
+copy(struct job *job, bool past, struct cc_err *err)
 {
     int rc;
 
     job->shows = isatty(STDERR_FILENO) == 1;
-    rc = store_copy(job->from, job->to, on_progress, job, &job->rows, err);
+    rc = store_copy(job->from, job->to, past, on_progress, job, &job->rows, err);
     if (job->shows)
         fprintf(stderr, "\r\033[K");
     return rc;
@@ -135,7 +135,7 @@ back_up(struct job *job, const char *path, struct cc_err *err)
         return -1;
     if (access(path, F_OK) == 0)
         return cc_err_set(err, CC_DOM_USAGE, 0, "%s is there already", path);
-    if (open_file(path, &job->to, err) == 0 && copy(job, err) == 0)
+    if (open_file(path, &job->to, err) == 0 && copy(job, false, err) == 0)
         return 0;
     store_close(job->to);
     job->to = NULL;
@@ -172,9 +172,9 @@ restore(struct job *job, const char *path, struct cc_err *err)
     if (access(path, R_OK) != 0)
         return cc_err_set_errno(err, errno, "%s", path);
     if (open_file(path, &job->from, err) != 0 || cli_open_state(job->config, &job->to, err) != 0 ||
-            store_check_unused(job->to, err) != 0 || copy(job, err) != 0)
+            store_check_unused(job->to, err) != 0)
         return -1;
-    return store_leave_gap(job->to, err);
+    return copy(job, true, err);
 }
 
 static int
@@ -199,21 +199,35 @@ run_restore(const struct cli_command *command, int argc, char **argv)
 /* ---- migrate ---- */
 
 static int
-migrate(struct job *job, const char *uri, struct cc_err *err)
+retire(struct store *store, const char *what, const char *uri, struct cc_err *err)
 {
     struct cc_buf reason = CC_BUF_INIT(URI_MAX);
-    int rc = -1;
+    int rc = cc_buf_printf(&reason, err, "it %s moved to %s", what, uri);
+
+    if (rc == 0)
+        rc = store_retire(store, cc_buf_str(&reason), err);
+    cc_buf_free(&reason);
+    return rc;
+}
+
+/* Nobody begins to use the old one meanwhile; it is as it was when this fails. */
+static int
+migrate(struct job *job, const char *uri, struct cc_err *err)
+{
+    struct cc_err ignored = { 0 };
 
     if (cli_open_state(job->config, &job->from, err) != 0 ||
             store_check_unused(job->from, err) != 0)
         return -1;
-    if (store_open(uri, &job->to, err) != 0 || store_check_unused(job->to, err) != 0 ||
-            copy(job, err) != 0)
+    if (store_open(uri, &job->to, err) != 0 || store_check_unused(job->to, err) != 0)
         return cc_err_in(err, "the new state store");
-    if (cc_buf_printf(&reason, err, "it was moved to %s", uri) == 0)
-        rc = store_retire(job->from, cc_buf_str(&reason), err);
-    cc_buf_free(&reason);
-    return rc;
+    if (retire(job->from, "is being", uri, err) != 0)
+        return -1;
+    if (copy(job, false, err) == 0)
+        return retire(job->from, "was", uri, err);
+    if (store_retire(job->from, NULL, &ignored) != 0)
+        fprintf(stderr, "the old state store stays unused: %s\n", cc_err_text(&ignored));
+    return cc_err_in(err, "the new state store");
 }
 
 static int

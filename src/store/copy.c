@@ -15,6 +15,7 @@
 #define BATCH_BYTES ((size_t)1024 * 1024)
 #define TELL_ROWS 10000
 #define CRL_GAP "10000"
+#define EPOCH_GAP "1000000"
 #define UNFINISHED "a copy into it did not come to its end"
 
 /* Without leases, which are the running instances'. */
@@ -211,12 +212,16 @@ static int
 copy_table(struct db_conn *from, struct copying *copying, const struct copy_table *table,
         struct cc_err *err)
 {
+    /* Why the old one must not be used any more is no reason for the new one. */
+    const char *only =
+            strcmp(table->name, "store_value") == 0 ? " WHERE name <> '" STORE_UNUSABLE "'" : "";
     struct cc_buf select = CC_BUF_INIT(2048);
     struct db_rows *rows = NULL;
     int rc = -1;
 
     if (batch_begin(copying->batch, table, err) == 0 &&
-            cc_buf_printf(&select, err, "SELECT %s FROM %s", table->columns, table->name) == 0 &&
+            cc_buf_printf(&select, err, "SELECT %s FROM %s%s", table->columns, table->name, only) ==
+                    0 &&
             db_query(from, cc_buf_str(&select), DB_NO_PARAMS, &rows, err) == 0)
         rc = copy_rows(copying, rows, err);
     batch_drop(copying->batch);
@@ -278,37 +283,60 @@ claim(struct db_conn *conn, void *arg, struct cc_err *err)
             DB_PARAMS(DB_TEXT(STORE_UNUSABLE), DB_TEXT(UNFINISHED)), NULL, err);
 }
 
+/* Numbers that were not given since the copy was made, and CRLs at once. */
+static int
+leave_gaps(struct db_conn *conn, struct cc_err *err)
+{
+    if (db_exec(conn, "UPDATE ca_authority SET crl_number = crl_number + " CRL_GAP, DB_NO_PARAMS,
+                NULL, err) != 0 ||
+            db_exec(conn, "UPDATE ca_crl SET this_update_ms = 0", DB_NO_PARAMS, NULL, err) != 0)
+        return -1;
+    return db_exec(conn,
+            "UPDATE store_counter SET value = value + " EPOCH_GAP " WHERE name = 'epoch'",
+            DB_NO_PARAMS, NULL, err);
+}
+
 /* Those who ran when the copy was made do not run on it. */
 static int
 complete(struct db_conn *conn, void *arg, struct cc_err *err)
 {
-    (void)arg;
+    const bool *past = arg;
+
+    if (*past && leave_gaps(conn, err) != 0)
+        return -1;
     if (db_exec(conn, "UPDATE store_instance SET alive = 0", DB_NO_PARAMS, NULL, err) != 0)
         return -1;
     return db_exec(conn, "DELETE FROM store_value WHERE name = $1",
             DB_PARAMS(DB_TEXT(STORE_UNUSABLE)), NULL, err);
 }
 
+/* What was moved away is whole; what a copy left half is not. */
 static int
-check_usable(struct db_conn *conn, void *arg, struct cc_err *err)
+check_whole(struct db_conn *conn, void *arg, struct cc_err *err)
 {
+    int64_t found = 0;
+
     (void)arg;
-    return store_check_usable(conn, err);
+    if (count_of(conn,
+                "SELECT COUNT(*) FROM store_value WHERE name = '" STORE_UNUSABLE
+                "' AND value = '" UNFINISHED "'",
+                &found, err) != 0)
+        return -1;
+    return found == 0 ? 0 : cc_err_set(err, CC_DOM_INPUT, 0, UNFINISHED);
 }
 
 int
-store_copy(struct store *from, struct store *to, store_copy_fn fn, void *arg, int64_t *ret_rows,
-        struct cc_err *err)
+store_copy(struct store *from, struct store *to, bool past, store_copy_fn fn, void *arg,
+        int64_t *ret_rows, struct cc_err *err)
 {
     struct copying copying = { .to = to, .fn = fn, .arg = arg };
     int rc = -1;
 
     if ((copying.batch = calloc(1, sizeof(*copying.batch))) == NULL)
         return cc_err_nomem(err);
-    if (db_read(from->db, check_usable, NULL, err) == 0 &&
-            db_write(to->db, claim, NULL, err) == 0 &&
+    if (db_read(from->db, check_whole, NULL, err) == 0 && db_write(to->db, claim, NULL, err) == 0 &&
             db_read(from->db, copy_all, &copying, err) == 0 &&
-            db_write(to->db, complete, NULL, err) == 0)
+            db_write(to->db, complete, &past, err) == 0)
         rc = 0;
     free(copying.batch);
     *ret_rows = copying.rows;
@@ -342,11 +370,17 @@ store_check_unused(struct store *store, struct cc_err *err)
             (long long)count);
 }
 
+/* Who runs on it is declared gone: an instance that was stopped all the while writes nothing when it wakes up. */
 static int
 retire(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     const char *reason = arg;
 
+    if (reason == NULL)
+        return db_exec(conn, "DELETE FROM store_value WHERE name = $1",
+                DB_PARAMS(DB_TEXT(STORE_UNUSABLE)), NULL, err);
+    if (db_exec(conn, "UPDATE store_instance SET alive = 0", DB_NO_PARAMS, NULL, err) != 0)
+        return -1;
     return db_exec(conn,
             "INSERT INTO store_value (name, value) VALUES ($1, $2)"
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -357,20 +391,4 @@ int
 store_retire(struct store *store, const char *reason, struct cc_err *err)
 {
     return db_write(store->db, retire, (void *)(uintptr_t)reason, err);
-}
-
-static int
-leave_gap(struct db_conn *conn, void *arg, struct cc_err *err)
-{
-    (void)arg;
-    if (db_exec(conn, "UPDATE ca_authority SET crl_number = crl_number + " CRL_GAP, DB_NO_PARAMS,
-                NULL, err) != 0)
-        return -1;
-    return db_exec(conn, "UPDATE ca_crl SET this_update_ms = 0", DB_NO_PARAMS, NULL, err);
-}
-
-int
-store_leave_gap(struct store *store, struct cc_err *err)
-{
-    return db_write(store->db, leave_gap, NULL, err);
 }

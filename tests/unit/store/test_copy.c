@@ -219,7 +219,7 @@ must_copy(struct store *from, struct store *to)
     struct cc_err err = { 0 };
     int64_t rows = 0;
 
-    if (store_copy(from, to, NULL, NULL, &rows, &err) != 0)
+    if (store_copy(from, to, false, NULL, NULL, &rows, &err) != 0)
         fail_msg("%s", cc_err_text(&err));
     return rows;
 }
@@ -322,7 +322,7 @@ what_is_not_empty_is_left_alone(void **state)
     (void)state;
     assert_int_equal(store_put_value(from, "a", "theirs", NULL), 0);
     assert_int_equal(store_put_value(to, "a", "ours", NULL), 0);
-    assert_int_equal(store_copy(from, to, NULL, NULL, &rows, &err), -1);
+    assert_int_equal(store_copy(from, to, false, NULL, NULL, &rows, &err), -1);
     assert_non_null(strstr(cc_err_text(&err), "not empty"));
     assert_int_equal(store_get_value(to, "a", &value, NULL), 0);
     assert_string_equal(value, "ours");
@@ -359,13 +359,13 @@ half_a_copy_is_not_used(void **state)
     (void)state;
     fill(from);
     assert_int_equal(db_write(to->db, break_it, NULL, NULL), 0);
-    assert_int_equal(store_copy(from, to, NULL, NULL, &rows, &err), -1);
+    assert_int_equal(store_copy(from, to, false, NULL, NULL, &rows, &err), -1);
     assert_true(rows > 0);
     cc_err_clear(&err);
     assert_int_equal(join(to, "a", &err), -1);
     assert_non_null(strstr(cc_err_text(&err), "did not come to its end"));
     cc_err_clear(&err);
-    assert_int_equal(store_copy(to, third, NULL, NULL, &rows, &err), -1);
+    assert_int_equal(store_copy(to, third, false, NULL, NULL, &rows, &err), -1);
     assert_non_null(strstr(cc_err_text(&err), "did not come to its end"));
     store_close(from);
     store_close(to);
@@ -382,10 +382,67 @@ what_was_moved_away_is_not_used(void **state)
     assert_int_equal(join(from, "a", NULL), 0);
     assert_int_equal(must_copy(from, to) > 0, 1);
     store_leave(from);
+    assert_int_equal(join(from, "b", NULL), 0); /* stopped before, and unseen */
     assert_int_equal(store_retire(from, "it was moved to there", NULL), 0);
+    assert_int_equal(store_put_value(from, "x", "y", &err), -1);
+    assert_int_equal(err.code, DB_FAULT_FENCED);
+    cc_err_clear(&err);
+    store_leave(from);
     assert_int_equal(join(from, "a", &err), -1);
     assert_non_null(strstr(cc_err_text(&err), "it was moved to there"));
     assert_int_equal(join(to, "a", NULL), 0); /* nobody of this name is alive there */
+    store_close(from);
+    store_close(to);
+}
+
+struct numbers {
+    int64_t crl, epoch;
+};
+
+static int
+read_numbers(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct numbers *numbers = arg;
+    struct db_rows *rows = NULL;
+    int got;
+
+    if (db_query(conn,
+                "SELECT MIN(crl_number), (SELECT value FROM store_counter WHERE name = 'epoch')"
+                " FROM ca_authority",
+                DB_NO_PARAMS, &rows, err) != 0)
+        return -1;
+    if ((got = db_next(rows, err)) > 0)
+        *numbers = (struct numbers){ db_int(rows, 0), db_int(rows, 1) };
+    db_rows_free(rows);
+    return got > 0 ? 0 : -1;
+}
+
+static int
+add_authority(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    (void)arg;
+    return db_exec(conn,
+            "INSERT INTO ca_authority (id, name, key_uri, created_ms, change, crl_number)"
+            " VALUES (1, 'corp', 'pkcs11:object=ca', 0, 0, 7)",
+            DB_NO_PARAMS, NULL, err);
+}
+
+/* Numbers that were given after a backup was made are not given again when it has been restored. */
+static void
+a_copy_of_the_past_goes_on_behind_a_gap(void **state)
+{
+    struct store *from = must_open(uri[0]), *to = must_open(uri[1]);
+    struct numbers before, after;
+    int64_t rows = 0;
+
+    (void)state;
+    assert_int_equal(db_write(from->db, add_authority, NULL, NULL), 0);
+    assert_int_equal(join(from, "a", NULL), 0); /* counts epochs */
+    assert_int_equal(db_read(from->db, read_numbers, &before, NULL), 0);
+    assert_int_equal(store_copy(from, to, true, NULL, NULL, &rows, NULL), 0);
+    assert_int_equal(db_read(to->db, read_numbers, &after, NULL), 0);
+    assert_int_equal(after.crl, before.crl + 10000);
+    assert_int_equal(after.epoch, before.epoch + 1000000);
     store_close(from);
     store_close(to);
 }
@@ -417,6 +474,7 @@ main(void)
         CASE(what_is_not_empty_is_left_alone),
         CASE(half_a_copy_is_not_used),
         CASE(what_was_moved_away_is_not_used),
+        CASE(a_copy_of_the_past_goes_on_behind_a_gap),
         CASE(who_uses_it_is_seen),
     };
     int rc;
