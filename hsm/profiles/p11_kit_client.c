@@ -12,4 +12,5 @@ const struct profile profile_p11_kit_client = {
     .module = "p11-kit-client.so",
     .connection_per_thread = true,
     .start_lock = true,
+    .login_races = true,
 };

@@ -27,7 +27,8 @@ struct profile {
     const char *token_manufacturer;   /* beginning of CK_TOKEN_INFO.manufacturerID, or NULL */
 
     bool connection_per_thread; /* each C_GetFunctionList is a connection of its own, served one call at a time */
-    bool start_lock;       /* opening in two processes at once goes wrong */
+    bool start_lock; /* opening in two processes at once goes wrong */
+    bool login_races; /* C_Login in two processes at once fails with CKR_GENERAL_ERROR, the PIN untried */
     bool init_args_wanted; /* does not start without a string in CK_C_INITIALIZE_ARGS.pReserved */
     unsigned gaps;         /* enum profile_gap */
     CK_VERSION gaps_until; /* last CK_INFO.libraryVersion with these gaps; 0.0: all */

@@ -12,6 +12,7 @@ const struct profile profile_softhsm = {
     .library_manufacturer = "SoftHSM",
     .token_manufacturer = "SoftHSM",
     .start_lock = true,
+    .login_races = true,
     .gaps = PROFILE_GAP_OAEP_SHA2 | PROFILE_GAP_OAEP_LABEL | PROFILE_GAP_WRAP_CBC_PAD,
     .gaps_until = { .major = 2, .minor = 6 },
 };

@@ -78,7 +78,7 @@ permit_outcome(struct token *token, CK_RV rv)
     if (ckr_class(rv) == CKR_IS_PIN)
         return HSM_PIN_WAS_REFUSED;
     /* Where logins race with one another, this is how it shows. */
-    if (ckr_is_before_pin(rv) || (rv == CKR_GENERAL_ERROR && token_profile(token)->start_lock))
+    if (ckr_is_before_pin(rv) || (rv == CKR_GENERAL_ERROR && token_profile(token)->login_races))
         return HSM_PIN_NOT_TRIED;
     return HSM_PIN_NOT_KNOWN;
 }
