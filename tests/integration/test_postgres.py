@@ -169,6 +169,20 @@ def test_failover(closing):
     world.check()
 
 
+def test_a_first_host_that_does_not_answer(closing):
+    """It is connected to, and silent: the next one in the URI has its turn all the same."""
+    silent, good = closing(Postgres()), closing(Postgres())
+    good.database("state")
+    pid = silent.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        world = World(f"postgresql://{USER}@127.0.0.1:{silent.port},127.0.0.1:{good.port}/state", closing(Rig()))
+        world.enqueue()
+        wait_until(lambda: world.completed() == 1, "work is done", 60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_behind_a_pooler(closing):
     """pgbouncer in transaction mode: no two transactions need be on one connection."""
     postgres = closing(Postgres())
