@@ -530,6 +530,17 @@ flow_download_retry_ms(const struct cc_err *err, unsigned failures)
     return cc_backoff_ms(failures, FLOW_SERVICE_RETRY_MS, FLOW_SERVICE_RETRY_MAX_MS);
 }
 
+/* Two who read the journal at once would both write the events of what they find reported. */
+static void
+flow_recover_first(struct flow *flow)
+{
+    flow_recover(flow);
+    pthread_mutex_lock(&flow->lock);
+    flow->recovered = true;
+    pthread_cond_broadcast(&flow->attend);
+    pthread_mutex_unlock(&flow->lock);
+}
+
 void
 flow_downloader(struct flow *flow)
 {
@@ -537,7 +548,7 @@ flow_downloader(struct flow *flow)
     int64_t poll_wait_ms;
     unsigned max;
 
-    flow_recover(flow);
+    flow_recover_first(flow);
     flow_read_poll(flow);
     while (flow_wait_poll(flow) && (max = flow_wait_room(flow, &poll_wait_ms)) > 0) {
         struct cc_err err = { 0 };

@@ -137,9 +137,10 @@ struct flow {
     bool polled;       /* there was a download, before a restart maybe, */
     int64_t polled_ms; /* then; monotonic */
     unsigned max_attempts;
-    bool stopping; /* no new work; what is done is still uploaded */
-    bool closing;  /* the time to upload is over */
-    bool adopting; /* another instance is gone: the keeper looks for what it left */
+    bool stopping;  /* no new work; what is done is still uploaded */
+    bool closing;   /* the time to upload is over */
+    bool recovered; /* what was found at the start has been looked at: now the keeper may */
+    bool adopting;  /* another instance is gone: the keeper looks for what it left */
     /* ---- */
 
     atomic_ullong succeeded, failed;

@@ -297,13 +297,20 @@ flow_keeper_idle_ms(struct flow *flow, int64_t not_before)
 }
 
 /* Waits until there is something to do; false when all is over. */
+/* With the lock held. */
+static bool
+flow_may_adopt(const struct flow *flow)
+{
+    return flow->adopting && flow->recovered;
+}
+
 static bool
 flow_keeper_wait(struct flow *flow, int64_t not_before)
 {
     bool go;
 
     pthread_mutex_lock(&flow->lock);
-    while (!flow->closing && !flow_may_return(flow) && !flow->adopting) {
+    while (!flow->closing && !flow_may_return(flow) && !flow_may_adopt(flow)) {
         int64_t ms = flow_keeper_idle_ms(flow, not_before);
 
         if (ms == 0)
@@ -321,8 +328,10 @@ flow_keeper_adopt(struct flow *flow)
     bool adopting;
 
     pthread_mutex_lock(&flow->lock);
-    adopting = flow->adopting && !flow->stopping;
-    flow->adopting = false;
+    adopting = flow_may_adopt(flow);
+    if (adopting)
+        flow->adopting = false;
+    adopting = adopting && !flow->stopping;
     pthread_mutex_unlock(&flow->lock);
     if (adopting)
         flow_recover(flow);

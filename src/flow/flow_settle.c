@@ -74,6 +74,7 @@ flow_settle(void *arg)
         flow_settle_later(item);
     (void)flow_lane_end(flow, lane, FLOW_LANE_NOTHING);
     flow_dispatch(flow);
+    pthread_cond_broadcast(&flow->attend); /* a lane may be free for its next try */
     pthread_mutex_unlock(&flow->lock);
     if (over)
         flow_item_free(item);

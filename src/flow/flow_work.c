@@ -12,7 +12,8 @@ flow_verdict(struct flow *flow, enum flow_outcome outcome, const struct cc_err *
 {
     if (outcome != FLOW_LATER && outcome != FLOW_UNKNOWN)
         return FLOW_LANE_ANSWERED;
-    if (err->domain == CC_DOM_STORE || !flow_can_record(flow) || !flow->kind.ready(flow->arg))
+    if (err->domain == CC_DOM_STORE || err->domain == CC_DOM_TOKEN || !flow_can_record(flow) ||
+            !flow->kind.ready(flow->arg))
         return FLOW_LANE_NOTHING;
     return FLOW_LANE_FAILED;
 }
