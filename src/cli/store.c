@@ -143,25 +143,6 @@ back_up(struct job *job, const char *path, struct cc_err *err)
     return -1;
 }
 
-static int
-run_backup(const struct cli_command *command, int argc, char **argv)
-{
-    struct options options = { .json = false };
-    struct job job = { .rows = 0 };
-    struct cc_err err = { 0 };
-    const char *path;
-    int status;
-
-    if (parse(command, argc, argv, &options, &path, &status) != 0)
-        return status;
-    if (cli_load_config(options.config, &job.config, &err) == 0 && back_up(&job, path, &err) == 0)
-        status = say(&options, &job, "written to", path);
-    else
-        status = cli_fail(command, &err);
-    close_job(&job);
-    return status;
-}
-
 /* ---- restore ---- */
 
 static int
@@ -177,8 +158,10 @@ restore(struct job *job, const char *path, struct cc_err *err)
     return copy(job, true, err);
 }
 
+/* ---- both, with their file ---- */
+
 static int
-run_restore(const struct cli_command *command, int argc, char **argv)
+run_with_file(const struct cli_command *command, int argc, char **argv, bool restores)
 {
     struct options options = { .json = false };
     struct job job = { .rows = 0 };
@@ -188,12 +171,27 @@ run_restore(const struct cli_command *command, int argc, char **argv)
 
     if (parse(command, argc, argv, &options, &path, &status) != 0)
         return status;
-    if (cli_load_config(options.config, &job.config, &err) == 0 && restore(&job, path, &err) == 0)
+    if (cli_load_config(options.config, &job.config, &err) != 0 ||
+            (restores ? restore(&job, path, &err) : back_up(&job, path, &err)) != 0)
+        status = cli_fail(command, &err);
+    else if (restores)
         status = say(&options, &job, "restored into", job.config->connector.state);
     else
-        status = cli_fail(command, &err);
+        status = say(&options, &job, "written to", path);
     close_job(&job);
     return status;
+}
+
+static int
+run_backup(const struct cli_command *command, int argc, char **argv)
+{
+    return run_with_file(command, argc, argv, false);
+}
+
+static int
+run_restore(const struct cli_command *command, int argc, char **argv)
+{
+    return run_with_file(command, argc, argv, true);
 }
 
 /* ---- migrate ---- */
