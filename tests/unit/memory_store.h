@@ -37,4 +37,21 @@ memory_store(void)
     return uri;
 }
 
+/* Of everybody else to that PostgreSQL database: as a server does that restarts in no time. */
+static inline void
+cut_all_connections(const char *uri)
+{
+    PGconn *conn = PQconnectdb(uri);
+    PGresult *result =
+            PQexec(conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                         " WHERE datname = current_database() AND pid <> pg_backend_pid()");
+
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        fprintf(stderr, "%s: %s", uri, PQerrorMessage(conn));
+        abort();
+    }
+    PQclear(result);
+    PQfinish(conn);
+}
+
 #endif

@@ -730,19 +730,6 @@ what_is_no_database_is_refused(void **state)
 
 /* ---- a connection that is lost ---- */
 
-static void
-cut_all_connections(void)
-{
-    PGconn *conn = PQconnectdb(uri);
-    PGresult *result =
-            PQexec(conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                         " WHERE datname = current_database() AND pid <> pg_backend_pid()");
-
-    assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
-    PQclear(result);
-    PQfinish(conn);
-}
-
 struct cut_reading {
     bool before; /* the first row is read */
     unsigned runs;
@@ -756,11 +743,11 @@ read_and_be_cut(struct db_conn *conn, void *arg, struct cc_err *err)
     int64_t n = 0;
 
     if (++reading->runs == 1 && reading->before)
-        cut_all_connections();
+        cut_all_connections(uri);
     if (query_number(conn, "SELECT COUNT(*) FROM account", &n, err) != 0)
         return -1;
     if (reading->runs == 1 && !reading->before)
-        cut_all_connections();
+        cut_all_connections(uri);
     return query_number(conn, "SELECT COUNT(*) FROM account", &n, err);
 }
 

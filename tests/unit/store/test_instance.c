@@ -367,20 +367,6 @@ a_serial_is_not_given_up_while_its_instance_runs(void **state)
     store_close(store);
 }
 
-/* As a server does that restarts faster than anybody ticks. */
-static void
-cut_all_connections(void)
-{
-    PGconn *conn = PQconnectdb(uri);
-    PGresult *result =
-            PQexec(conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                         " WHERE datname = current_database() AND pid <> pg_backend_pid()");
-
-    assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
-    PQclear(result);
-    PQfinish(conn);
-}
-
 static int
 add_late_one(struct db_conn *conn, void *arg, struct cc_err *err)
 {
@@ -438,7 +424,7 @@ nobody_is_gone_right_after_the_database_came_back(void **state)
     assert_int_equal(db_write(store->db, add_late_one, NULL, NULL), 0);
     wait_until_late_one_is_gone(store); /* by now we are long enough in touch to say so */
     cut = cc_clock_mono_ms();
-    cut_all_connections();
+    cut_all_connections(uri);
     assert_int_equal(db_write(store->db, revive_late_one, NULL, NULL), 0);
     wait_until_late_one_is_gone(store);
     assert_true(cc_clock_mono_ms() - cut >= STORE_LEASE_MS);
