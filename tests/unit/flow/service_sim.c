@@ -452,6 +452,23 @@ sim_take_back(struct sim *sim, const char *id)
 }
 
 void
+sim_end_leases(struct sim *sim)
+{
+    struct sim_row *row;
+
+    pthread_mutex_lock(&sim->lock);
+    TAILQ_FOREACH(row, &sim->rows, link)
+    {
+        if (row->lease_end == 0 || row->done)
+            continue;
+        row->lease_end = 0;
+        row->queued = true;
+    }
+    pthread_cond_broadcast(&sim->changed);
+    pthread_mutex_unlock(&sim->lock);
+}
+
+void
 sim_mute_result(struct sim *sim, const char *id)
 {
     pthread_mutex_lock(&sim->lock);

@@ -25,6 +25,9 @@ void sim_enqueue(struct sim *sim, const char *id, const char *extra);
 /* Takes the lease of a leased request away, and does not give the request out again until sim_enqueue(). */
 void sim_take_back(struct sim *sim, const char *id);
 
+/* The time of every lease is up: what is not completed is given out again. */
+void sim_end_leases(struct sim *sim);
+
 /* Answers to uploads say nothing of this request. */
 void sim_mute_result(struct sim *sim, const char *id);
 

@@ -747,6 +747,8 @@ test_stop_ends_what_is_begun(void **state)
     assert_int_equal(counts(rig).by_state[JOURNAL_CLOSED], counts(rig).succeeded);
     assert_int_equal(counts(rig).by_state[JOURNAL_ISSUED], 0);
     assert_int_equal(counts(rig).by_state[JOURNAL_RECEIVED], 0);
+    /* A call for more that the stop cut may have leased requests that nobody here heard of. */
+    sim_end_leases(rig->sim);
     rig_start(rig);
     sim_wait_accepted(rig->sim, 20);
     rig_stop(rig);
