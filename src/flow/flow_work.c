@@ -6,12 +6,27 @@
 
 /* What a worker does: one request, tried once; when nothing came of it, it waits for its next try. */
 
+/* Whether a result is the CA's word; a request that we refuse ourselves never came to it. */
+static enum flow_lane_verdict
+flow_result_verdict(const struct flow_result *result)
+{
+    if (result->outcome == JOURNAL_SUCCEEDED || result->error_code == INTUNE_CA_DENIED ||
+            result->error_code == INTUNE_CERTIFICATE_NOT_FOUND_ERROR)
+        return FLOW_LANE_ANSWERED;
+    return result->error_code == INTUNE_CA_UNAVAILABLE ? FLOW_LANE_FAILED : FLOW_LANE_NOTHING;
+}
+
 /* Whether the CA, or what stands for it, said anything.  It is not blamed for what all need: the store, the token. */
 static enum flow_lane_verdict
-flow_verdict(struct flow *flow, enum flow_outcome outcome, const struct cc_err *err)
+flow_verdict(struct flow *flow, enum flow_outcome outcome, const struct flow_result *result,
+        const struct cc_err *err)
 {
-    if (outcome != FLOW_LATER && outcome != FLOW_UNKNOWN)
+    if (outcome == FLOW_FINISHED)
+        return flow_result_verdict(result);
+    if (outcome == FLOW_PENDING)
         return FLOW_LANE_ANSWERED;
+    if (outcome == FLOW_NOT_OURS)
+        return FLOW_LANE_NOTHING;
     if (err->domain == CC_DOM_STORE || err->domain == CC_DOM_TOKEN || !flow_can_record(flow) ||
             !flow->kind.ready(flow->arg))
         return FLOW_LANE_NOTHING;
@@ -162,6 +177,7 @@ flow_work(void *arg)
     struct flow_request request = { .request_id = item->request_id, .item = item };
     int64_t began = cc_clock_mono_ms();
     struct cc_err err = { 0 };
+    enum flow_lane_verdict verdict;
     enum flow_outcome outcome;
 
     if (!flow_begin(item, &request.last_attempt)) {
@@ -173,6 +189,7 @@ flow_work(void *arg)
     request.note = item->note;
     item->result.event = (enum event_id)0;
     outcome = flow->kind.work(flow->arg, &request, &item->result, &err);
+    verdict = flow_verdict(flow, outcome, &item->result, &err);
     switch (outcome) {
     case FLOW_FINISHED:
         flow_write_result_event(item, began, &err);
@@ -196,5 +213,5 @@ flow_work(void *arg)
         flow_end(item, FLOW_RETURNING);
         break;
     }
-    flow_work_end(flow, lane, flow_verdict(flow, outcome, &err), &err);
+    flow_work_end(flow, lane, verdict, &err);
 }

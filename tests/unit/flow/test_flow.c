@@ -203,7 +203,7 @@ rig_work(void *arg, const struct flow_request *request, struct flow_result *ret,
         cc_err_set(err, CC_DOM_NETWORK, 7, "the CA is away");
         return FLOW_LATER;
     }
-    if (strcmp(ca, "sick") == 0 && !rig_ask_sick(rig)) {
+    if (strcmp(ca, "sick") == 0 && fail == NULL && !rig_ask_sick(rig)) {
         cc_err_set(err, CC_DOM_NETWORK, 7, "the CA is away");
         return FLOW_LATER;
     }
@@ -1284,6 +1284,31 @@ test_sick_ca_is_tried_with_one_at_a_time(void **state)
     rig_close(rig);
 }
 
+/* What we refuse ourselves never comes to the CA, and says nothing of it. */
+static void
+test_sick_ca_is_not_well_for_what_it_never_saw(void **state)
+{
+    struct rig *rig = rig_open_lanes(2);
+
+    (void)state;
+    rig->sick = true;
+    enqueue_for(rig, "sick", 0, FIRST_FEW);
+    rig_start(rig);
+    while (events(rig, EVENT_CA_UNAVAILABLE, NULL) < 1)
+        look_again();
+    sim_enqueue(rig->sim, "bad", "{\"ca\":\"sick\",\"fail\":\"final\"}");
+    sim_wait_accepted(rig->sim, 1);
+    assert_int_equal(sim_request(rig->sim, "bad").accepted, 1);
+    assert_int_equal(events(rig, EVENT_CA_RECOVERED, NULL), 0);
+    pthread_mutex_lock(&rig->lock);
+    rig->sick = false;
+    pthread_mutex_unlock(&rig->lock);
+    sim_wait_accepted(rig->sim, 1 + FIRST_FEW);
+    rig_stop(rig);
+    assert_int_equal(events(rig, EVENT_CA_RECOVERED, NULL), 1);
+    rig_close(rig);
+}
+
 /* What all need and is away is no CA's fault. */
 static void
 test_no_ca_is_blamed_for_the_token(void **state)
@@ -1658,6 +1683,7 @@ main(void)
         cmocka_unit_test(test_undecided_requests_take_no_room),
         cmocka_unit_test(test_hanging_cas_hold_up_no_other),
         cmocka_unit_test(test_sick_ca_is_tried_with_one_at_a_time),
+        cmocka_unit_test(test_sick_ca_is_not_well_for_what_it_never_saw),
         cmocka_unit_test(test_no_ca_is_blamed_for_the_token),
         cmocka_unit_test(test_sick_ca_holds_only_so_many),
         cmocka_unit_test(test_discarded_result_is_withdrawn),
