@@ -177,6 +177,7 @@ note_failure(const struct db *db, const struct cc_err *err)
 enum ending {
     DONE,     /* committed; or there was one closure alone, and it failed */
     NOT_DONE, /* nothing of it was done */
+    LOST,     /* the same, as the connection was lost at the commit; there is a new one */
     UNKNOWN   /* nobody knows */
 };
 
@@ -234,7 +235,7 @@ find_out(struct db *db, const struct db_guard *guard, struct cc_err *err)
 
             db->backend->rollback(db->writer);
             if (known)
-                return committed ? DONE : NOT_DONE;
+                return committed ? DONE : LOST;
         }
         pause_ms(AWAY_MS);
     }
@@ -296,10 +297,10 @@ run_until_answered(struct db *db, struct job *first, struct cc_err *err)
     for (int tries = 0; tries < LOST_TRIES; tries++) {
         cc_err_clear(err);
         ending = run_group(db, first, err);
-        if (ending != NOT_DONE || !was_cut(db, err))
+        if (ending != LOST && (ending != NOT_DONE || !was_cut(db, err)))
             break;
     }
-    return ending;
+    return ending == LOST ? NOT_DONE : ending;
 }
 
 static void

@@ -767,6 +767,62 @@ reading_is_done_again_before_the_first_row_only(void **state)
     db_close(db);
 }
 
+/* The first commit ends its own connection, and nothing of it is done. */
+static int
+cut_first_commit(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    static const char *const statements[] = {
+        "CREATE SEQUENCE commits",
+        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+        " RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON account DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION cut()",
+    };
+
+    (void)arg;
+    for (size_t i = 0; i < CC_COUNT(statements); i++)
+        if (db_exec(conn, statements[i], DB_NO_PARAMS, NULL, err) != 0)
+            return -1;
+    return 0;
+}
+
+static int
+add_account(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    ++*(unsigned *)arg;
+    return db_exec(conn, "INSERT INTO account (id, amount) VALUES (3, 1)", DB_NO_PARAMS, NULL, err);
+}
+
+static int
+look_for_account(struct db_conn *conn, void *arg, bool *ret_committed, struct cc_err *err)
+{
+    int64_t n = 0;
+
+    (void)arg;
+    if (query_number(conn, "SELECT COUNT(*) FROM account WHERE id = 3", &n, err) != 0)
+        return -1;
+    *ret_committed = n > 0;
+    return 0;
+}
+
+static void
+what_was_lost_at_its_commit_is_done_again(void **state)
+{
+    const struct db_guard guard = { .look = look_for_account };
+    struct db *db = must_open(uri);
+    struct cc_err err = { 0 };
+    unsigned runs = 0;
+
+    (void)state;
+    assert_int_equal(db_write(db, cut_first_commit, NULL, NULL), 0);
+    db_set_guard(db, &guard);
+    if (db_write(db, add_account, &runs, &err) != 0)
+        fail_msg("%s", cc_err_text(&err));
+    assert_int_equal(runs, 2);
+    db_close(db);
+}
+
 int
 main(void)
 {
@@ -785,6 +841,7 @@ main(void)
     };
     const struct CMUnitTest on_a_server[] = {
         CASE(reading_is_done_again_before_the_first_row_only),
+        CASE(what_was_lost_at_its_commit_is_done_again),
     };
     const struct CMUnitTest in_a_file[] = {
         CASE(placeholders_are_named_in_order),
