@@ -296,7 +296,6 @@ flow_keeper_idle_ms(struct flow *flow, int64_t not_before)
     return renew > now ? renew - now : 0;
 }
 
-/* Waits until there is something to do; false when all is over. */
 /* With the lock held. */
 static bool
 flow_may_adopt(const struct flow *flow)
@@ -304,6 +303,7 @@ flow_may_adopt(const struct flow *flow)
     return flow->adopting && flow->recovered;
 }
 
+/* Waits until there is something to do; false when all is over. */
 static bool
 flow_keeper_wait(struct flow *flow, int64_t not_before)
 {
