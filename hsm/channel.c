@@ -267,6 +267,17 @@ call_try(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, int64_t dead
     return outcome == HSM_ANSWERED ? 0 : 1;
 }
 
+static void
+call_measure(struct hsm *hsm, uint8_t op, int64_t began_us, bool failed)
+{
+    _Static_assert(WIRE_OPEN_CONTENT_KEY < HSM_MEASURED_MAX, "operations on keys are measured");
+    if (op >= HSM_MEASURED_MAX)
+        return;
+    cc_histogram_add_since(&hsm->measures[op].time, began_us);
+    if (failed)
+        (void)atomic_fetch_add(&hsm->measures[op].failures, 1);
+}
+
 /* Whether the failure is the token's or ours, not that of what the operation was given. */
 static bool
 failure_is_outage(const struct cc_err *err)
@@ -343,6 +354,7 @@ int
 hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn read, void *arg,
         struct cc_err *err)
 {
+    const int64_t began_us = cc_histogram_now();
     struct cc_err local = { 0 };
 
     if (CC_FAILPOINT("channel", wire_op_name(call->data[0]), "before"))
@@ -352,6 +364,7 @@ hsm_call(struct hsm *hsm, struct hsm_key *key, struct cc_buf *call, hsm_read_fn 
     if (local.domain == CC_DOM_NONE &&
             CC_FAILPOINT("channel", wire_op_name(call->data[0]), "after"))
         cc_err_set(&local, CC_DOM_TOKEN, HSM_FAULT_UNAVAILABLE, "fail point after the call");
+    call_measure(hsm, call->data[0], began_us, local.domain != CC_DOM_NONE);
     if (key != NULL)
         call_tell_key(hsm, key, &local);
     if (local.domain == CC_DOM_NONE)

@@ -318,3 +318,19 @@ hsm_get_status(struct hsm *hsm, struct hsm_status *ret)
     *ret = hsm->status;
     (void)pthread_mutex_unlock(&hsm->lock);
 }
+
+size_t
+hsm_get_measured(struct hsm *hsm, struct hsm_measured ret[HSM_MEASURED_MAX])
+{
+    size_t count = 0;
+
+    for (uint8_t op = 0; op < HSM_MEASURED_MAX; op++) {
+        struct hsm_measured *one = &ret[count];
+
+        one->operation = wire_op_name(op);
+        one->failures = atomic_load(&hsm->measures[op].failures);
+        cc_histogram_get(&hsm->measures[op].time, &one->time);
+        count += one->time.total > 0;
+    }
+    return count;
+}

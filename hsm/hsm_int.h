@@ -137,7 +137,15 @@ struct hsm_pins {
     struct hsm_pin_work permit;
 };
 
+/* Of one kind of operation. */
+struct hsm_measure {
+    struct cc_histogram time;
+    atomic_uint_fast64_t failures;
+};
+
 struct hsm {
+    struct hsm_measure measures[HSM_MEASURED_MAX]; /* by enum wire_op */
+
     /* Constant after hsm_open(). */
     char *helper, *module, *init_args, *uri, *pin, *profile, *state_dir;
     unsigned sessions;

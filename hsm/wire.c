@@ -14,7 +14,6 @@
 
 #define WIRE_PREFIX 4 /* bytes of the length before a frame */
 
-#ifdef CC_FAILPOINTS
 const char *
 wire_op_name(uint8_t op)
 {
@@ -37,7 +36,6 @@ wire_op_name(uint8_t op)
 
     return op < CC_COUNT(names) && names[op] != NULL ? names[op] : "administration";
 }
-#endif
 
 static void
 wire_store(uint8_t *out, uint64_t value, size_t len)

@@ -100,7 +100,7 @@ enum wire_op {
     WIRE_ADMIN_EXPORT_PUBLIC
 };
 
-/* Of fail points alone: "sign"; builds without them do not have it. */
+/* As fail points and monitoring have it: "sign". */
 const char *wire_op_name(uint8_t op);
 
 enum wire_token_flag {

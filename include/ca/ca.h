@@ -22,6 +22,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 #include "pki/crl.h"
 #include "pki/plan.h"
 
@@ -120,5 +121,15 @@ CC_MUST int ca_issuer_name(struct ca *ca, struct cc_buf *ret, struct cc_err *err
 
 /* Whether it could issue now. */
 CC_MUST enum ca_outcome ca_check(struct ca *ca, int64_t deadline, struct cc_err *err);
+
+/* What was asked of it since it was opened, and how long that took. */
+enum ca_operation { CA_OPERATION_ISSUE, CA_OPERATION_REVOKE, CA_OPERATIONS };
+#define CA_OUTCOMES (CA_NOT_FOUND + 1)
+struct ca_measured {
+    uint64_t count[CA_OPERATIONS][CA_OUTCOMES]; /* by enum ca_outcome */
+    struct cc_histogram_values time[CA_OPERATIONS];
+};
+void ca_get_measured(struct ca *ca, struct ca_measured *ret);
+const char *ca_operation_name(enum ca_operation operation);
 
 #endif

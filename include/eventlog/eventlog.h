@@ -85,6 +85,10 @@ struct eventlog_state {
 typedef void (*eventlog_trouble_fn)(void *arg);
 void eventlog_watch(struct eventlog *log, eventlog_trouble_fn begun, void *arg);
 
+/* How often each event of event_types() was written since the log was opened, in their order. */
+#define EVENTLOG_TYPES_MAX 160
+void eventlog_get_counts(struct eventlog *log, uint64_t ret_counts[EVENTLOG_TYPES_MAX]);
+
 bool eventlog_is_usable(struct eventlog *log); /* cheap; accepts NULL */
 void eventlog_get_state(struct eventlog *log, struct eventlog_state *ret);
 

@@ -31,6 +31,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 #include "eventlog/eventlog.h"
 #include "intune/queue.h"
 #include "intune/service.h"
@@ -182,6 +183,10 @@ struct flow_status {
     unsigned in_hand;
     uint64_t succeeded, failed; /* admin events written since start */
     int64_t last_download_ms;   /* wall time; 0: never */
+    uint64_t
+            tried_again; /* attempts that came to nothing and were repeated, here or by the service */
+    uint64_t failed_by[INTUNE_ERROR_CODES]; /* the failed, by intune_error_code_number() */
+    struct cc_histogram_values time;        /* of each admin event: since the download */
 };
 void flow_get_status(struct flow *flow, struct flow_status *ret);
 

@@ -25,6 +25,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 #include "base/secret.h"
 #include "pki/keyspec.h"
 #include "pki/password.h"
@@ -351,5 +352,16 @@ struct hsm_status {
 };
 
 void hsm_get_status(struct hsm *hsm, struct hsm_status *ret);
+
+/* How long operations of one kind took, waiting for a session included, since hsm_open(). */
+struct hsm_measured {
+    const char *operation; /* "sign", "open-content-key" … */
+    uint64_t failures;     /* of them, whatever the reason */
+    struct cc_histogram_values time;
+};
+#define HSM_MEASURED_MAX 16
+
+/* Of the kinds that there were; how many. */
+size_t hsm_get_measured(struct hsm *hsm, struct hsm_measured ret[HSM_MEASURED_MAX]);
 
 #endif

@@ -45,6 +45,12 @@ enum intune_error_code {
     INTUNE_DECRYPT_FAILED
 };
 
+#define INTUNE_ERROR_CODES 21 /* INTUNE_OK among them */
+
+/* From 0 to INTUNE_ERROR_CODES - 1, for tables of them, and back. */
+unsigned intune_error_code_number(enum intune_error_code code);
+enum intune_error_code intune_error_code_at(unsigned number);
+
 /* "None", "CertificateNotFoundError", "TokenUnavailable" … */
 const char *intune_error_code_name(enum intune_error_code code);
 

@@ -23,6 +23,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 
 struct intune;
 
@@ -83,5 +84,14 @@ struct intune_status {
     char last_error[256];
 };
 void intune_get_status(struct intune *intune, struct intune_status *ret);
+
+/* Calls of one kind, with all their attempts, since intune_open(). */
+struct intune_measured {
+    const char *call;                /* "PkcsRequests/download" …, "other" */
+    uint64_t failed, refused;        /* of them: without a good answer; answered 4xx */
+    struct cc_histogram_values time; /* what a long poll waits on purpose is in it */
+};
+#define INTUNE_MEASURED_MAX 20
+size_t intune_get_measured(struct intune *intune, struct intune_measured ret[INTUNE_MEASURED_MAX]);
 
 #endif

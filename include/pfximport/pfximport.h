@@ -22,6 +22,7 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "eventlog/eventlog.h"
+#include "flow/flow.h"
 #include "hsm/hsm.h"
 #include "intune/queue.h"
 #include "intune/service.h"
@@ -68,11 +69,6 @@ void pfximport_stop(struct pfximport *work, int64_t drain_ms);
 /* Another instance of the store is gone: goes on with what it had in hand. */
 void pfximport_adopt(struct pfximport *work);
 
-struct pfximport_status {
-    unsigned in_work;           /* requests leased and not yet uploaded */
-    uint64_t succeeded, failed; /* admin events written since start */
-    int64_t last_download_ms;   /* wall time of the last good download call; 0: never */
-};
-void pfximport_get_status(struct pfximport *work, struct pfximport_status *ret);
+void pfximport_get_status(struct pfximport *work, struct flow_status *ret);
 
 #endif

@@ -25,6 +25,7 @@
 #include "base/err.h"
 #include "ca/ca.h"
 #include "eventlog/eventlog.h"
+#include "flow/flow.h"
 #include "hsm/hsm.h"
 #include "intune/service.h"
 #include "store/store.h"
@@ -79,9 +80,7 @@ void pkcs_stop(struct pkcs *work, int64_t drain_ms);
 void pkcs_adopt(struct pkcs *work);
 
 struct pkcs_status {
-    unsigned in_work;
-    uint64_t succeeded, failed;
-    int64_t last_download_ms;
+    struct flow_status flow;
     int64_t pool_ready; /* keys */
 };
 void pkcs_get_status(struct pkcs *work, struct pkcs_status *ret);

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "ca/ca.h"
 #include "eventlog/eventlog.h"
+#include "flow/flow.h"
 #include "intune/service.h"
 #include "store/store.h"
 
@@ -49,11 +50,6 @@ void revocation_stop(struct revocation *work, int64_t drain_ms); /* accepts NULL
 /* Another instance of the store is gone: goes on with what it had in hand. */
 void revocation_adopt(struct revocation *work);
 
-struct revocation_status {
-    unsigned in_work;
-    uint64_t succeeded, failed;
-    int64_t last_download_ms;
-};
-void revocation_get_status(struct revocation *work, struct revocation_status *ret);
+void revocation_get_status(struct revocation *work, struct flow_status *ret);
 
 #endif

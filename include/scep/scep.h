@@ -27,6 +27,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 #include "ca/ca.h"
 #include "eventlog/eventlog.h"
 #include "hsm/hsm.h"
@@ -102,6 +103,17 @@ void scep_stop(struct scep *scep, int64_t drain_ms);
 /* Another instance of the store is gone: goes on with what it had in hand. */
 void scep_adopt(struct scep *scep);
 
+/* How messages of devices (PKIOperation) were answered. */
+enum scep_answered {
+    SCEP_ANSWERED_SUCCESS,
+    SCEP_ANSWERED_FAILURE,
+    SCEP_ANSWERED_PENDING,
+    SCEP_ANSWERED_LATER,   /* 503 */
+    SCEP_ANSWERED_REFUSED, /* another HTTP status, nothing signed */
+    SCEP_ANSWERED_KINDS
+};
+#define SCEP_FAIL_INFOS 5 /* of RFC 8894 section 3.2.1.4.5, from 0 */
+
 struct scep_status {
     bool ready;                 /* every profile has its RA certificates */
     unsigned in_work;           /* messages of devices */
@@ -110,6 +122,8 @@ struct scep_status {
     uint64_t untold;            /* notifications that the service has not taken yet */
     int64_t oldest_open_ms;     /* wall time; 0: none */
     uint64_t bad_messages;      /* envelopes that could not be opened, since start */
+    uint64_t answered[SCEP_ANSWERED_KINDS], fail_info[SCEP_FAIL_INFOS]; /* since start */
+    struct cc_histogram_values time;                                    /* of each answer */
     uint16_t port;
     const char *legacy;   /* "des" or "3des" where a profile takes it, or NULL */
     char last_error[256]; /* of the RA's certificates */

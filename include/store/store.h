@@ -15,6 +15,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 
 struct store;
 
@@ -31,9 +32,11 @@ CC_MUST int store_check_uri(const char *uri, struct cc_err *err);
 
 /* What group commit does, since store_open(). */
 struct store_stats {
-    uint64_t writes;  /* calls that wrote */
-    uint64_t commits; /* transactions they shared */
-    uint64_t failed;  /* of the calls, those that ended in an error */
+    uint64_t writes;                        /* calls that wrote */
+    uint64_t commits;                       /* transactions they shared */
+    uint64_t failed;                        /* of the calls, those that ended in an error */
+    uint64_t reconnects;                    /* after the connection for writing had been lost */
+    struct cc_histogram_values commit_time; /* from the beginning of a transaction to its end */
 };
 void store_stats(struct store *store, struct store_stats *ret);
 

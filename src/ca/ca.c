@@ -80,6 +80,32 @@ can(const struct ca *ca, enum ca_capability capability, const char *what, struct
     return false;
 }
 
+/* ---- measures ---- */
+
+static enum ca_outcome
+measured(struct ca *ca, enum ca_operation operation, int64_t began_us, enum ca_outcome outcome)
+{
+    cc_histogram_add_since(&ca->time[operation], began_us);
+    (void)atomic_fetch_add(&ca->count[operation][outcome], 1);
+    return outcome;
+}
+
+void
+ca_get_measured(struct ca *ca, struct ca_measured *ret)
+{
+    for (int operation = 0; operation < CA_OPERATIONS; operation++) {
+        for (int outcome = 0; outcome < CA_OUTCOMES; outcome++)
+            ret->count[operation][outcome] = atomic_load(&ca->count[operation][outcome]);
+        cc_histogram_get(&ca->time[operation], &ret->time[operation]);
+    }
+}
+
+const char *
+ca_operation_name(enum ca_operation operation)
+{
+    return operation == CA_OPERATION_REVOKE ? "revoke" : "issue";
+}
+
 /* ---- issuing ---- */
 
 static int
@@ -151,6 +177,7 @@ enum ca_outcome
 ca_issue(struct ca *ca, const struct ca_request *request, X509 **ret_certificate,
         struct cc_buf *ret_pending, struct cc_err *err)
 {
+    const int64_t began_us = cc_histogram_now();
     struct ca_checked checked;
     enum ca_outcome outcome = CA_REFUSED;
     X509 *certificate = NULL;
@@ -161,7 +188,7 @@ ca_issue(struct ca *ca, const struct ca_request *request, X509 **ret_certificate
         outcome = accept(ca, &checked, outcome, certificate, ret_certificate, err);
     }
     X509_REQ_free(checked.csr);
-    return outcome;
+    return measured(ca, CA_OPERATION_ISSUE, began_us, outcome);
 }
 
 enum ca_outcome
@@ -200,6 +227,7 @@ enum ca_outcome
 ca_revoke(struct ca *ca, const struct ca_revocation *revocation, bool *ret_already,
         struct cc_err *err)
 {
+    const int64_t began_us = cc_histogram_now();
     struct ca_revocation asked = *revocation;
     bool already = false;
     enum ca_outcome outcome;
@@ -218,7 +246,7 @@ ca_revoke(struct ca *ca, const struct ca_revocation *revocation, bool *ret_alrea
     outcome = ca->driver->revoke(ca, &asked, &already, err);
     if (ret_already != NULL)
         *ret_already = already;
-    return outcome;
+    return measured(ca, CA_OPERATION_REVOKE, began_us, outcome);
 }
 
 enum ca_outcome

@@ -7,6 +7,8 @@
  * struct ca.  What a driver cannot is NULL, and the capability is not set.
  */
 
+#include <stdatomic.h>
+
 #include "ca/ca.h"
 
 /* What was checked of a request before a driver sees it; borrowed. */
@@ -45,6 +47,10 @@ struct ca_driver {
 struct ca {
     const struct ca_driver *driver;
     char *name;
+
+    /* Of ca.c; all zero at first. */
+    struct cc_histogram time[CA_OPERATIONS];
+    atomic_uint_fast64_t count[CA_OPERATIONS][CA_OUTCOMES];
 };
 
 /* The serial of a certificate as INTEGER bytes; appended. */

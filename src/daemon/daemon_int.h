@@ -161,7 +161,8 @@ struct workload_status {
     unsigned in_work;
     uint64_t succeeded, failed;
     int64_t last_download_ms;
-    int64_t ready_keys; /* of pkcs */
+    int64_t ready_keys;      /* of pkcs */
+    struct flow_status flow; /* of all but scep */
     struct scep_status scep;
 };
 

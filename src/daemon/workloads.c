@@ -340,33 +340,44 @@ workloads_stop(const struct parts *parts, int64_t drain_ms)
 /* ---- what they are doing ---- */
 
 static void
+take_flow(const struct flow_status *flow, struct workload_status *ret)
+{
+    *ret = (struct workload_status){
+        .running = true,
+        .in_work = flow->in_hand,
+        .succeeded = flow->succeeded,
+        .failed = flow->failed,
+        .last_download_ms = flow->last_download_ms,
+        .flow = *flow,
+    };
+}
+
+static void
 get_pkcs(struct pkcs *work, struct workload_status *ret)
 {
     struct pkcs_status status;
 
     pkcs_get_status(work, &status);
-    *ret = (struct workload_status){ true, status.in_work, status.succeeded, status.failed,
-        status.last_download_ms, status.pool_ready, { .ready = false } };
+    take_flow(&status.flow, ret);
+    ret->ready_keys = status.pool_ready;
 }
 
 static void
 get_pfximport(struct pfximport *work, struct workload_status *ret)
 {
-    struct pfximport_status status;
+    struct flow_status status;
 
     pfximport_get_status(work, &status);
-    *ret = (struct workload_status){ true, status.in_work, status.succeeded, status.failed,
-        status.last_download_ms, 0, { .ready = false } };
+    take_flow(&status, ret);
 }
 
 static void
 get_revocation(struct revocation *work, struct workload_status *ret)
 {
-    struct revocation_status status;
+    struct flow_status status;
 
     revocation_get_status(work, &status);
-    *ret = (struct workload_status){ true, status.in_work, status.succeeded, status.failed,
-        status.last_download_ms, 0, { .ready = false } };
+    take_flow(&status, ret);
 }
 
 void

@@ -84,6 +84,7 @@ struct eventlog {
     atomic_bool failing;   /* either channel; changed with the lock held */
     int64_t since_ms;      /* of its last change; 0: never one */
     struct cc_err trouble; /* the newest */
+    atomic_uint_fast64_t counts[EVENTLOG_TYPES_MAX]; /* by place in event_types() */
 };
 
 /* ---- one channel; LOCKED, each of them ---------------------------------------------------- */
@@ -611,6 +612,23 @@ static void CC_PRINTF(3, 0) format_message(char *text, size_t size, const char *
         trim_character(text);
 }
 
+static void
+count_event(struct eventlog *log, const struct event_type *type)
+{
+    size_t count;
+    const size_t place = (size_t)(type - event_types(&count));
+
+    if (place < CC_COUNT(log->counts))
+        (void)atomic_fetch_add(&log->counts[place], 1);
+}
+
+void
+eventlog_get_counts(struct eventlog *log, uint64_t ret_counts[EVENTLOG_TYPES_MAX])
+{
+    for (size_t i = 0; i < EVENTLOG_TYPES_MAX; i++)
+        ret_counts[i] = atomic_load(&log->counts[i]);
+}
+
 int
 eventlog_write(struct eventlog *log, enum event_id id, const struct event_fields *fields,
         const char *fmt, ...)
@@ -627,6 +645,7 @@ eventlog_write(struct eventlog *log, enum event_id id, const struct event_fields
         return -1;
     }
     line.category = type->category;
+    count_event(log, type);
     va_start(ap, fmt);
     format_message(message, sizeof(message), fmt, ap);
     va_end(ap);

@@ -608,5 +608,9 @@ flow_get_status(struct flow *flow, struct flow_status *ret)
     status.succeeded = atomic_load(&flow->succeeded);
     status.failed = atomic_load(&flow->failed);
     status.last_download_ms = atomic_load(&flow->last_download_ms);
+    status.tried_again = atomic_load(&flow->tried_again);
+    for (unsigned i = 0; i < INTUNE_ERROR_CODES; i++)
+        status.failed_by[i] = atomic_load(&flow->failed_by[i]);
+    cc_histogram_get(&flow->time, &status.time);
     *ret = status;
 }

@@ -143,7 +143,9 @@ struct flow {
     bool adopting;  /* another instance is gone: the keeper looks for what it left */
     /* ---- */
 
-    atomic_ullong succeeded, failed;
+    atomic_ullong succeeded, failed, tried_again;
+    atomic_ullong failed_by[INTUNE_ERROR_CODES];
+    struct cc_histogram time;
     atomic_llong last_download_ms;
     atomic_bool feature_refused; /* and event 34 said so */
 

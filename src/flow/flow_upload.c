@@ -426,8 +426,20 @@ flow_write_failure(struct flow *flow, const struct flow_item *item, struct event
         cc_err_set(&why, CC_DOM_SERVICE, item->result.error_code, "%s", item->result.detail);
     fields.error = &why;
     atomic_fetch_add(&flow->failed, 1);
+    atomic_fetch_add(&flow->failed_by[intune_error_code_number((enum intune_error_code)why.code)],
+            1);
     eventlog_write(flow->log, item->variant->event.request_failure, &fields, "The %s %s failed: %s",
             item->variant->title, item->request_id, cc_err_text(&why));
+}
+
+/* What an earlier start had received, by the wall clock, says nothing of this one. */
+static void
+flow_measure(struct flow *flow, const struct flow_item *item)
+{
+    const int64_t now = cc_clock_mono_ms();
+
+    if (item->received <= now)
+        cc_histogram_add(&flow->time, (now - item->received) * 1000);
 }
 
 void
@@ -438,6 +450,7 @@ flow_write_admin_event(struct flow *flow, const struct flow_item *item)
     fields.deferred = true;
     if (!flow_has_admin_event(item))
         return;
+    flow_measure(flow, item);
     if (item->verdict != JOURNAL_ACCEPTED || item->result.outcome != JOURNAL_SUCCEEDED) {
         flow_write_failure(flow, item, fields);
         return;

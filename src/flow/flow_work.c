@@ -146,6 +146,7 @@ flow_write_result_event(struct flow_item *item, int64_t began, const struct cc_e
             flow_fields(item, began, result->outcome == JOURNAL_SUCCEEDED ? NULL : err);
 
     if (result->outcome == JOURNAL_FAILED_RETRYABLE) {
+        atomic_fetch_add(&item->flow->tried_again, 1);
         id = variant->event.work_failed_attempt;
         outcome = "failed and will be tried again";
     } else if (result->outcome == JOURNAL_FAILED_FINAL) {
@@ -197,6 +198,7 @@ flow_work(void *arg)
         break;
     case FLOW_LATER:
     case FLOW_UNKNOWN:
+        atomic_fetch_add(&flow->tried_again, 1);
         flow_write_attempt_event(item, began, &err);
         flow_try_later(item, outcome);
         break;

@@ -395,6 +395,7 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
         .download = call->download,
         .deadline = call->deadline != 0 ? call->deadline : INT64_MAX,
     };
+    const int64_t began_us = cc_histogram_now();
     struct intune_answer answer = { 0 };
     unsigned failed = 0;
     unsigned slowed = 0;
@@ -416,6 +417,7 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
             intune_note_call_at(intune, cc_deadline_in(asked_ms(&attempt)));
     } while (rc != 0 && again(&attempt, call, &failed, &slowed, &why));
     note(intune, call, &attempt, answer.date_ms, &why);
+    intune_measure(intune, call->what, began_us, &why);
     intune_link_put(attempt.link);
     if (rc != 0) {
         cc_err_set(err, why.domain, why.code, "%s: %s", call->what, why.text);

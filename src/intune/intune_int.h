@@ -93,7 +93,15 @@ struct intune_link {
     struct intune_endpoints endpoints;
 };
 
+/* Of calls of one kind. */
+struct intune_measure {
+    struct cc_histogram time;
+    atomic_uint_fast64_t failed, refused;
+};
+
 struct intune {
+    struct intune_measure measures[INTUNE_MEASURED_MAX]; /* by place in the table of measure.c */
+
     pthread_mutex_t lock; /* guards links, both kinds of cancelled, status, budget, call_at */
     pthread_cond_t cancel;
     bool cancelled;
@@ -141,6 +149,12 @@ CC_MUST int intune_wait(struct intune *intune, int64_t ms, bool download, struct
 
 /* Whether a retry may be made now; takes it from the budget. */
 bool intune_may_retry(struct intune *intune);
+
+/* ---- measure.c ---- */
+
+/* How a call ended that began then (cc_histogram_now()); CC_DOM_NONE: well. */
+void intune_measure(struct intune *intune, const char *what, int64_t began_us,
+        const struct cc_err *why);
 
 /* ---- token.c ---- */
 

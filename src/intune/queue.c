@@ -53,6 +53,23 @@ static const struct {
     { INTUNE_DECRYPT_FAILED, "DecryptFailed" },
 };
 
+unsigned
+intune_error_code_number(enum intune_error_code code)
+{
+    _Static_assert(CC_COUNT(error_codes) == INTUNE_ERROR_CODES, "as many as are announced");
+
+    for (unsigned i = 0; i < INTUNE_ERROR_CODES; i++)
+        if (error_codes[i].code == code)
+            return i;
+    return 1; /* as intune_error_code_parse() */
+}
+
+enum intune_error_code
+intune_error_code_at(unsigned number)
+{
+    return error_codes[number].code;
+}
+
 const char *
 intune_error_code_name(enum intune_error_code code)
 {

@@ -412,15 +412,7 @@ pfximport_adopt(struct pfximport *work)
 }
 
 void
-pfximport_get_status(struct pfximport *work, struct pfximport_status *ret)
+pfximport_get_status(struct pfximport *work, struct flow_status *ret)
 {
-    struct flow_status status;
-
-    flow_get_status(work->flow, &status);
-    *ret = (struct pfximport_status){
-        .in_work = status.in_hand,
-        .succeeded = status.succeeded,
-        .failed = status.failed,
-        .last_download_ms = status.last_download_ms,
-    };
+    flow_get_status(work->flow, ret);
 }

@@ -320,14 +320,6 @@ pkcs_adopt(struct pkcs *work)
 void
 pkcs_get_status(struct pkcs *work, struct pkcs_status *ret)
 {
-    struct flow_status status;
-
-    flow_get_status(work->flow, &status);
-    *ret = (struct pkcs_status){
-        .in_work = status.in_hand,
-        .succeeded = status.succeeded,
-        .failed = status.failed,
-        .last_download_ms = status.last_download_ms,
-        .pool_ready = pool_ready(work->pool),
-    };
+    flow_get_status(work->flow, &ret->flow);
+    ret->pool_ready = pool_ready(work->pool);
 }

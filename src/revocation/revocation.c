@@ -629,15 +629,7 @@ revocation_adopt(struct revocation *work)
 }
 
 void
-revocation_get_status(struct revocation *work, struct revocation_status *ret)
+revocation_get_status(struct revocation *work, struct flow_status *ret)
 {
-    struct flow_status status;
-
-    flow_get_status(work->flow, &status);
-    *ret = (struct revocation_status){
-        .in_work = status.in_hand,
-        .succeeded = status.succeeded,
-        .failed = status.failed,
-        .last_download_ms = status.last_download_ms,
-    };
+    flow_get_status(work->flow, ret);
 }

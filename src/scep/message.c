@@ -472,8 +472,28 @@ parse_message(struct task *task, struct answer *ret_answer)
 /* ---- which work ---- */
 
 static void
+measure(struct task *task, const struct answer *answer)
+{
+    static const enum scep_answered kinds[] = {
+        [ANSWER_SUCCESS] = SCEP_ANSWERED_SUCCESS,
+        [ANSWER_FAILURE] = SCEP_ANSWERED_FAILURE,
+        [ANSWER_PENDING] = SCEP_ANSWERED_PENDING,
+        [ANSWER_LATER] = SCEP_ANSWERED_LATER,
+        [ANSWER_REFUSED] = SCEP_ANSWERED_REFUSED,
+    };
+    struct scep *scep = task->endpoint->scep;
+
+    (void)atomic_fetch_add(&scep->answered[kinds[answer->kind]], 1);
+    if (answer->kind == ANSWER_FAILURE && answer->fail_info >= 0 &&
+            answer->fail_info < SCEP_FAIL_INFOS)
+        (void)atomic_fetch_add(&scep->fail_info[answer->fail_info], 1);
+    cc_histogram_add(&scep->time, (cc_clock_mono_ms() - task->begun_ms) * 1000);
+}
+
+static void
 finish(struct task *task, struct answer *take_answer)
 {
+    measure(task, take_answer);
     reply_send(task, take_answer);
     answer_free(take_answer);
     atomic_fetch_sub(&task->endpoint->scep->in_work, 1);

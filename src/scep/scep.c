@@ -383,6 +383,11 @@ scep_get_status(struct scep *scep, struct scep_status *ret)
         .port = http_listener_port(scep->listener),
         .legacy = legacy_of(scep),
     };
+    for (int i = 0; i < SCEP_ANSWERED_KINDS; i++)
+        ret->answered[i] = atomic_load(&scep->answered[i]);
+    for (int i = 0; i < SCEP_FAIL_INFOS; i++)
+        ret->fail_info[i] = atomic_load(&scep->fail_info[i]);
+    cc_histogram_get(&scep->time, &ret->time);
     pthread_mutex_lock(&scep->lock);
     (void)cc_strcpy(ret->last_error, sizeof(ret->last_error), scep->last_error);
     pthread_mutex_unlock(&scep->lock);

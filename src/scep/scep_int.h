@@ -304,6 +304,8 @@ struct scep {
 
     atomic_uint in_work;
     atomic_ullong bad_messages;
+    atomic_ullong answered[SCEP_ANSWERED_KINDS], fail_info[SCEP_FAIL_INFOS];
+    struct cc_histogram time;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;

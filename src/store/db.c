@@ -56,10 +56,12 @@ struct db {
     struct job *first, *last;
     bool stopping;
     struct db_guard guard; /* enter NULL: none */
-    struct db_stats stats;
+    struct db_stats stats; /* but for commit_time */
     pthread_cond_t reader_back;
     struct db_conn *idle[READERS_MAX];
     unsigned idle_count, reader_count;
+
+    struct cc_histogram commit_time;
 };
 
 /* ---- URI ---- */
@@ -246,8 +248,9 @@ find_out(struct db *db, const struct db_guard *guard, struct cc_err *err)
 }
 
 static void
-count_commit(struct db *db)
+count_commit(struct db *db, int64_t began_us)
 {
+    cc_histogram_add_since(&db->commit_time, began_us);
     pthread_mutex_lock(&db->lock);
     db->stats.commits++;
     pthread_mutex_unlock(&db->lock);
@@ -258,6 +261,7 @@ static enum ending
 run_group(struct db *db, struct job *first, struct cc_err *err)
 {
     const struct db_guard guard = guard_of(db);
+    const int64_t began_us = cc_histogram_now();
     enum ending ending = NOT_DONE;
 
     if (need_writer(db, err) != 0)
@@ -278,7 +282,7 @@ run_group(struct db *db, struct job *first, struct cc_err *err)
     else
         db->backend->rollback(db->writer);
     if (ending == DONE)
-        count_commit(db);
+        count_commit(db, began_us);
     return ending;
 }
 
@@ -571,6 +575,7 @@ db_stats(struct db *db, struct db_stats *ret)
     pthread_mutex_lock(&db->lock);
     *ret = db->stats;
     pthread_mutex_unlock(&db->lock);
+    cc_histogram_get(&db->commit_time, &ret->commit_time);
 }
 
 /* ---- statements ---- */

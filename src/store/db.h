@@ -48,6 +48,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/histogram.h"
 
 struct db;
 struct db_conn;
@@ -127,10 +128,11 @@ void db_watch(struct db *db, db_outage_fn fn, void *arg);
 
 /* How group commit does, since db_open(). */
 struct db_stats {
-    uint64_t writes;     /* closures handed to db_write() and ended */
-    uint64_t commits;    /* transactions they took */
-    uint64_t failed;     /* of the writes, those that ended in an error */
-    uint64_t reconnects; /* for writing, after the connection had been lost */
+    uint64_t writes;                        /* closures handed to db_write() and ended */
+    uint64_t commits;                       /* transactions they took */
+    uint64_t failed;                        /* of the writes, those that ended in an error */
+    struct cc_histogram_values commit_time; /* from the beginning of a transaction to its end */
+    uint64_t reconnects;                    /* for writing, after the connection had been lost */
 };
 void db_stats(struct db *db, struct db_stats *ret);
 

@@ -57,7 +57,9 @@ store_stats(struct store *store, struct store_stats *ret)
     db_stats(store->db, &stats);
     *ret = (struct store_stats){ .writes = stats.writes,
         .commits = stats.commits,
-        .failed = stats.failed };
+        .failed = stats.failed,
+        .reconnects = stats.reconnects,
+        .commit_time = stats.commit_time };
 }
 
 /* ---- named values ---- */

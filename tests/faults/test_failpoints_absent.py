@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integra
 from rig import PROJECT, run  # noqa: E402
 
 # What a build with them has: who is called, the variable, and the names that point's names are made of.
-TRACES = (b"cc_failpoint", b"CERTCONNECTOR_FAILPOINTS", b"fail point", b"db_write_step", b"wire_op_name", b"open-content-key")
+TRACES = (b"cc_failpoint", b"CERTCONNECTOR_FAILPOINTS", b"fail point", b"db_write_step")
 
 
 def sources():

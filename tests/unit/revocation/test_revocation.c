@@ -889,7 +889,7 @@ one_request_from_end_to_end(void **state)
         { EVENT_REVOKE_REQUEST_SUCCESS, "one" },
     };
     struct rig *rig = rig_open();
-    struct revocation_status status;
+    struct flow_status status;
     struct events last;
 
     (void)state;
