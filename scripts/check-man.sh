@@ -352,6 +352,17 @@ check_events() {
         complain "include/eventlog/catalogue.h: not every event was understood"
 }
 
+# ---- metrics -------------------------------------------------------------------------------------------------------
+
+check_metrics() {
+    local metrics=$man/certconnector-metrics.7
+    grep -oE '(exposition_begin|one)\(e, "[a-z_]+"' src/daemon/metrics.c |
+        sed -E 's/.*"([a-z_]+)"/\1/; /^process_/! s/^/certconnector_/' | sort >"$scratch/program"
+    sed -nE 's/^\.It Cm ([a-z_]+) Pq (counter|gauge|histogram)$/\1/p' "$metrics" | sort >"$scratch/page"
+    not_empty "$metrics"
+    differences "$metrics" metric
+}
+
 check_form
 check_options
 check_mentions
@@ -361,6 +372,7 @@ check_setting_words
 check_setting_mentions
 check_setting_examples
 check_events
+check_metrics
 if [ -s "$complaints" ]; then
     exit 1
 fi

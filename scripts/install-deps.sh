@@ -27,7 +27,7 @@ test_packages=(
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
     libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
-    postgresql pgbouncer faketime
+    postgresql pgbouncer faketime prometheus
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")
@@ -72,7 +72,7 @@ trap clean_up EXIT
 # nor after its next start.
 services=()
 clusters=$(pg_lsclusters --no-header 2>/dev/null) || clusters=
-for service in certmonger nginx postgresql pgbouncer; do
+for service in certmonger nginx pgbouncer postgresql prometheus; do
     [ -e "/lib/systemd/system/$service.service" ] || services+=("$service.service")
 done
 if ! [ -e "$policy" ]; then

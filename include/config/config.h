@@ -201,6 +201,9 @@ struct config {
         const char *listen;  /* of CRLs, CA certificates and OCSP; or NULL: nothing is published */
         unsigned ocsp_cache; /* answers kept; default 4096 */
     } publish;
+    struct {
+        const char *listen; /* of /metrics, /healthz and /readyz; or NULL: nothing is shown */
+    } metrics;
     struct config_ca *cas;
     size_t ca_count;
     struct config_profile *profiles;

@@ -256,6 +256,9 @@ const struct config_setting config_settings[] = {
     {.section = "publish", .key = "ocsp-cache", .form = CONFIG_FORM_UNSIGNED, .offset = AT(publish.ocsp_cache),
      .min = 1, .max = 65536, .fallback = "4096", .example = "4096"},
 
+    {.section = "metrics", .key = "listen", .form = CONFIG_FORM_TEXT, .offset = AT(metrics.listen),
+     .check = config_check_listen, .example = "127.0.0.1:9180"},
+
     {.section = "log", .key = "directory", .form = CONFIG_FORM_TEXT, .offset = AT(log.directory),
      .check = config_check_path, .fallback = "/var/log/certconnector", .example = "/var/log/certconnector"},
     {.section = "log", .key = "max-size", .form = CONFIG_FORM_SIZE, .offset = AT(log.max_size),

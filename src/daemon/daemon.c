@@ -34,8 +34,11 @@ int
 daemon_next_signal(struct daemon *d, int64_t ms)
 {
     const struct timespec timeout = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
-    int number = sigtimedwait(&d->signals, NULL, &timeout);
+    int number;
 
+    atomic_store(&d->turned_ms, cc_clock_mono_ms());
+    number = sigtimedwait(&d->signals, NULL, &timeout);
+    atomic_store(&d->turned_ms, cc_clock_mono_ms());
     return number > 0 ? number : 0;
 }
 
@@ -90,7 +93,8 @@ start(struct daemon *d, struct cc_err *err)
     if (open_store(d, err) != 0 || watch_start(d, &d->watch, err) != 0)
         return -1;
     /* Before the parts, so that it can be asked what they wait for. */
-    if (control_open(d, err) != 0)
+    if (control_open(d, err) != 0 ||
+            monitor_open(d, d->config->metrics.listen, &d->monitor, err) != 0)
         return -1;
     return parts_start(d, err);
 }
@@ -168,6 +172,7 @@ stop(struct daemon *d)
     (void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%lld",
             (long long)(DAEMON_DRAIN_MS + DAEMON_GOODBYE_MS) * 2000);
     http_listener_close(d->control);
+    http_listener_close(d->monitor);
     parts_stop(d);
     watch_stop(d->watch);
     store_close(d->store);

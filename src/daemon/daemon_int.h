@@ -71,10 +71,12 @@ struct daemon {
     struct store *store;
     struct watch *watch;
     struct http_listener *control;
+    struct http_listener *monitor; /* NULL: [metrics] listen is not set; the main thread's */
     char connector_id[CC_UUID_LEN];
-    int64_t started_ms; /* wall time */
-    sigset_t signals;   /* blocked, and asked for by the main thread */
-    bool was_fenced;    /* the main thread's */
+    int64_t started_ms;     /* wall time */
+    sigset_t signals;       /* blocked, and asked for by the main thread */
+    bool was_fenced;        /* the main thread's */
+    atomic_llong turned_ms; /* monotonic: when the main thread last asked for signals */
 
     pthread_mutex_t lock;
     struct config *config; /* guarded by lock; the main thread reads it freely */
@@ -198,6 +200,9 @@ json_object *status_build_heartbeat(struct daemon *d);
 /* One line for systemd. */
 void status_line(struct daemon *d, char *ret_text, size_t size);
 
+/* Whether work can be done; else *ret_text says what is missing. */
+bool status_is_ready(struct daemon *d, char *ret_text, size_t size);
+
 const char *status_contact_name(enum intune_contact contact);
 
 /* ---- keys.c ---- */
@@ -230,6 +235,15 @@ CC_MUST int watch_start(struct daemon *d, struct watch **ret_watch, struct cc_er
 
 /* When nobody else uses the store any more; accepts NULL. */
 void watch_stop(struct watch *watch);
+
+/* ---- monitor.c, metrics.c ---- */
+
+/* listen NULL: there is no listener. */
+CC_MUST int monitor_open(struct daemon *d, const char *listen, struct http_listener **ret_listener,
+        struct cc_err *err);
+
+struct exposition;
+void metrics_write(struct daemon *d, struct exposition *e);
 
 /* ---- control.c ---- */
 

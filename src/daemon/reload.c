@@ -2,6 +2,7 @@
 #include "daemon_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
@@ -164,9 +165,31 @@ change_live(struct daemon *d, struct config **take_config)
         cc_log(CC_LOG_ERROR, "daemon", "taking the settings back: %s", cc_err_text(&err));
 }
 
+static bool
+same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* The new address is opened before the old one is closed; where it cannot be, the old one stays. */
+static void
+move_monitor(struct daemon *d, const char *listen)
+{
+    struct http_listener *monitor = NULL;
+    struct cc_err err = { 0 };
+
+    if (monitor_open(d, listen, &monitor, &err) != 0) {
+        log_rejected(d, &err);
+        return;
+    }
+    http_listener_close(d->monitor);
+    d->monitor = monitor;
+}
+
 static int
 use_config(struct daemon *d, struct config **take_config, struct cc_err *err)
 {
+    char *before = d->config->metrics.listen != NULL ? strdup(d->config->metrics.listen) : NULL;
     struct changes changes = { .daemon = d };
     struct eventlog_settings log;
     int rc = 0;
@@ -179,6 +202,9 @@ use_config(struct daemon *d, struct config **take_config, struct cc_err *err)
     log = parts_log_settings(d->config);
     if (rc == 0)
         rc = eventlog_reconfigure(d->log, &log, err);
+    if (rc == 0 && !same_text(before, d->config->metrics.listen))
+        move_monitor(d, d->config->metrics.listen);
+    free(before);
     return rc;
 }
 

@@ -326,6 +326,22 @@ status_build(struct daemon *d)
     return finish(status, ok);
 }
 
+bool
+status_is_ready(struct daemon *d, char *ret_text, size_t size)
+{
+    struct snapshot s;
+    bool token, service, store = store_is_usable(d->store), log = eventlog_is_usable(d->log);
+
+    snapshot_take(d, &s);
+    token = s.token.state == HSM_STATE_OPEN;
+    service = s.service.contact == INTUNE_CONTACT_OK || s.features == 0;
+    (void)snprintf(ret_text, size, "not ready:%s%s%s%s%s%s", token ? "" : " token ",
+            token ? "" : hsm_state_name(s.token.state), service ? "" : " service ",
+            service ? "" : status_contact_name(s.service.contact), store ? "" : " state store lost",
+            log ? "" : " event log lost");
+    return token && service && store && log;
+}
+
 void
 status_line(struct daemon *d, char *ret_text, size_t size)
 {
