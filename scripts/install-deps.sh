@@ -27,7 +27,7 @@ test_packages=(
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
     libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
-    postgresql pgbouncer faketime prometheus
+    postgresql pgbouncer faketime prometheus python3-msal
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")

@@ -47,17 +47,45 @@ CC_MUST int tenant_value_put(struct tenant_store *store, const char *name, const
 #define TENANT_SALT_LEN 16
 #define TENANT_ID_MAX 128 /* bytes of a client's or connector's id */
 
+#define TENANT_SECRET_NEVER_ENDS 0
+#define TENANT_SECRET_NONE (-1)
+
 struct tenant_client {
     uint8_t salt[TENANT_SALT_LEN];
     uint8_t hash[TENANT_HASH_LEN];
+    int64_t secret_expires_ms; /* or one of the above */
+    int64_t roles;             /* bits of the caller's; all of them: -1 */
 };
 
-/* Creates the client or replaces its secret. */
+/* Creates the client or replaces its secret and roles; its certificates stay. */
 CC_MUST int tenant_client_put(struct tenant_store *store, const char *id,
         const struct tenant_client *client, struct cc_err *err);
 CC_MUST int tenant_client_find(struct tenant_store *store, const char *id, bool *ret_found,
         struct tenant_client *ret, struct cc_err *err);
 CC_MUST int tenant_client_count(struct tenant_store *store, int64_t *ret, struct cc_err *err);
+
+/* With its certificates; its tokens have no role any more. */
+CC_MUST int tenant_client_remove(struct tenant_store *store, const char *id, bool *ret_found,
+        struct cc_err *err);
+
+/* Certificates whose keys sign a client's assertions, found by either hash of their DER. */
+#define TENANT_SHA1_LEN 20
+struct tenant_client_certificate {
+    struct cc_bytes sha1, sha256, der;
+};
+
+/* Nothing changes where the client has it already. */
+CC_MUST int tenant_client_certificate_add(struct tenant_store *store, const char *client_id,
+        const struct tenant_client_certificate *certificate, struct cc_err *err);
+
+/* hash: SHA-1 or SHA-256, by its length.  ret then has its DER; nothing: there is none. */
+CC_MUST int tenant_client_certificate_find(struct tenant_store *store, const char *client_id,
+        struct cc_bytes hash, struct cc_buf *ret, struct cc_err *err);
+
+/* Takes note of an assertion until expires_ms.  *ret_fresh is false where it was noted before. */
+#define TENANT_JTI_MAX 256
+CC_MUST int tenant_assertion_use(struct tenant_store *store, const char *client_id, const char *jti,
+        int64_t now_ms, int64_t expires_ms, bool *ret_fresh, struct cc_err *err);
 
 /* Bits: a token may be good for both, where both have the same address. */
 #define TENANT_AUDIENCE_GRAPH 1u
@@ -68,9 +96,14 @@ CC_MUST int tenant_token_put(struct tenant_store *store, const uint8_t hash[TENA
         const char *client_id, unsigned audience, int64_t now_ms, int64_t expires_ms,
         struct cc_err *err);
 
+struct tenant_token {
+    unsigned audience;
+    int64_t roles; /* of its client, as they are now */
+};
+
 /* *ret_found is false for a token that is unknown or ended. */
 CC_MUST int tenant_token_find(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
-        int64_t now_ms, bool *ret_found, unsigned *ret_audience, struct cc_err *err);
+        int64_t now_ms, bool *ret_found, struct tenant_token *ret, struct cc_err *err);
 
 /* Ends all tokens. */
 CC_MUST int tenant_token_expire_all(struct tenant_store *store, int64_t *ret_count,

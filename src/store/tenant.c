@@ -170,6 +170,23 @@ static const struct db_step steps[] = {
                    /* To forget the oldest of them. */
                    "CREATE INDEX tenant_scep_refused ON tenant_scep_transaction (seq)"
                    " WHERE validated = 0;" },
+    { .number = 4,
+            .what = "clients that sign in with a certificate, secrets that end, roles",
+            .sql = "ALTER TABLE tenant_client ADD COLUMN"
+                   " secret_expires_ms BIGINT NOT NULL DEFAULT 0;"
+                   "ALTER TABLE tenant_client ADD COLUMN roles BIGINT NOT NULL DEFAULT -1;"
+                   "CREATE TABLE tenant_client_certificate ("
+                   " client_id TEXT NOT NULL,"
+                   " sha256 BYTEA NOT NULL,"
+                   " sha1 BYTEA NOT NULL,"
+                   " der BYTEA NOT NULL,"
+                   " PRIMARY KEY (client_id, sha256));"
+                   "CREATE TABLE tenant_assertion ("
+                   " client_id TEXT NOT NULL,"
+                   " jti TEXT NOT NULL,"
+                   " expires_ms BIGINT NOT NULL,"
+                   " PRIMARY KEY (client_id, jti));"
+                   "CREATE INDEX tenant_assertion_end ON tenant_assertion (expires_ms);" },
 };
 
 static const struct db_schema schema = { .name = "tenant",
@@ -305,9 +322,13 @@ write_client(struct db_conn *conn, void *arg, struct cc_err *err)
     struct cc_bytes hash = { op->client->hash, TENANT_HASH_LEN };
 
     return db_exec(conn,
-            "INSERT INTO tenant_client (id, salt, hash) VALUES ($1, $2, $3)"
-            " ON CONFLICT (id) DO UPDATE SET salt = excluded.salt, hash = excluded.hash",
-            DB_PARAMS(DB_TEXT(op->id), DB_BLOB(salt), DB_BLOB(hash)), NULL, err);
+            "INSERT INTO tenant_client (id, salt, hash, secret_expires_ms, roles)"
+            " VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (id) DO UPDATE SET salt = excluded.salt, hash = excluded.hash,"
+            " secret_expires_ms = excluded.secret_expires_ms, roles = excluded.roles",
+            DB_PARAMS(DB_TEXT(op->id), DB_BLOB(salt), DB_BLOB(hash),
+                    DB_INT(op->client->secret_expires_ms), DB_INT(op->client->roles)),
+            NULL, err);
 }
 
 int
@@ -328,7 +349,8 @@ read_client(struct db_conn *conn, void *arg, struct cc_err *err)
     int got;
 
     op->found = false;
-    got = tenant_one(conn, "SELECT salt, hash FROM tenant_client WHERE id = $1",
+    got = tenant_one(conn,
+            "SELECT salt, hash, secret_expires_ms, roles FROM tenant_client WHERE id = $1",
             DB_PARAMS(DB_TEXT(op->id)), &rows, err);
     if (got != 1)
         return got;
@@ -337,6 +359,8 @@ read_client(struct db_conn *conn, void *arg, struct cc_err *err)
     if (salt.len == TENANT_SALT_LEN && hash.len == TENANT_HASH_LEN) {
         memcpy(op->got.salt, salt.data, TENANT_SALT_LEN);
         memcpy(op->got.hash, hash.data, TENANT_HASH_LEN);
+        op->got.secret_expires_ms = db_int(rows, 2);
+        op->got.roles = db_int(rows, 3);
         op->found = true;
     }
     db_rows_free(rows);
@@ -389,6 +413,7 @@ struct token_op {
     unsigned audience;
     int64_t now_ms, expires_ms;
     bool found;
+    struct tenant_token got;
     int64_t count;
 };
 
@@ -430,11 +455,15 @@ read_token(struct db_conn *conn, void *arg, struct cc_err *err)
     int got;
 
     op->found = false;
-    got = tenant_one(conn, "SELECT audience FROM tenant_token WHERE hash = $1 AND expires_ms > $2",
+    got = tenant_one(conn,
+            "SELECT audience, COALESCE(roles, 0) FROM tenant_token"
+            " LEFT JOIN tenant_client ON id = client_id WHERE tenant_token.hash = $1"
+            " AND expires_ms > $2",
             DB_PARAMS(DB_BLOB(op->hash), DB_INT(op->now_ms)), &rows, err);
     if (got != 1)
         return got;
-    op->audience = (unsigned)db_int(rows, 0);
+    op->got = (struct tenant_token){ .audience = (unsigned)db_int(rows, 0),
+        .roles = db_int(rows, 1) };
     op->found = true;
     db_rows_free(rows);
     return 0;
@@ -442,14 +471,14 @@ read_token(struct db_conn *conn, void *arg, struct cc_err *err)
 
 int
 tenant_token_find(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN], int64_t now_ms,
-        bool *ret_found, unsigned *ret_audience, struct cc_err *err)
+        bool *ret_found, struct tenant_token *ret, struct cc_err *err)
 {
     struct token_op op = { .hash = { hash, TENANT_HASH_LEN }, .now_ms = now_ms };
 
     if (db_read(store->db, read_token, &op, err) != 0)
         return -1;
     *ret_found = op.found;
-    *ret_audience = op.audience;
+    *ret = op.got;
     return 0;
 }
 

@@ -6,8 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "assertion.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "pki/cert.h"
 
 #define ADMIN_TOKEN_FILE "admin.token"
 #define CLIENT_SECRET_FILE "client.secret"
@@ -23,7 +25,7 @@ beside_state(const struct options *options, const char *name, char *ret, size_t 
 
     if (cc_starts_with(options->state, "postgresql:"))
         return cc_err_set(err, CC_DOM_USAGE, 0,
-                "with a state in PostgreSQL --admin-token-file, --client-id and --client-secret-file are needed");
+                "with a state in PostgreSQL --admin-token-file and --client-id are needed");
     if (slash == NULL)
         len = snprintf(ret, size, "%s", name);
     else
@@ -83,14 +85,29 @@ credentials_admin_token(const struct options *options, struct cc_secret **ret_to
 }
 
 static int
+add_certificate(const struct options *options, struct tenant_store *store, struct cc_err *err)
+{
+    struct cc_buf text = CC_BUF_INIT(PKI_CERT_MAX);
+    int rc = cc_file_read(options->client_certificate, &text, err);
+
+    if (rc == 0)
+        rc = assertion_register(store, options->client_id, cc_buf_bytes(&text), err);
+    cc_buf_free(&text);
+    return rc == 0 ? 0 : cc_err_in(err, "--client-certificate %s", options->client_certificate);
+}
+
+static int
 put_given_client(const struct options *options, struct tenant_store *store, struct cc_err *err)
 {
     struct cc_secret *secret = NULL;
-    int rc;
+    int rc = -1;
 
-    if (load(options->client_secret_file, &secret, err) != 0)
+    if (options->client_secret_file != NULL && load(options->client_secret_file, &secret, err) != 0)
         return -1;
+    if (options->client_certificate != NULL && add_certificate(options, store, err) != 0)
+        goto out;
     rc = auth_put_client(store, options->client_id, secret, err);
+out:
     cc_secret_free(secret);
     return rc;
 }

@@ -26,6 +26,7 @@ struct rule {
     int64_t count; /* calls that it still applies to; -1: all */
     int64_t hits;
     char *body;
+    char content_type[64]; /* of body; "": JSON */
 };
 
 struct faults {
@@ -135,6 +136,7 @@ faults_decide(struct faults *faults, const char *path)
         fault.retry_after_s = rule->retry_after_s;
         fault.ms_retry_after = rule->ms_retry_after;
         fault.body = rule->body != NULL ? strdup(rule->body) : NULL;
+        (void)cc_strcpy(fault.content_type, sizeof(fault.content_type), rule->content_type);
         break;
     }
     pthread_mutex_unlock(&faults->lock);
@@ -223,8 +225,8 @@ static int
 read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
 {
     struct cc_buf body = CC_BUF_INIT(BODY_MAX + 1);
-    const char *path;
-    bool has_body;
+    const char *path, *content_type;
+    bool has_body = false;
     int rc = -1;
 
     *rule = (struct rule){ .count = -1, .rate = 1 };
@@ -234,10 +236,14 @@ read_rule(json_object *obj, struct rule *rule, struct cc_err *err)
             cc_json_get_int(obj, "msRetryAfter", 0, 86400000, -1, &rule->ms_retry_after, err) !=
                     0 ||
             cc_json_get_int(obj, "count", 1, INT64_MAX, -1, &rule->count, err) != 0 ||
+            cc_json_get_str(obj, "contentType", sizeof(rule->content_type) - 1, &content_type,
+                    err) != 0 ||
             read_share(obj, "rate", &rule->rate, err) != 0 || read_drop(obj, rule, err) != 0 ||
             read_answer(obj, rule, &body, &has_body, err) != 0)
         goto out;
     (void)cc_strcpy(rule->path, sizeof(rule->path), path != NULL ? path : "");
+    (void)cc_strcpy(rule->content_type, sizeof(rule->content_type),
+            content_type != NULL ? content_type : "");
     if (has_body && (rule->body = cc_strdup(cc_buf_str(&body), err)) == NULL)
         goto out;
     rc = 0;

@@ -8,6 +8,7 @@
 
 #include <openssl/crypto.h>
 
+#include "assertion.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "form.h"
@@ -25,6 +26,20 @@ static const struct oauth_error {
     { 400, "unsupported_grant_type", 70003, "The grant type is not supported." },
     { 400, "unauthorized_client", 700016, "The application was not found in the directory." },
     { 401, "invalid_client", 7000215, "Invalid client secret provided." },
+    { 401, "invalid_client", 7000222, "The provided client secret keys are expired." },
+    { 401, "invalid_client", 7000218,
+            "The request body must contain the following parameter: 'client_assertion' or "
+            "'client_secret'." },
+    { 401, "invalid_client", 50027, "Invalid JWT token." },
+    { 401, "invalid_client", 700027,
+            "Client assertion contains an invalid signature, or its key was not found." },
+    { 401, "invalid_client", 700027,
+            "The certificate used to sign the client assertion is expired." },
+    { 401, "invalid_client", 700021,
+            "Client assertion application identifier doesn't match 'client_id' parameter." },
+    { 401, "invalid_client", 700023, "Client assertion audience claim is not this endpoint." },
+    { 401, "invalid_client", 700024, "Client assertion is not within its valid time range." },
+    { 401, "invalid_client", 50013, "Assertion failed: it has been used before." },
     { 400, "invalid_scope", 70011,
             "The provided value for the input parameter 'scope' is not valid." },
     { 400, "invalid_resource", 500011, "The resource principal was not found in the tenant." },
@@ -36,7 +51,10 @@ enum {
     OAUTH_GRANT,
     OAUTH_CLIENT,
     OAUTH_SECRET,
-    OAUTH_SCOPE,
+    OAUTH_SECRET_ENDED,
+    OAUTH_NO_CREDENTIAL,
+    OAUTH_ASSERTION, /* and ASSERTION_* - ASSERTION_MALFORMED from here on */
+    OAUTH_SCOPE = OAUTH_ASSERTION + ASSERTION_REPEATED,
     OAUTH_RESOURCE,
     OAUTH_TENANT
 };
@@ -154,18 +172,20 @@ scopes_audience(char *scopes, const char *base)
 /* ---- the token ---- */
 
 struct token_request {
-    struct cc_buf grant_type, client_id, secret, scope, base;
+    struct cc_buf grant_type, client_id, secret, assertion_type, assertion, scope, base;
 };
 
 static int
 read_request(struct call *call, struct token_request *r, bool *ret_complete, struct cc_err *err)
 {
     struct cc_bytes body = http_exchange_body(call->exchange);
-    struct {
+    const struct {
         const char *name;
         struct cc_buf *value;
-    } fields[] = { { "grant_type", &r->grant_type }, { "client_id", &r->client_id },
-        { "client_secret", &r->secret }, { "scope", &r->scope } };
+        bool needed;
+    } fields[] = { { "grant_type", &r->grant_type, true }, { "client_id", &r->client_id, true },
+        { "client_secret", &r->secret, false }, { "client_assertion", &r->assertion, false },
+        { "client_assertion_type", &r->assertion_type, false }, { "scope", &r->scope, true } };
 
     *ret_complete = true;
     for (size_t i = 0; i < CC_COUNT(fields); i++) {
@@ -173,17 +193,49 @@ read_request(struct call *call, struct token_request *r, bool *ret_complete, str
 
         if (form_get(body, fields[i].name, fields[i].value, &found, err) != 0)
             return -1;
-        *ret_complete = *ret_complete && found && fields[i].value->len > 0;
+        *ret_complete = *ret_complete && (!fields[i].needed || fields[i].value->len > 0);
     }
     return 0;
 }
 
-/* Whether the secret is this client's; OAUTH_CLIENT, OAUTH_SECRET, or -1 when it is right; -2: err. */
+/* The same as check_client(). */
+static int
+check_secret(const struct tenant_client *client, const struct cc_buf *secret, struct cc_err *err)
+{
+    uint8_t hash[TENANT_HASH_LEN];
+
+    if (client->secret_expires_ms == TENANT_SECRET_NONE)
+        return OAUTH_SECRET;
+    if (auth_hash_secret(client->salt, secret->data, secret->len, hash, err) != 0)
+        return -2;
+    if (CRYPTO_memcmp(hash, client->hash, sizeof(hash)) != 0)
+        return OAUTH_SECRET;
+    if (client->secret_expires_ms != TENANT_SECRET_NEVER_ENDS &&
+            client->secret_expires_ms <= cc_clock_now_ms())
+        return OAUTH_SECRET_ENDED;
+    return -1;
+}
+
+/* The same as check_client(). */
+static int
+check_assertion(struct call *call, const struct token_request *r, struct cc_err *err)
+{
+    enum assertion_verdict verdict;
+
+    if (strcmp(cc_buf_str(&r->assertion_type),
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer") != 0)
+        return OAUTH_ASSERTION;
+    if (assertion_check(call->tenant, cc_buf_str(&r->base), cc_buf_str(&r->client_id),
+                cc_buf_str(&r->assertion), &verdict, err) != 0)
+        return -2;
+    return verdict == ASSERTION_GOOD ? -1 : OAUTH_ASSERTION + (int)verdict - ASSERTION_MALFORMED;
+}
+
+/* Whether this is the client: an error's number, or -1 when it is; -2: err. */
 static int
 check_client(struct call *call, const struct token_request *r, struct cc_err *err)
 {
     struct tenant_client client;
-    uint8_t hash[TENANT_HASH_LEN];
     bool found;
 
     if (tenant_client_find(call->tenant->store, cc_buf_str(&r->client_id), &found, &client, err) !=
@@ -191,9 +243,11 @@ check_client(struct call *call, const struct token_request *r, struct cc_err *er
         return -2;
     if (!found)
         return OAUTH_CLIENT;
-    if (auth_hash_secret(client.salt, r->secret.data, r->secret.len, hash, err) != 0)
-        return -2;
-    return CRYPTO_memcmp(hash, client.hash, sizeof(hash)) == 0 ? -1 : OAUTH_SECRET;
+    if (r->secret.len > 0 && r->assertion.len > 0)
+        return OAUTH_MALFORMED;
+    if (r->assertion.len > 0)
+        return check_assertion(call, r, err);
+    return r->secret.len > 0 ? check_secret(&client, &r->secret, err) : OAUTH_NO_CREDENTIAL;
 }
 
 static void
@@ -243,6 +297,8 @@ answer(struct call *call, struct token_request *r)
         refuse(call, OAUTH_GRANT);
         return;
     }
+    if (call_base_url(call, &r->base) != 0)
+        return;
     if ((wrong = check_client(call, r, &err)) == -2) {
         call_reply_failed(call, &err);
         return;
@@ -251,8 +307,6 @@ answer(struct call *call, struct token_request *r)
         refuse(call, wrong);
         return;
     }
-    if (call_base_url(call, &r->base) != 0)
-        return;
     audience = scopes_audience((char *)r->scope.data, cc_buf_str(&r->base));
     if (audience <= 0)
         refuse(call, audience < 0 ? OAUTH_SCOPE : OAUTH_RESOURCE);
@@ -268,6 +322,8 @@ oauth_token(struct call *call)
     struct token_request r = { .grant_type = CC_BUF_INIT(FIELD_MAX),
         .client_id = CC_BUF_INIT(TENANT_ID_MAX),
         .secret = CC_BUF_INIT(FIELD_MAX),
+        .assertion_type = CC_BUF_INIT(FIELD_MAX),
+        .assertion = CC_BUF_INIT(ASSERTION_MAX),
         .scope = CC_BUF_INIT(FIELD_MAX),
         .base = CC_BUF_INIT(FIELD_MAX) };
 
@@ -280,6 +336,8 @@ oauth_token(struct call *call)
     cc_buf_free(&r.grant_type);
     cc_buf_free(&r.client_id);
     cc_buf_wipe(&r.secret);
+    cc_buf_free(&r.assertion_type);
+    cc_buf_wipe(&r.assertion);
     cc_buf_free(&r.scope);
     cc_buf_free(&r.base);
 }
@@ -299,13 +357,25 @@ add_url(json_object *body, const char *name, const char *base, const char *tenan
     return rc;
 }
 
+static int
+add_texts(json_object *body, const char *name, const char *const *texts, size_t count,
+        struct cc_err *err)
+{
+    json_object *array = json_object_new_array();
+
+    for (size_t i = 0; array != NULL && i < count; i++)
+        (void)json_object_array_add(array, json_object_new_string(texts[i]));
+    return cc_json_add(body, name, array, err);
+}
+
 void
 oauth_configuration(struct call *call)
 {
+    static const char *const auth_methods[] = { "client_secret_post", "private_key_jwt" };
+    static const char *const algorithms[] = { "RS256", "PS256" };
     struct cc_buf base = CC_BUF_INIT(FIELD_MAX);
     const char *id = call->tenant->id;
     json_object *body = NULL;
-    json_object *methods = NULL;
     struct cc_err err = { 0 };
 
     if (!is_tenant(call)) {
@@ -315,20 +385,15 @@ oauth_configuration(struct call *call)
     if (call_base_url(call, &base) != 0)
         goto out;
     body = json_object_new_object();
-    methods = json_object_new_array();
-    if (methods != NULL)
-        (void)json_object_array_add(methods, json_object_new_string("client_secret_post"));
     if (add_url(body, "token_endpoint", cc_buf_str(&base), call->capture[0], "oauth2/v2.0/token",
                 &err) != 0 ||
             add_url(body, "authorization_endpoint", cc_buf_str(&base), call->capture[0],
                     "oauth2/v2.0/authorize", &err) != 0 ||
-            add_url(body, "issuer", cc_buf_str(&base), id, "v2.0", &err) != 0) {
-        json_object_put(methods);
-        call_reply_failed(call, &err);
-        json_object_put(body);
-        goto out;
-    }
-    if (cc_json_add(body, "token_endpoint_auth_methods_supported", methods, &err) != 0) {
+            add_url(body, "issuer", cc_buf_str(&base), id, "v2.0", &err) != 0 ||
+            add_texts(body, "token_endpoint_auth_methods_supported", auth_methods,
+                    CC_COUNT(auth_methods), &err) != 0 ||
+            add_texts(body, "token_endpoint_auth_signing_alg_values_supported", algorithms,
+                    CC_COUNT(algorithms), &err) != 0) {
         call_reply_failed(call, &err);
         json_object_put(body);
         goto out;

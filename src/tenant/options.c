@@ -20,9 +20,11 @@ const char options_help[] =
         "  --tenant NAME              the tenant's domain (contoso.example)\n"
         "  --public-url URL           as clients reach the service (else from their Host header)\n"
         "  --ready-file FILE          written when listening, with the port\n"
-        "  --client-id ID             a client that may sign in; with --client-secret-file.\n"
-        "  --client-secret-file FILE  Without: one is made at first start, its secret written beside\n"
+        "  --client-id ID             a client that may sign in, with one of the next two or both.\n"
+        "                             Without: one is made at first start, its secret written beside\n"
         "                             the state\n"
+        "  --client-secret-file FILE  its secret\n"
+        "  --client-certificate FILE  certificate, PEM or DER, of the RSA key that signs its assertions\n"
         "  --admin-token-file FILE    the token for /admin/api: read, or made and written at first\n"
         "                             start (default: admin.token beside the state)\n"
         "  --lease-seconds N          how long a request is leased (300)\n"
@@ -45,6 +47,7 @@ enum {
     OPT_READY_FILE,
     OPT_CLIENT_ID,
     OPT_CLIENT_SECRET_FILE,
+    OPT_CLIENT_CERTIFICATE,
     OPT_ADMIN_TOKEN_FILE,
     OPT_LEASE_SECONDS,
     OPT_RETRY_DELAY_MS,
@@ -66,6 +69,7 @@ static const struct option known[] = {
     { "ready-file", required_argument, NULL, OPT_READY_FILE },
     { "client-id", required_argument, NULL, OPT_CLIENT_ID },
     { "client-secret-file", required_argument, NULL, OPT_CLIENT_SECRET_FILE },
+    { "client-certificate", required_argument, NULL, OPT_CLIENT_CERTIFICATE },
     { "admin-token-file", required_argument, NULL, OPT_ADMIN_TOKEN_FILE },
     { "lease-seconds", required_argument, NULL, OPT_LEASE_SECONDS },
     { "retry-delay-ms", required_argument, NULL, OPT_RETRY_DELAY_MS },
@@ -90,6 +94,7 @@ take_text(struct options *o, int option, const char *text)
         { OPT_TENANT, &o->settings.name }, { OPT_PUBLIC_URL, &o->settings.public_url },
         { OPT_READY_FILE, &o->ready_file }, { OPT_CLIENT_ID, &o->client_id },
         { OPT_CLIENT_SECRET_FILE, &o->client_secret_file },
+        { OPT_CLIENT_CERTIFICATE, &o->client_certificate },
         { OPT_ADMIN_TOKEN_FILE, &o->admin_token_file } };
 
     for (size_t i = 0; i < CC_COUNT(texts); i++) {
@@ -190,8 +195,9 @@ check(const struct options *o, struct cc_err *err)
         return cc_err_set(err, CC_DOM_USAGE, 0, "--state is missing; see --help");
     if ((o->tls_certificate == NULL) != (o->tls_key == NULL))
         return cc_err_set(err, CC_DOM_USAGE, 0, "--tls-certificate and --tls-key go together");
-    if ((o->client_id == NULL) != (o->client_secret_file == NULL))
-        return cc_err_set(err, CC_DOM_USAGE, 0, "--client-id and --client-secret-file go together");
+    if ((o->client_id == NULL) != (o->client_secret_file == NULL && o->client_certificate == NULL))
+        return cc_err_set(err, CC_DOM_USAGE, 0,
+                "--client-id goes with --client-secret-file, --client-certificate or both");
     if (o->client_id != NULL && (o->client_id[0] == '\0' || strlen(o->client_id) > TENANT_ID_MAX))
         return cc_err_set(err, CC_DOM_USAGE, 0, "--client-id has 1 to %d bytes", TENANT_ID_MAX);
     if (o->settings.name[0] == '\0' || strchr(o->settings.name, '/') != NULL)

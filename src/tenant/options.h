@@ -16,7 +16,7 @@ struct options {
     const char *state;
     const char *tls_certificate, *tls_key;
     const char *ready_file;
-    const char *client_id, *client_secret_file;
+    const char *client_id, *client_secret_file, *client_certificate;
     const char *admin_token_file;
     bool help, version;
 };

@@ -9,60 +9,76 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define CONFIGURATION_READ (TENANT_ROLE_CONFIGURATION_READ | TENANT_ROLE_CONFIGURATION_WRITE)
+#define CONNECTOR (TENANT_ROLE_SCEP | TENANT_ROLE_PFX)
+
 /* "*" in a segment stands for one or more bytes of it. */
 static const struct route {
     const char *method;
     const char *pattern;
     enum auth auth;
     void (*handler)(struct call *call);
+    unsigned roles; /* one of them is needed; 0: none */
 } routes[] = {
-    { "POST", "/*/oauth2/v2.0/token", AUTH_NONE, oauth_token },
-    { "GET", "/*/v2.0/.well-known/openid-configuration", AUTH_NONE, oauth_configuration },
+    { "POST", "/*/oauth2/v2.0/token", AUTH_NONE, oauth_token, 0 },
+    { "GET", "/*/v2.0/.well-known/openid-configuration", AUTH_NONE, oauth_configuration, 0 },
 
-    { "GET", "/*/servicePrincipals/appId=*/endpoints", AUTH_GRAPH, discovery_endpoints },
-    { "GET", "/*/users", AUTH_GRAPH, graph_users },
-    { "GET", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_list },
-    { "POST", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_create },
-    { "GET", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_get },
-    { "GET", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_get },
-    { "PATCH", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_patch },
-    { "PATCH", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_patch },
-    { "DELETE", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_delete },
-    { "DELETE", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_delete },
+    { "GET", "/*/servicePrincipals/appId=*/endpoints", AUTH_GRAPH, discovery_endpoints,
+            TENANT_ROLE_APPLICATIONS },
+    { "GET", "/*/users", AUTH_GRAPH, graph_users, 0 },
+    { "GET", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_list,
+            CONFIGURATION_READ },
+    { "POST", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_create,
+            TENANT_ROLE_CONFIGURATION_WRITE },
+    { "GET", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_get,
+            CONFIGURATION_READ },
+    { "GET", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_get,
+            CONFIGURATION_READ },
+    { "PATCH", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_patch,
+            TENANT_ROLE_CONFIGURATION_WRITE },
+    { "PATCH", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_patch,
+            TENANT_ROLE_CONFIGURATION_WRITE },
+    { "DELETE", "/beta/deviceManagement/userPfxCertificates(*)", AUTH_GRAPH, graph_pfx_delete,
+            TENANT_ROLE_CONFIGURATION_WRITE },
+    { "DELETE", "/beta/deviceManagement/userPfxCertificates/*", AUTH_GRAPH, graph_pfx_delete,
+            TENANT_ROLE_CONFIGURATION_WRITE },
 
     { "POST", "/RACerts/*/StatelessPkiConnectorService/CertificateAuthorityRequests/*",
-            AUTH_RESOURCE, revocation_call },
-    { "POST", "/RACerts/*/StatelessPkiConnectorService/*Requests/*", AUTH_RESOURCE, queue_call },
-    { "POST", "/RACerts/*/StatelessPkiConnectorService/Connectors/*", AUTH_RESOURCE,
-            connectors_call },
+            AUTH_RESOURCE, revocation_call, CONNECTOR },
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/*Requests/*", AUTH_CONNECTOR, queue_call,
+            CONNECTOR },
+    { "POST", "/RACerts/*/StatelessPkiConnectorService/Connectors/*", AUTH_CONNECTOR,
+            connectors_call, CONNECTOR },
 
     { "POST", "/RACerts/*/StatelessScepRequestValidationService/ScepActions/*", AUTH_RESOURCE,
-            scep_call },
+            scep_call, TENANT_ROLE_SCEP },
 
-    { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user },
-    { "POST", "/admin/api/pfxImportRequests", AUTH_ADMIN, admin_add_pfx_requests },
-    { "POST", "/admin/api/pkcsRequests", AUTH_ADMIN, admin_add_pkcs_requests },
-    { "GET", "/admin/api/requests", AUTH_ADMIN, admin_list_requests },
-    { "GET", "/admin/api/requests/*", AUTH_ADMIN, admin_get_request },
-    { "DELETE", "/admin/api/requests/*", AUTH_ADMIN, admin_cancel_request },
-    { "POST", "/admin/api/revocationRequests", AUTH_ADMIN, admin_add_revocations },
-    { "GET", "/admin/api/revocationRequests", AUTH_ADMIN, admin_list_revocations },
-    { "GET", "/admin/api/revocationRequests/*", AUTH_ADMIN, admin_get_revocation },
-    { "GET", "/admin/api/unknownRevocationResults", AUTH_ADMIN, admin_unknown_revocations },
-    { "GET", "/admin/api/revocationClock", AUTH_ADMIN, admin_get_revocation_clock },
-    { "POST", "/admin/api/revocationClock", AUTH_ADMIN, admin_set_revocation_clock },
-    { "PUT", "/admin/api/revocationFilter", AUTH_ADMIN, admin_put_revocation_filter },
-    { "POST", "/admin/api/scepChallenges", AUTH_ADMIN, admin_add_scep_challenges },
-    { "GET", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_get_scep_challenge },
-    { "DELETE", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_untarget_scep_challenge },
-    { "GET", "/admin/api/scepTransactions", AUTH_ADMIN, admin_list_scep_transactions },
-    { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors },
-    { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts },
-    { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults },
-    { "GET", "/admin/api/faults", AUTH_ADMIN, admin_get_faults },
-    { "DELETE", "/admin/api/faults", AUTH_ADMIN, admin_delete_faults },
-    { "POST", "/admin/api/moveAccount", AUTH_ADMIN, admin_move_account },
-    { "POST", "/admin/api/expireTokens", AUTH_ADMIN, admin_expire_tokens },
+    { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user, 0 },
+    { "POST", "/admin/api/clients", AUTH_ADMIN, admin_put_client, 0 },
+    { "DELETE", "/admin/api/clients/*", AUTH_ADMIN, admin_remove_client, 0 },
+    { "POST", "/admin/api/pfxImportRequests", AUTH_ADMIN, admin_add_pfx_requests, 0 },
+    { "POST", "/admin/api/pkcsRequests", AUTH_ADMIN, admin_add_pkcs_requests, 0 },
+    { "GET", "/admin/api/requests", AUTH_ADMIN, admin_list_requests, 0 },
+    { "GET", "/admin/api/requests/*", AUTH_ADMIN, admin_get_request, 0 },
+    { "DELETE", "/admin/api/requests/*", AUTH_ADMIN, admin_cancel_request, 0 },
+    { "POST", "/admin/api/revocationRequests", AUTH_ADMIN, admin_add_revocations, 0 },
+    { "GET", "/admin/api/revocationRequests", AUTH_ADMIN, admin_list_revocations, 0 },
+    { "GET", "/admin/api/revocationRequests/*", AUTH_ADMIN, admin_get_revocation, 0 },
+    { "GET", "/admin/api/unknownRevocationResults", AUTH_ADMIN, admin_unknown_revocations, 0 },
+    { "GET", "/admin/api/revocationClock", AUTH_ADMIN, admin_get_revocation_clock, 0 },
+    { "POST", "/admin/api/revocationClock", AUTH_ADMIN, admin_set_revocation_clock, 0 },
+    { "PUT", "/admin/api/revocationFilter", AUTH_ADMIN, admin_put_revocation_filter, 0 },
+    { "POST", "/admin/api/scepChallenges", AUTH_ADMIN, admin_add_scep_challenges, 0 },
+    { "GET", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_get_scep_challenge, 0 },
+    { "DELETE", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_untarget_scep_challenge, 0 },
+    { "GET", "/admin/api/scepTransactions", AUTH_ADMIN, admin_list_scep_transactions, 0 },
+    { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors, 0 },
+    { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts, 0 },
+    { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults, 0 },
+    { "GET", "/admin/api/faults", AUTH_ADMIN, admin_get_faults, 0 },
+    { "DELETE", "/admin/api/faults", AUTH_ADMIN, admin_delete_faults, 0 },
+    { "POST", "/admin/api/moveAccount", AUTH_ADMIN, admin_move_account, 0 },
+    { "POST", "/admin/api/expireTokens", AUTH_ADMIN, admin_expire_tokens, 0 },
 };
 
 /* ---- routing ---- */
@@ -140,7 +156,7 @@ route(struct call *call)
         if (!match(call, routes[i].pattern, path))
             continue;
         if (strcmp(routes[i].method, method) == 0) {
-            if (auth_check(call, routes[i].auth))
+            if (auth_check(call, routes[i].auth, routes[i].roles))
                 routes[i].handler(call);
             return;
         }
@@ -172,8 +188,10 @@ reply_fault(struct call *call)
         headers[count++] = (struct http_header){ "x-ms-retry-after-ms", ms };
     if (body == NULL)
         body = "{\"error\":{\"code\":\"Fault\",\"message\":\"a fault that was asked for\"}}";
-    call_reply(call, fault->status, headers, count, "application/json; charset=utf-8", body,
-            strlen(body));
+    call_reply(call, fault->status, headers, count,
+            fault->content_type[0] != '\0' ? fault->content_type
+                                           : "application/json; charset=utf-8",
+            body, strlen(body));
 }
 
 static void

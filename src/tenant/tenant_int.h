@@ -98,6 +98,7 @@ struct fault {
     unsigned status;                       /* 0: what it would be */
     int64_t retry_after_s, ms_retry_after; /* -1: none */
     char *body;                            /* instead of an error body; NULL: ours */
+    char content_type[64];                 /* of body; "": JSON */
 };
 
 struct call {
@@ -136,10 +137,17 @@ CC_MUST int call_base_url(struct call *call, struct cc_buf *ret);
 
 /* ---- who is calling (auth.c) ---- */
 
-enum auth { AUTH_NONE, AUTH_GRAPH, AUTH_RESOURCE, AUTH_ADMIN };
+enum auth { AUTH_NONE, AUTH_GRAPH, AUTH_RESOURCE, AUTH_CONNECTOR, AUTH_ADMIN };
 
-/* false: the call was ended. */
-CC_MUST bool auth_check(struct call *call, enum auth auth);
+/* What a client may do, as permissions of applications are called. */
+#define TENANT_ROLE_APPLICATIONS 1u        /* Application.Read.All */
+#define TENANT_ROLE_CONFIGURATION_READ 2u  /* DeviceManagementConfiguration.Read.All */
+#define TENANT_ROLE_CONFIGURATION_WRITE 4u /* DeviceManagementConfiguration.ReadWrite.All */
+#define TENANT_ROLE_SCEP 8u                /* scep_challenge_provider */
+#define TENANT_ROLE_PFX 16u                /* pfx_cert_provider */
+
+/* roles: one of them is needed; 0: none is.  false: the call was ended. */
+CC_MUST bool auth_check(struct call *call, enum auth auth, unsigned roles);
 
 /* What the store knows of a token. */
 void auth_hash_token(const char *token, uint8_t ret_hash[TENANT_HASH_LEN]);
@@ -147,6 +155,10 @@ void auth_hash_token(const char *token, uint8_t ret_hash[TENANT_HASH_LEN]);
 /* What the store knows of a client's secret. */
 CC_MUST int auth_hash_secret(const uint8_t salt[TENANT_SALT_LEN], const void *secret, size_t len,
         uint8_t ret_hash[TENANT_HASH_LEN], struct cc_err *err);
+/* A secret that does not end. */
+CC_MUST int auth_set_secret(struct tenant_client *client, const struct cc_secret *secret,
+        struct cc_err *err);
+/* With all roles; secret NULL: it has none. */
 CC_MUST int auth_put_client(struct tenant_store *store, const char *id,
         const struct cc_secret *secret, struct cc_err *err);
 
@@ -170,6 +182,8 @@ void revocation_call(struct call *call);
 void scep_call(struct call *call);
 void connectors_call(struct call *call);
 void admin_add_user(struct call *call);
+void admin_put_client(struct call *call);
+void admin_remove_client(struct call *call);
 void admin_add_pfx_requests(struct call *call);
 void admin_add_pkcs_requests(struct call *call);
 void admin_list_requests(struct call *call);

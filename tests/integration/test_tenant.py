@@ -54,7 +54,7 @@ def test_token(shared, scope):
     ({"scope": "https://graph.microsoft.com/User.Read"}, 400, "invalid_scope", 70011),
     ({"scope": GRAPH_SCOPE + " " + RESOURCE_SCOPE}, 400, "invalid_scope", 70011),
     ({"grant_type": "password"}, 400, "unsupported_grant_type", 70003),
-    ({"client_secret": None}, 400, "invalid_request", 900144),
+    ({"client_secret": None}, 401, "invalid_client", 7000218),
     ({"tenant": "fabrikam.example"}, 400, "invalid_request", 90002),
 ])
 def test_token_refused(shared, fields, want_status, want_error, want_code):

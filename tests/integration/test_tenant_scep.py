@@ -23,6 +23,12 @@ from helpers_tenant import API_VERSION, APP_ID, GRAPH_SCOPE, REVOCATION_API_VERS
 
 VALIDATE, SUCCESS, FAILURE = "validateRequest", "successNotification", "failureNotification"
 ACTIONS = [VALIDATE, SUCCESS, FAILURE]
+CODES = """Unknown Success CertificateRequestDecodingFailed ChallengePasswordMissing ChallengeDeserializationError
+    ChallengeDecryptionError ChallengeDecodingError ChallengeInvalidTimestamp ChallengeExpired SubjectNameMissing
+    SubjectNameMismatch SubjectAltNameMissing SubjectAltNameMismatch KeyUsageMismatch KeyLengthMismatch EnhancedKeyUsageMissing
+    EnhancedKeyUsageMismatch AadKeyIdentifierListMissing RegisteredKeyMismatch SigningCertThumbprintMismatch
+    ScepProfileNoLongerTargetedToTheClient SignatureValidationFailed BadCertificateRequestIdInChallenge BadDeviceIdInChallenge
+    BadUserIdInChallenge""".split()
 PROVIDER = "ScepRequestValidationFEService"
 RSA = rsa.generate_private_key(65537, 2048)
 OTHER = ec.generate_private_key(ec.SECP256R1())
@@ -725,6 +731,10 @@ def test_a_database_of_the_second_schema_is_brought_up_to_date(tenant):
     with sqlite3.connect(tenant.folder / "state.db") as db:
         db.execute("DROP TABLE tenant_scep_challenge")
         db.execute("DROP TABLE tenant_scep_transaction")
+        for later in ("tenant_client_certificate", "tenant_assertion"):
+            db.execute(f"DROP TABLE {later}")
+        for later in ("tenant_client.secret_expires_ms", "tenant_client.roles"):
+            db.execute("ALTER TABLE {} DROP COLUMN {}".format(*later.split(".")))
         db.execute("DELETE FROM tenant_value WHERE name = 'scep-challenge-key'")
         db.execute("UPDATE schema_version SET version = 2 WHERE name = 'tenant'")
     db.close()
@@ -755,8 +765,7 @@ def test_challenges_are_in_no_log_and_no_database(tenant):
 # ---- faults ----
 
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("code", ["AadKeyIdentifierListMissing", "RegisteredKeyMismatch", "SigningCertThumbprintMismatch", "BadDeviceIdInChallenge",
-                                  "BadUserIdInChallenge", "Unknown", "ACodeOfTomorrow", "success", "1", "", "a \"quoted\" one\n"])
+@pytest.mark.parametrize("code", CODES + ["BadTenantIdInChallenge", "ACodeOfTomorrow", "success", "1", "", "a \"quoted\" one\n"])
 def test_codes_on_demand(shared, action, code):
     csr = validated(shared, transaction := str(uuid.uuid4()))
     body = request_body(csr, transaction) if action == VALIDATE else notification_body(csr, transaction, action == FAILURE)

@@ -77,26 +77,81 @@ clients(void **state)
 }
 
 static void
+client_certificates(void **state)
+{
+    static const uint8_t sha1[TENANT_SHA1_LEN] = { 1 }, sha256[TENANT_HASH_LEN] = { 2 };
+    struct tenant_client client = { .secret_expires_ms = TENANT_SECRET_NONE, .roles = -1 };
+    struct tenant_client_certificate certificate = { .sha1 = { sha1, sizeof(sha1) },
+        .sha256 = { sha256, sizeof(sha256) },
+        .der = cc_bytes_of_str("der") };
+    struct cc_buf der = CC_BUF_INIT(100);
+    bool found;
+
+    OK(tenant_client_put(*state, "c", &client, &err));
+    OK(tenant_client_certificate_add(*state, "c", &certificate, &err));
+    OK(tenant_client_certificate_add(*state, "c", &certificate, &err));
+    OK(tenant_client_certificate_find(*state, "c", certificate.sha1, &der, &err));
+    assert_string_equal(cc_buf_str(&der), "der");
+    cc_buf_reset(&der);
+    OK(tenant_client_certificate_find(*state, "c", certificate.sha256, &der, &err));
+    assert_string_equal(cc_buf_str(&der), "der");
+    cc_buf_reset(&der);
+    OK(tenant_client_certificate_find(*state, "d", certificate.sha256, &der, &err));
+    assert_int_equal(der.len, 0);
+    OK(tenant_client_remove(*state, "c", &found, &err));
+    assert_true(found);
+    OK(tenant_client_remove(*state, "c", &found, &err));
+    assert_false(found);
+    OK(tenant_client_certificate_find(*state, "c", certificate.sha256, &der, &err));
+    assert_int_equal(der.len, 0);
+    cc_buf_free(&der);
+}
+
+static void
+assertions(void **state)
+{
+    bool fresh;
+
+    OK(tenant_assertion_use(*state, "c", "1", 1000, 2000, &fresh, &err));
+    assert_true(fresh);
+    OK(tenant_assertion_use(*state, "c", "1", 1999, 3000, &fresh, &err));
+    assert_false(fresh);
+    OK(tenant_assertion_use(*state, "d", "1", 1999, 3000, &fresh, &err));
+    assert_true(fresh);
+    /* Once it has ended it is refused for its age, and need not be remembered. */
+    OK(tenant_assertion_use(*state, "c", "1", 2000, 3000, &fresh, &err));
+    assert_true(fresh);
+}
+
+static void
 tokens(void **state)
 {
     const uint8_t hash[TENANT_HASH_LEN] = { 1 }, other[TENANT_HASH_LEN] = { 2 };
-    unsigned audience = 0;
+    struct tenant_client client = { .roles = 5 };
+    struct tenant_token token = { 0 };
     int64_t count;
     bool found;
 
+    OK(tenant_client_put(*state, "c", &client, &err));
     OK(tenant_token_put(*state, hash, "c", TENANT_AUDIENCE_GRAPH, 1000, 2000, &err));
-    OK(tenant_token_find(*state, hash, 1999, &found, &audience, &err));
+    OK(tenant_token_find(*state, hash, 1999, &found, &token, &err));
     assert_true(found);
-    assert_int_equal(audience, TENANT_AUDIENCE_GRAPH);
-    OK(tenant_token_find(*state, hash, 2000, &found, &audience, &err));
+    assert_int_equal(token.audience, TENANT_AUDIENCE_GRAPH);
+    assert_int_equal(token.roles, 5);
+    /* Roles are the client's of this moment. */
+    OK(tenant_client_remove(*state, "c", &found, &err));
+    OK(tenant_token_find(*state, hash, 1999, &found, &token, &err));
+    assert_true(found);
+    assert_int_equal(token.roles, 0);
+    OK(tenant_token_find(*state, hash, 2000, &found, &token, &err));
     assert_false(found);
-    OK(tenant_token_find(*state, other, 1000, &found, &audience, &err));
+    OK(tenant_token_find(*state, other, 1000, &found, &token, &err));
     assert_false(found);
     /* A new one at a later time drops those that ended. */
     OK(tenant_token_put(*state, other, "c", TENANT_AUDIENCE_RESOURCE, 2000, 9000, &err));
     OK(tenant_token_expire_all(*state, &count, &err));
     assert_int_equal(count, 1);
-    OK(tenant_token_find(*state, other, 2000, &found, &audience, &err));
+    OK(tenant_token_find(*state, other, 2000, &found, &token, &err));
     assert_false(found);
 }
 
@@ -1139,6 +1194,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(values),
         TEST(clients),
+        TEST(client_certificates),
+        TEST(assertions),
         TEST(tokens),
         TEST(users),
         TEST(pfx_list_and_choice),
