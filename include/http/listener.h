@@ -39,6 +39,11 @@ struct http_listener_settings {
     mode_t unix_mode;   /* of the socket; 0: 0660 */
     const char *tls_certificate_file; /* PEM chain, or NULL: no TLS; TLS 1.2 at least */
     const char *tls_key_file;
+    /*
+     * A CA in PEM: clients are asked for a certificate, with its name as a hint, and need have none; NULL: they are not
+     * asked.  Nothing is verified here but that the client has the key.  Only with TLS.
+     */
+    const char *tls_client_ca;
     unsigned workers;                     /* 0: 4 */
     size_t queue_max;                     /* exchanges waiting for a worker; 0: 256 */
     unsigned max_connections;             /* 0: 512 */
@@ -77,6 +82,9 @@ const char *http_exchange_header(const struct http_exchange *exchange,
 struct cc_bytes http_exchange_body(const struct http_exchange *exchange);
 const char *http_exchange_peer(
         const struct http_exchange *exchange); /* address text; "unix" for a unix socket */
+
+/* DER of the certificate that the peer showed, as it is: the handler judges it.  Empty: it showed none. */
+struct cc_bytes http_exchange_peer_certificate(const struct http_exchange *exchange);
 
 /*
  * Whether the peer still waits for the answer: false once its connection was closed or half closed.  Any thread, before

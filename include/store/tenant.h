@@ -177,27 +177,45 @@ CC_MUST int tenant_pfx_choose(struct tenant_store *store, const char *user_lower
 
 struct tenant_connector {
     const char *id;
-    const char *version;   /* NULL: not told yet */
-    const char *features;  /* JSON array, NULL: not told yet */
-    const char *heartbeat; /* the last one, JSON, or NULL */
+    const char *version;                     /* NULL: not told yet */
+    const char *features;                    /* JSON array, NULL: not told yet */
+    const char *heartbeat;                   /* the last one, JSON, or NULL */
+    const char *display_name, *machine_name; /* NULL: not told yet */
     int64_t first_ms, last_ms;
+    int64_t enrolled_ms;            /* 0: it has no certificate */
+    int64_t certificate_expires_ms; /* the last that it got; only when it is read */
     bool removed;
 };
 
+struct tenant_new_identity {
+    const uint8_t *hash; /* SHA-256 of the certificate */
+    int64_t expires_ms;
+};
+
 /*
- * Records what is known of an instance; version, features and heartbeat stay as they are where NULL.  A new one, or one
- * that was last heard of before gone_ms, beyond limit others that were not removed and were heard of since, is not
+ * Records what is known of an instance; texts stay as they are where NULL, and enrolled_ms where it is 0 or was told
+ * before.  identity: a certificate that it gets at the same time, or NULL.  A new one, or one that was last heard of before gone_ms, beyond limit others that were not removed and were heard of since, is not
  * recorded, and *ret_full is true.
  */
 CC_MUST int tenant_connector_put(struct tenant_store *store,
-        const struct tenant_connector *connector, unsigned limit, int64_t gone_ms, bool *ret_full,
-        struct cc_err *err);
+        const struct tenant_connector *connector, const struct tenant_new_identity *identity,
+        unsigned limit, int64_t gone_ms, bool *ret_full, struct cc_err *err);
 CC_MUST int tenant_connector_remove(struct tenant_store *store, const char *id, bool *ret_found,
         struct cc_err *err);
 
 typedef int (*tenant_connector_fn)(void *arg, const struct tenant_connector *connector);
 CC_MUST int tenant_connector_list(struct tenant_store *store, tenant_connector_fn fn, void *arg,
         struct cc_err *err);
+
+struct tenant_identity {
+    char connector_id[TENANT_ID_MAX + 1]; /* "": there is no such certificate */
+    bool superseded;                      /* one that it got later has been used */
+    bool removed;                         /* the connector was */
+};
+
+/* Looks a certificate up; used for the first time it supersedes those that its connector got before. */
+CC_MUST int tenant_identity_use(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
+        struct tenant_identity *ret, struct cc_err *err);
 
 /* ---- the queues ---- */
 

@@ -19,6 +19,7 @@ http_exchange_new(struct http_listener *listener)
     cc_buf_init(&exchange->path, http_path_max(&listener->rules));
     cc_buf_init(&exchange->query, http_query_max(&listener->rules));
     cc_buf_init(&exchange->headers, HTTP_HEADER_MAX);
+    cc_buf_init(&exchange->certificate, HTTP_CERTIFICATE_MAX);
     cc_buf_init(&exchange->body, listener->rules.max_body);
     exchange->listener = listener;
     exchange->owners = 1;
@@ -37,6 +38,7 @@ exchange_free(struct http_exchange *exchange)
     cc_buf_wipe(&exchange->path);
     cc_buf_wipe(&exchange->query);
     cc_buf_wipe(&exchange->headers);
+    cc_buf_free(&exchange->certificate);
     cc_buf_wipe(&exchange->body);
     free(exchange);
 }
@@ -99,6 +101,12 @@ const char *
 http_exchange_peer(const struct http_exchange *exchange)
 {
     return exchange->peer;
+}
+
+struct cc_bytes
+http_exchange_peer_certificate(const struct http_exchange *exchange)
+{
+    return cc_buf_bytes(&exchange->certificate);
 }
 
 bool

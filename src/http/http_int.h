@@ -29,6 +29,7 @@
 #define HTTP_QUERY_MAX 64
 #define HTTP_METHOD_MAX 15
 #define HTTP_PEER_MAX 64
+#define HTTP_CERTIFICATE_MAX 65536
 
 enum http_phase {
     HTTP_PHASE_LINE,     /* the request line is there */
@@ -55,6 +56,7 @@ struct http_exchange {
     struct cc_bytes target; /* in libmicrohttpd's memory; while the head is checked */
     char method[HTTP_METHOD_MAX + 1];
     char peer[HTTP_PEER_MAX];
+    struct cc_buf certificate; /* of the peer */
     struct cc_buf path;
     struct cc_buf query;   /* of http_target_parse() */
     struct cc_buf headers; /* of http_head_check() */
@@ -101,6 +103,7 @@ struct http_listener {
     char *unix_path;
     struct http_rules rules;
     unsigned max_connections;
+    bool asks_certificates;
     int64_t deadline_ms;
     http_handler_fn handler;
     void *handler_arg;

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <gnutls/gnutls.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -236,6 +237,22 @@ note_peer(struct http_exchange *exchange, struct MHD_Connection *connection)
         cc_strcpy(exchange->peer, sizeof(exchange->peer), "unix");
 }
 
+/* One that is too long, or for which there is no memory, is none. */
+static void
+note_certificate(struct http_exchange *exchange, struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    const gnutls_datum_t *chain = NULL;
+    unsigned count = 0;
+
+    if (info != NULL && info->tls_session != NULL)
+        chain = gnutls_certificate_get_peers(info->tls_session, &count);
+    if (chain != NULL && count > 0 &&
+            cc_buf_add(&exchange->certificate, chain[0].data, chain[0].size, NULL) != 0)
+        cc_buf_reset(&exchange->certificate);
+}
+
 /* The request line is there.  What this returns is the request's context from now on. */
 static void *
 on_line(void *arg, const char *target, struct MHD_Connection *connection)
@@ -248,6 +265,8 @@ on_line(void *arg, const char *target, struct MHD_Connection *connection)
             &exchange->query);
     exchange->target = cc_bytes_of_str(target);
     note_peer(exchange, connection);
+    if (exchange->listener->asks_certificates)
+        note_certificate(exchange, connection);
     return exchange;
 }
 
@@ -561,9 +580,11 @@ start_daemon(struct http_listener *listener, const struct http_listener_settings
 {
     struct cc_buf certificate = CC_BUF_INIT(TLS_FILE_MAX);
     struct cc_buf key = CC_BUF_INIT(TLS_FILE_MAX);
+    struct cc_buf trust = CC_BUF_INIT(TLS_FILE_MAX);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     char priorities[] = TLS_PRIORITIES;
-    struct MHD_OptionItem tls[4] = { { MHD_OPTION_END, 0, NULL } };
+    struct MHD_OptionItem tls[5] = { { MHD_OPTION_END, 0, NULL }, { MHD_OPTION_END, 0, NULL },
+        { MHD_OPTION_END, 0, NULL }, { MHD_OPTION_END, 0, NULL }, { MHD_OPTION_END, 0, NULL } };
     int rc = -1;
 
     if (settings->tls_certificate_file != NULL) {
@@ -578,7 +599,12 @@ start_daemon(struct http_listener *listener, const struct http_listener_settings
         tls[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, certificate.data };
         tls[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, key.data };
         tls[2] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, priorities };
-        tls[3] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+        if (settings->tls_client_ca != NULL) {
+            if (cc_buf_add_str(&trust, settings->tls_client_ca, err) != 0)
+                goto out;
+            tls[3] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, trust.data };
+            listener->asks_certificates = true;
+        }
     }
     /* clang-format off */
     listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, listener,
@@ -603,6 +629,7 @@ start_daemon(struct http_listener *listener, const struct http_listener_settings
     rc = 0;
 out:
     cc_buf_wipe(&key);
+    cc_buf_free(&trust);
     cc_buf_free(&certificate);
     return rc;
 }

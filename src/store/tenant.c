@@ -187,6 +187,19 @@ static const struct db_step steps[] = {
                    " expires_ms BIGINT NOT NULL,"
                    " PRIMARY KEY (client_id, jti));"
                    "CREATE INDEX tenant_assertion_end ON tenant_assertion (expires_ms);" },
+    { .number = 5,
+            .what = "connectors that are enrolled, and their certificates",
+            .sql = "ALTER TABLE tenant_connector ADD COLUMN display_name TEXT;"
+                   "ALTER TABLE tenant_connector ADD COLUMN machine_name TEXT;"
+                   "ALTER TABLE tenant_connector ADD COLUMN enrolled_ms BIGINT NOT NULL DEFAULT 0;"
+                   "CREATE TABLE tenant_identity ("
+                   " hash BYTEA PRIMARY KEY,"
+                   " connector_id TEXT NOT NULL,"
+                   " n BIGINT NOT NULL,"
+                   " expires_ms BIGINT NOT NULL,"
+                   " used BIGINT NOT NULL,"
+                   " superseded BIGINT NOT NULL,"
+                   " UNIQUE (connector_id, n));" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/tenant.h"
 
+#include <string.h>
+
+#include "base/text.h"
 #include "tenant_int.h"
 
 struct connector_op {
     const struct tenant_connector *connector;
+    const struct tenant_new_identity *identity;
     const char *id;
     unsigned limit;
     int64_t gone_ms;
@@ -54,9 +58,12 @@ update_connector(struct db_conn *conn, const struct tenant_connector *c, struct 
     return db_exec(conn,
             "UPDATE tenant_connector SET version = COALESCE($1, version),"
             " features = COALESCE($2, features), heartbeat = COALESCE($3, heartbeat),"
-            " last_ms = $4 WHERE id = $5",
+            " display_name = COALESCE($4, display_name),"
+            " machine_name = COALESCE($5, machine_name), last_ms = $6,"
+            " enrolled_ms = CASE enrolled_ms WHEN 0 THEN $7 ELSE enrolled_ms END WHERE id = $8",
             DB_PARAMS(DB_TEXT(c->version), DB_TEXT(c->features), DB_TEXT(c->heartbeat),
-                    DB_INT(c->last_ms), DB_TEXT(c->id)),
+                    DB_TEXT(c->display_name), DB_TEXT(c->machine_name), DB_INT(c->last_ms),
+                    DB_INT(c->enrolled_ms), DB_TEXT(c->id)),
             NULL, err);
 }
 
@@ -65,11 +72,34 @@ insert_connector(struct db_conn *conn, const struct tenant_connector *c, struct 
 {
     return db_exec(conn,
             "INSERT INTO tenant_connector"
-            " (id, version, features, heartbeat, first_ms, last_ms, removed)"
-            " VALUES ($1, $2, $3, $4, $5, $6, 0)",
+            " (id, version, features, heartbeat, display_name, machine_name, first_ms, last_ms,"
+            " enrolled_ms, removed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)",
             DB_PARAMS(DB_TEXT(c->id), DB_TEXT(c->version), DB_TEXT(c->features),
-                    DB_TEXT(c->heartbeat), DB_INT(c->first_ms), DB_INT(c->last_ms)),
+                    DB_TEXT(c->heartbeat), DB_TEXT(c->display_name), DB_TEXT(c->machine_name),
+                    DB_INT(c->first_ms), DB_INT(c->last_ms), DB_INT(c->enrolled_ms)),
             NULL, err);
+}
+
+static int
+insert_identity(struct db_conn *conn, const char *id, const struct tenant_new_identity *identity,
+        struct cc_err *err)
+{
+    struct cc_bytes hash = { identity->hash, TENANT_HASH_LEN };
+    struct db_rows *rows;
+    int64_t n;
+    int got = tenant_one(conn,
+            "SELECT COALESCE(MAX(n), 0) FROM tenant_identity WHERE connector_id = $1",
+            DB_PARAMS(DB_TEXT(id)), &rows, err);
+
+    if (got != 1)
+        return -1;
+    n = db_int(rows, 0) + 1;
+    db_rows_free(rows);
+    return db_exec(conn,
+            "INSERT INTO tenant_identity (hash, connector_id, n, expires_ms, used, superseded)"
+            " VALUES ($1, $2, $3, $4, 0, 0)",
+            DB_PARAMS(DB_BLOB(hash), DB_TEXT(id), DB_INT(n), DB_INT(identity->expires_ms)), NULL,
+            err);
 }
 
 static int
@@ -88,15 +118,21 @@ write_connector(struct db_conn *conn, void *arg, struct cc_err *err)
         if ((op->full = count >= (int64_t)op->limit))
             return 0;
     }
-    return known ? update_connector(conn, op->connector, err)
-                 : insert_connector(conn, op->connector, err);
+    if ((known ? update_connector(conn, op->connector, err)
+               : insert_connector(conn, op->connector, err)) != 0)
+        return -1;
+    return op->identity != NULL ? insert_identity(conn, op->connector->id, op->identity, err) : 0;
 }
 
 int
 tenant_connector_put(struct tenant_store *store, const struct tenant_connector *connector,
-        unsigned limit, int64_t gone_ms, bool *ret_full, struct cc_err *err)
+        const struct tenant_new_identity *identity, unsigned limit, int64_t gone_ms, bool *ret_full,
+        struct cc_err *err)
 {
-    struct connector_op op = { .connector = connector, .limit = limit, .gone_ms = gone_ms };
+    struct connector_op op = { .connector = connector,
+        .identity = identity,
+        .limit = limit,
+        .gone_ms = gone_ms };
 
     if (db_write(store->db, write_connector, &op, err) != 0)
         return -1;
@@ -137,7 +173,9 @@ read_connectors(struct db_conn *conn, void *arg, struct cc_err *err)
     int got;
 
     if (db_query(conn,
-                "SELECT id, version, features, heartbeat, first_ms, last_ms, removed"
+                "SELECT id, version, features, heartbeat, display_name, machine_name, first_ms,"
+                " last_ms, enrolled_ms, removed, COALESCE((SELECT MAX(expires_ms)"
+                " FROM tenant_identity WHERE connector_id = id), 0)"
                 " FROM tenant_connector ORDER BY first_ms, id",
                 DB_NO_PARAMS, &rows, err) != 0)
         return -1;
@@ -146,9 +184,13 @@ read_connectors(struct db_conn *conn, void *arg, struct cc_err *err)
             .version = db_text(rows, 1),
             .features = db_text(rows, 2),
             .heartbeat = db_text(rows, 3),
-            .first_ms = db_int(rows, 4),
-            .last_ms = db_int(rows, 5),
-            .removed = db_int(rows, 6) != 0 };
+            .display_name = db_text(rows, 4),
+            .machine_name = db_text(rows, 5),
+            .first_ms = db_int(rows, 6),
+            .last_ms = db_int(rows, 7),
+            .enrolled_ms = db_int(rows, 8),
+            .removed = db_int(rows, 9) != 0,
+            .certificate_expires_ms = db_int(rows, 10) };
 
         if (op->fn(op->arg, &c) != 0)
             break;
@@ -164,4 +206,65 @@ tenant_connector_list(struct tenant_store *store, tenant_connector_fn fn, void *
     struct connector_op op = { .fn = fn, .arg = arg };
 
     return db_read(store->db, read_connectors, &op, err);
+}
+
+/* ---- certificates ---- */
+
+struct identity_op {
+    struct cc_bytes hash;
+    struct tenant_identity got;
+    int64_t n;
+    bool used;
+};
+
+static int
+read_identity(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct identity_op *op = arg;
+    struct db_rows *rows;
+    int got;
+
+    memset(&op->got, 0, sizeof(op->got));
+    op->used = true;
+    got = tenant_one(conn,
+            "SELECT connector_id, n, used, superseded, removed FROM tenant_identity"
+            " JOIN tenant_connector ON id = connector_id WHERE hash = $1",
+            DB_PARAMS(DB_BLOB(op->hash)), &rows, err);
+    if (got != 1)
+        return got;
+    (void)cc_strcpy(op->got.connector_id, sizeof(op->got.connector_id), db_text(rows, 0));
+    op->n = db_int(rows, 1);
+    op->used = db_int(rows, 2) != 0;
+    op->got.superseded = db_int(rows, 3) != 0;
+    op->got.removed = db_int(rows, 4) != 0;
+    db_rows_free(rows);
+    return 0;
+}
+
+static int
+write_identity_use(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct identity_op *op = arg;
+
+    if (db_exec(conn, "UPDATE tenant_identity SET used = 1 WHERE hash = $1",
+                DB_PARAMS(DB_BLOB(op->hash)), NULL, err) != 0)
+        return -1;
+    return db_exec(conn,
+            "UPDATE tenant_identity SET superseded = 1 WHERE connector_id = $1 AND n < $2",
+            DB_PARAMS(DB_TEXT(op->got.connector_id), DB_INT(op->n)), NULL, err);
+}
+
+int
+tenant_identity_use(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
+        struct tenant_identity *ret, struct cc_err *err)
+{
+    struct identity_op op = { .hash = { hash, TENANT_HASH_LEN } };
+
+    if (db_read(store->db, read_identity, &op, err) != 0)
+        return -1;
+    if (!op.used && !op.got.superseded && !op.got.removed &&
+            db_write(store->db, write_identity_use, &op, err) != 0)
+        return -1;
+    *ret = op.got;
+    return 0;
 }

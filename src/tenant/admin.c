@@ -242,6 +242,16 @@ struct connector_view {
 };
 
 static int
+add_enrolment(json_object *obj, const struct tenant_connector *c, struct cc_err *err)
+{
+    if (c->enrolled_ms == 0)
+        return 0;
+    if (admin_add_time(obj, "enrolledDateTime", c->enrolled_ms, err) != 0)
+        return -1;
+    return admin_add_time(obj, "certificateExpirationDateTime", c->certificate_expires_ms, err);
+}
+
+static int
 view_connector(void *arg, const struct tenant_connector *c)
 {
     struct connector_view *v = arg;
@@ -256,6 +266,9 @@ view_connector(void *arg, const struct tenant_connector *c)
                                : "inactive",
                     &v->err) != 0 ||
             cc_json_add_str(obj, "version", c->version, &v->err) != 0 ||
+            cc_json_add_str(obj, "displayName", c->display_name, &v->err) != 0 ||
+            cc_json_add_str(obj, "machineName", c->machine_name, &v->err) != 0 ||
+            add_enrolment(obj, c, &v->err) != 0 ||
             admin_add_json(obj, "features", c->features, &v->err) != 0 ||
             admin_add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
             admin_add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tenant_int.h"
+#include "connectors.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "identity.h"
 
 #define HEARTBEAT_MAX 65536 /* bytes of one, as it is kept */
 #define FEATURES_MAX 16
@@ -20,7 +21,7 @@ struct instance {
     char id[TENANT_ID_MAX + 1];
     char *features; /* JSON array; NULL: it has not told yet */
     int64_t last_ms;
-    bool removed;
+    bool removed, enrolled;
 };
 
 struct connectors {
@@ -41,20 +42,19 @@ find(struct connectors *connectors, const char *id)
 
 /* With the lock: what is NULL stays as it is. */
 static int
-learn(struct connectors *connectors, const char *id, const char *features, int64_t now_ms,
-        bool removed, struct cc_err *err)
+learn(struct connectors *connectors, const struct tenant_connector *c, struct cc_err *err)
 {
-    struct instance *i = find(connectors, id);
+    struct instance *i = find(connectors, c->id);
     char *copy = NULL;
 
-    if (features != NULL && (copy = cc_strdup(features, err)) == NULL)
+    if (c->features != NULL && (copy = cc_strdup(c->features, err)) == NULL)
         return -1;
     if (i == NULL) {
         if ((i = calloc(1, sizeof(*i))) == NULL) {
             free(copy);
             return cc_err_nomem(err);
         }
-        (void)cc_strcpy(i->id, sizeof(i->id), id);
+        (void)cc_strcpy(i->id, sizeof(i->id), c->id);
         i->next = connectors->first;
         connectors->first = i;
     }
@@ -62,8 +62,9 @@ learn(struct connectors *connectors, const char *id, const char *features, int64
         free(i->features);
         i->features = copy;
     }
-    i->last_ms = now_ms;
-    i->removed = i->removed || removed;
+    i->last_ms = c->last_ms;
+    i->removed = i->removed || c->removed;
+    i->enrolled = i->enrolled || c->enrolled_ms != 0;
     return 0;
 }
 
@@ -78,7 +79,7 @@ load_one(void *arg, const struct tenant_connector *c)
 {
     struct loading *l = arg;
 
-    l->rc = learn(l->connectors, c->id, c->features, c->last_ms, c->removed, l->err);
+    l->rc = learn(l->connectors, c, l->err);
     return l->rc;
 }
 
@@ -140,6 +141,51 @@ connectors_id(json_object *obj, const char **ret, struct cc_err *err)
     return 0;
 }
 
+/* ---- who it is ---- */
+
+static bool
+is_enrolled(struct connectors *connectors, const char *id)
+{
+    struct instance *i;
+    bool enrolled;
+
+    pthread_mutex_lock(&connectors->lock);
+    i = find(connectors, id);
+    enrolled = i != NULL && i->enrolled;
+    pthread_mutex_unlock(&connectors->lock);
+    return enrolled;
+}
+
+/*
+ * One that has a certificate is who it says with it only, and nobody else is with the certificate of another.  Who has
+ * none from us goes by the bearer token alone; so does everyone without TLS.  false: the call was ended.
+ */
+static bool
+check_identity(struct call *call, const char *id)
+{
+    struct cc_bytes der = http_exchange_peer_certificate(call->exchange);
+    bool enrolled = call->tenant->settings->tls && is_enrolled(call->tenant->connectors, id);
+    char known[TENANT_ID_MAX + 1];
+    const char *why;
+    struct cc_err err = { 0 };
+
+    if (der.len == 0 && enrolled)
+        call_reply_error(call, 401, "CertificateRequired",
+                "this connector has a certificate, and must come with it");
+    if (der.len == 0)
+        return !enrolled;
+    if (identity_check(call->tenant, der, known, &why, &err) != 0) {
+        call_reply_failed(call, &err);
+        return false;
+    }
+    if (known[0] == '\0' && !enrolled)
+        return true;
+    if (strcmp(known, id) == 0)
+        return true;
+    identity_refuse(call, known[0] != '\0' ? "the certificate is of another connector" : why);
+    return false;
+}
+
 /* ---- admission ---- */
 
 /* features is a JSON array of plain words that we wrote ourselves. */
@@ -182,17 +228,17 @@ look_up(struct connectors *connectors, const char *id, const char *feature)
     return result;
 }
 
-/* Writes down what an instance told; false: the call was ended. */
-static bool
-record(struct call *call, const struct tenant_connector *c)
+bool
+connectors_record(struct call *call, const struct tenant_connector *c,
+        const struct tenant_new_identity *identity)
 {
     struct connectors *connectors = call->tenant->connectors;
     struct cc_err err = { 0 };
     bool full;
     int rc;
 
-    if (tenant_connector_put(connectors->store, c, TENANT_CONNECTORS_MAX, gone_ms(), &full, &err) !=
-            0) {
+    if (tenant_connector_put(connectors->store, c, identity, TENANT_CONNECTORS_MAX, gone_ms(),
+                &full, &err) != 0) {
         call_reply_failed(call, &err);
         return false;
     }
@@ -204,7 +250,7 @@ record(struct call *call, const struct tenant_connector *c)
         return false;
     }
     pthread_mutex_lock(&connectors->lock);
-    rc = learn(connectors, c->id, c->features, c->last_ms, false, &err);
+    rc = learn(connectors, c, &err);
     pthread_mutex_unlock(&connectors->lock);
     if (rc != 0)
         call_reply_failed(call, &err);
@@ -217,11 +263,13 @@ connectors_admit(struct call *call, const char *id, const char *feature)
     int64_t now_ms = cc_clock_now_ms();
     struct tenant_connector c = { .id = id, .first_ms = now_ms, .last_ms = now_ms };
 
+    if (!check_identity(call, id))
+        return false;
     switch (look_up(call->tenant->connectors, id, feature)) {
     case ADMIT:
         return true;
     case ADMIT_NEW:
-        return record(call, &c);
+        return connectors_record(call, &c, NULL);
     case REFUSE_REMOVED:
         call_reply_error(call, 403, "ConnectorRemoved", "this connector was taken out");
         return false;
@@ -235,16 +283,15 @@ connectors_admit(struct call *call, const char *id, const char *feature)
 
 /* ---- heartbeat ---- */
 
-/* The features that there are, of those that the instance has; *ret is yours. */
-static int
-known_features(json_object *heartbeat, json_object **ret, struct cc_err *err)
+int
+connectors_features(json_object *obj, json_object **ret, struct cc_err *err)
 {
     static const char *const known[] = { TENANT_FEATURE_PKCS, TENANT_FEATURE_PFX_IMPORT,
         TENANT_FEATURE_SCEP, TENANT_FEATURE_REVOCATION };
     json_object *features;
     json_object *result;
 
-    if (cc_json_get_array(heartbeat, "features", &features, err) != 0)
+    if (cc_json_get_array(obj, "features", &features, err) != 0)
         return -1;
     if (features == NULL || json_object_array_length(features) > FEATURES_MAX)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"features\" is missing or too long");
@@ -305,8 +352,8 @@ read_heartbeat(json_object *body, struct tenant_connector *c, json_object **ret_
     if (heartbeat == NULL)
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"heartbeat\" is missing");
     if (connectors_id(heartbeat, &c->id, err) != 0 ||
-            cc_json_need_str(heartbeat, "version", 64, &c->version, err) != 0 ||
-            known_features(heartbeat, ret_features, err) != 0)
+            cc_json_need_str(heartbeat, "version", CONNECTOR_VERSION_MAX, &c->version, err) != 0 ||
+            connectors_features(heartbeat, ret_features, err) != 0)
         return -1;
     c->features = json_object_to_json_string_ext(*ret_features, JSON_C_TO_STRING_PLAIN);
     c->heartbeat = json_object_to_json_string_ext(heartbeat,
@@ -329,7 +376,8 @@ heartbeat(struct call *call, json_object *body)
 
     if (read_heartbeat(body, &c, &features, &err) != 0) {
         call_reply_failed(call, &err);
-    } else if (!is_removed(call, c.id) && record(call, &c)) {
+    } else if (check_identity(call, c.id) && !is_removed(call, c.id) &&
+               connectors_record(call, &c, NULL)) {
         answer = write_heartbeat_answer(json_object_get(features), now_ms, &err);
         if (answer == NULL)
             call_reply_failed(call, &err);
@@ -341,17 +389,17 @@ heartbeat(struct call *call, json_object *body)
 
 /* ---- remove ---- */
 
+/* Ends the call. */
 static void
-remove_instance(struct call *call, json_object *body)
+take_out(struct call *call, const char *id)
 {
     struct connectors *connectors = call->tenant->connectors;
+    struct tenant_connector c = { .id = id, .last_ms = cc_clock_now_ms(), .removed = true };
     struct cc_err err = { 0 };
-    const char *id = "";
     bool found;
     int rc;
 
-    if (connectors_id(body, &id, &err) != 0 ||
-            tenant_connector_remove(connectors->store, id, &found, &err) != 0) {
+    if (tenant_connector_remove(connectors->store, id, &found, &err) != 0) {
         call_reply_failed(call, &err);
         return;
     }
@@ -360,12 +408,30 @@ remove_instance(struct call *call, json_object *body)
         return;
     }
     pthread_mutex_lock(&connectors->lock);
-    rc = learn(connectors, id, NULL, cc_clock_now_ms(), true, &err);
+    rc = learn(connectors, &c, &err);
     pthread_mutex_unlock(&connectors->lock);
     if (rc != 0)
         call_reply_failed(call, &err);
     else
         call_reply_empty(call, 204);
+}
+
+static void
+remove_instance(struct call *call, json_object *body)
+{
+    struct cc_err err = { 0 };
+    const char *id = "";
+
+    if (connectors_id(body, &id, &err) != 0)
+        call_reply_failed(call, &err);
+    else if (check_identity(call, id))
+        take_out(call, id);
+}
+
+void
+admin_remove_connector(struct call *call)
+{
+    take_out(call, call->capture[0]);
 }
 
 void
@@ -378,6 +444,8 @@ connectors_call(struct call *call)
         return;
     if (strcmp(call->capture[1], "heartbeat") == 0)
         fn = heartbeat;
+    else if (strcmp(call->capture[1], "enroll") == 0)
+        fn = connectors_enroll;
     else if (strcmp(call->capture[1], "remove") == 0)
         fn = remove_instance;
     if (fn == NULL) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "identity.h"
 
 #define RULES_MAX 32
 #define PATH_MAX_LEN 255
@@ -34,7 +35,7 @@ struct faults {
     struct rule rules[RULES_MAX];
     size_t rule_count;
     uint64_t seed;
-    int64_t token_lifetime_s;
+    int64_t token_lifetime_s, identity_lifetime_s;
 };
 
 int
@@ -47,6 +48,7 @@ faults_open(struct faults **ret_faults, struct cc_err *err)
     pthread_mutex_init(&faults->lock, NULL);
     faults->seed = 1;
     faults->token_lifetime_s = TOKEN_LIFETIME_S;
+    faults->identity_lifetime_s = IDENTITY_LIFETIME_S;
     *ret_faults = faults;
     return 0;
 }
@@ -60,6 +62,7 @@ clear(struct faults *faults)
     faults->rule_count = 0;
     faults->seed = 1;
     faults->token_lifetime_s = TOKEN_LIFETIME_S;
+    faults->identity_lifetime_s = IDENTITY_LIFETIME_S;
 }
 
 void
@@ -79,6 +82,17 @@ faults_token_lifetime_s(struct faults *faults)
 
     pthread_mutex_lock(&faults->lock);
     lifetime_s = faults->token_lifetime_s;
+    pthread_mutex_unlock(&faults->lock);
+    return lifetime_s;
+}
+
+int64_t
+faults_identity_lifetime_s(struct faults *faults)
+{
+    int64_t lifetime_s;
+
+    pthread_mutex_lock(&faults->lock);
+    lifetime_s = faults->identity_lifetime_s;
     pthread_mutex_unlock(&faults->lock);
     return lifetime_s;
 }
@@ -269,16 +283,18 @@ take_rule(struct faults *faults, struct rule *rule, struct cc_err *err)
     return 0;
 }
 
-/* Members that are no rule's: seed, tokenLifetimeSeconds.  A body with nothing else makes no rule. */
+/* Members that are no rule's: seed, tokenLifetimeSeconds, identityLifetimeSeconds.  A body with nothing else makes no rule. */
 static int
 put_one(struct faults *faults, json_object *obj, struct cc_err *err)
 {
-    int64_t seed, lifetime_s;
+    int64_t seed, lifetime_s, identity_s;
     struct rule rule;
     int rc = 0;
 
     if (cc_json_get_int(obj, "seed", 0, INT64_MAX, -1, &seed, err) != 0 ||
             cc_json_get_int(obj, "tokenLifetimeSeconds", 1, 86400, -1, &lifetime_s, err) != 0 ||
+            cc_json_get_int(obj, "identityLifetimeSeconds", 1, IDENTITY_LIFETIME_S, -1, &identity_s,
+                    err) != 0 ||
             read_rule(obj, &rule, err) != 0)
         return -1;
 
@@ -287,6 +303,8 @@ put_one(struct faults *faults, json_object *obj, struct cc_err *err)
         faults->seed = (uint64_t)seed;
     if (lifetime_s > 0)
         faults->token_lifetime_s = lifetime_s;
+    if (identity_s > 0)
+        faults->identity_lifetime_s = identity_s;
     if (json_object_object_get_ex(obj, "path", NULL))
         rc = take_rule(faults, &rule, err);
     else if (rule.status != 0 || rule.latency_ms != 0 || rule.drop_rate > 0)

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -18,6 +19,7 @@
 #define CONNECTIONS_MAX 1500
 #define BODY_MAX ((size_t)4 << 20)
 #define DEADLINE_MS 30000
+#define CA_MAX 65536
 
 static int
 open_tenant(const struct options *options, struct tenant **ret_tenant, struct cc_err *err)
@@ -43,6 +45,7 @@ static int
 listen_for(const struct options *options, struct tenant *tenant, struct http_listener **ret,
         struct cc_err *err)
 {
+    struct cc_buf ca = CC_BUF_INIT(CA_MAX);
     struct http_listener_settings settings = { .listen = options->listen,
         .tls_certificate_file = options->tls_certificate,
         .tls_key_file = options->tls_key,
@@ -54,7 +57,13 @@ listen_for(const struct options *options, struct tenant *tenant, struct http_lis
         .handler = tenant_handle,
         .handler_arg = tenant };
 
-    return http_listener_open(&settings, ret, err);
+    int rc = tenant_identity_ca(tenant, &ca, err);
+
+    settings.tls_client_ca = cc_buf_str(&ca);
+    if (rc == 0)
+        rc = http_listener_open(&settings, ret, err);
+    cc_buf_free(&ca);
+    return rc;
 }
 
 static int
@@ -115,6 +124,7 @@ main(int argc, char **argv)
     struct cc_err err = { 0 };
 
     cc_process_harden();
+    (void)umask(077); /* the state has keys in it */
     if (options_parse(argc, argv, &options, &err) != 0) {
         (void)fprintf(stderr, "certconnector-tenant: %s\n", cc_err_text(&err));
         return 2;

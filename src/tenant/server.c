@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "identity.h"
 
 #define CONFIGURATION_READ (TENANT_ROLE_CONFIGURATION_READ | TENANT_ROLE_CONFIGURATION_WRITE)
 #define CONNECTOR (TENANT_ROLE_SCEP | TENANT_ROLE_PFX)
@@ -73,6 +74,7 @@ static const struct route {
     { "DELETE", "/admin/api/scepChallenges/*", AUTH_ADMIN, admin_untarget_scep_challenge, 0 },
     { "GET", "/admin/api/scepTransactions", AUTH_ADMIN, admin_list_scep_transactions, 0 },
     { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors, 0 },
+    { "DELETE", "/admin/api/connectors/*", AUTH_ADMIN, admin_remove_connector, 0 },
     { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts, 0 },
     { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults, 0 },
     { "GET", "/admin/api/faults", AUTH_ADMIN, admin_get_faults, 0 },
@@ -285,7 +287,8 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
     atomic_store(&tenant->revocation_filter, settings->revocation_filter);
     auth_hash_token(cc_secret_str(admin_token), tenant->admin_hash);
     if (load_id(tenant, err) != 0 || load_account(tenant, err) != 0 ||
-            scep_key_load(tenant, err) != 0)
+            scep_key_load(tenant, err) != 0 ||
+            identity_open(tenant->store, settings->name, &tenant->identity, err) != 0)
         goto fail;
     if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
             faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
@@ -296,6 +299,17 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
 fail:
     tenant_close(tenant);
     return -1;
+}
+
+int
+tenant_identity_ca(const struct tenant *tenant, struct cc_buf *ret, struct cc_err *err)
+{
+    struct cc_bytes der = identity_ca_der(tenant->identity);
+
+    if (cc_buf_add_str(ret, "-----BEGIN CERTIFICATE-----\n", err) != 0 ||
+            cc_base64(der.data, der.len, ret, err) != 0)
+        return -1;
+    return cc_buf_add_str(ret, "\n-----END CERTIFICATE-----\n", err);
 }
 
 void
@@ -316,6 +330,7 @@ tenant_close(struct tenant *tenant)
     later_close(tenant->later);
     faults_close(tenant->faults);
     connectors_close(tenant->connectors);
+    identity_close(tenant->identity);
     tenant_store_close(tenant->store);
     cc_wipe(tenant->scep_key, sizeof(tenant->scep_key));
     free(tenant);

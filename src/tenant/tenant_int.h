@@ -57,6 +57,7 @@ const char *queue_feature(enum queue queue);
 
 struct connectors;
 struct faults;
+struct identity;
 struct later;
 struct parking;
 
@@ -65,6 +66,7 @@ struct tenant {
     struct tenant_store *store;
     struct connectors *connectors;
     struct faults *faults;
+    struct identity *identity;
     struct later *later;
     struct parking *parking[QUEUES];
     uint8_t admin_hash[TENANT_HASH_LEN];
@@ -79,6 +81,9 @@ CC_MUST int tenant_open(const struct tenant_settings *settings, struct tenant_st
         const struct cc_secret *admin_token, struct tenant **ret_tenant, struct cc_err *err);
 /* Before the listener closes: parked and delayed calls are answered, and new ones are not kept. */
 void tenant_stop(struct tenant *tenant);
+
+/* The certificate of the CA that connectors have theirs from, in PEM, appended. */
+CC_MUST int tenant_identity_ca(const struct tenant *tenant, struct cc_buf *ret, struct cc_err *err);
 void tenant_close(struct tenant *tenant); /* accepts NULL */
 
 /* The listener's handler; arg is the struct tenant. */
@@ -190,6 +195,7 @@ void admin_list_requests(struct call *call);
 void admin_get_request(struct call *call);
 void admin_cancel_request(struct call *call);
 void admin_list_connectors(struct call *call);
+void admin_remove_connector(struct call *call);
 void admin_counts(struct call *call);
 void admin_add_revocations(struct call *call);
 void admin_list_revocations(struct call *call);
@@ -228,7 +234,10 @@ CC_MUST int connectors_open(struct tenant_store *store, struct connectors **ret_
         struct cc_err *err);
 void connectors_close(struct connectors *connectors);
 
-/* An instance says its name, and what it is about to do: false: it may not do this, and the call was ended. */
+/*
+ * An instance says its name, and what it is about to do: false: it may not do this, and the call was ended.  One that
+ * has a certificate must have come with it.
+ */
 CC_MUST bool connectors_admit(struct call *call, const char *id, const char *feature);
 int64_t connectors_last_contact(struct connectors *connectors, const char *id);
 CC_MUST int connectors_id(json_object *obj, const char **ret, struct cc_err *err);
@@ -271,5 +280,6 @@ CC_MUST int faults_open(struct faults **ret_faults, struct cc_err *err);
 void faults_close(struct faults *faults);
 struct fault faults_decide(struct faults *faults, const char *path);
 int64_t faults_token_lifetime_s(struct faults *faults);
+int64_t faults_identity_lifetime_s(struct faults *faults);
 
 #endif

@@ -30,6 +30,28 @@ GRAPH_SCOPE = "https://graph.microsoft.com/.default"
 RESOURCE_SCOPE = "https://api.manage.microsoft.com//.default"
 
 
+# What each step of the schema brought: tables, indexes, columns.
+SCHEMA_STEPS = {
+    2: "tenant_request_document tenant_revocation tenant_revocation_event tenant_clock index:tenant_request_feature",
+    3: "tenant_scep_challenge tenant_scep_transaction",
+    4: "tenant_client_certificate tenant_assertion tenant_client.secret_expires_ms tenant_client.roles",
+    5: "tenant_identity tenant_connector.display_name tenant_connector.machine_name tenant_connector.enrolled_ms",
+}
+
+
+def undo_steps(db, last):
+    """Makes a database what it was with the schema's step last as its last."""
+    for step, brought in SCHEMA_STEPS.items():
+        for what in brought.split() if step > last else ():
+            if what.startswith("index:"):
+                db.execute("DROP INDEX " + what[6:])
+            elif "." in what:
+                db.execute("ALTER TABLE {} DROP COLUMN {}".format(*what.split(".")))
+            else:
+                db.execute(f"DROP TABLE {what}")
+    db.execute("UPDATE schema_version SET version = ? WHERE name = 'tenant'", (last,))
+
+
 def wait_until(condition, what, seconds=20.0):
     """Polls until condition() is true and returns its value."""
     deadline = time.monotonic() + seconds

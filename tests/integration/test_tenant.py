@@ -563,7 +563,7 @@ def test_headers_are_checked(shared):
     request_id = answer.request.headers["client-request-id"]
     assert answer.headers["client-request-id"] == request_id and answer.headers["request-id"]
     assert shared.service("PfxImportRequests/other", body).status_code == 404
-    assert shared.service("Connectors/enroll", body).status_code == 404
+    assert shared.service("Connectors/other", body).status_code == 404
 
 
 # ---- connectors ----

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from helpers_tenant import Tenant, b64, failure, success, wait_until
+from helpers_tenant import Tenant, b64, failure, success, undo_steps, wait_until
 
 QUEUE = "PkcsRequests"
 MEMBERS = {
@@ -389,11 +389,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tenant):
     request_id = tenant.enqueue(tenant.upload_pfx())
     tenant.stop()
     with sqlite3.connect(tenant.folder / "state.db") as db:
-        for table in ("tenant_request_document", "tenant_revocation", "tenant_revocation_event", "tenant_clock",
-                      "tenant_scep_challenge", "tenant_scep_transaction"):
-            db.execute(f"DROP TABLE {table}")
-        db.execute("DROP INDEX tenant_request_feature")
-        db.execute("UPDATE schema_version SET version = 1 WHERE name = 'tenant'")
+        undo_steps(db, 1)
     db.close()
     tenant.start()
     assert tenant.request(request_id)["state"] == "queued"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from helpers_tenant import API_VERSION, APP_ID, GRAPH_SCOPE, REVOCATION_API_VERSION, Tenant, b64
+from helpers_tenant import API_VERSION, APP_ID, GRAPH_SCOPE, REVOCATION_API_VERSION, Tenant, b64, undo_steps
 
 VALIDATE, SUCCESS, FAILURE = "validateRequest", "successNotification", "failureNotification"
 ACTIONS = [VALIDATE, SUCCESS, FAILURE]
@@ -729,14 +729,8 @@ def test_a_database_of_the_second_schema_is_brought_up_to_date(tenant):
     tenant.revoke(serialNumber="1")
     tenant.stop()
     with sqlite3.connect(tenant.folder / "state.db") as db:
-        db.execute("DROP TABLE tenant_scep_challenge")
-        db.execute("DROP TABLE tenant_scep_transaction")
-        for later in ("tenant_client_certificate", "tenant_assertion"):
-            db.execute(f"DROP TABLE {later}")
-        for later in ("tenant_client.secret_expires_ms", "tenant_client.roles"):
-            db.execute("ALTER TABLE {} DROP COLUMN {}".format(*later.split(".")))
+        undo_steps(db, 2)
         db.execute("DELETE FROM tenant_value WHERE name = 'scep-challenge-key'")
-        db.execute("UPDATE schema_version SET version = 2 WHERE name = 'tenant'")
     db.close()
     tenant.start()
     assert len(tenant.download_revocations()) == 1

@@ -304,43 +304,88 @@ connectors(void **state)
     struct seen_connector seen = { 0 };
     bool full, found;
 
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS, &full, &err));
     assert_false(full);
     c.features = NULL;
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS, &full, &err));
     OK(tenant_connector_list(*state, take_connector, &seen, &err));
     assert_int_equal(seen.count, 1);
     assert_string_equal(seen.features, "[]");
 
     c.id = "b";
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS, &full, &err));
     c.id = "c";
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS, &full, &err));
     assert_true(full);
     OK(tenant_connector_remove(*state, "a", &found, &err));
     assert_true(found);
     OK(tenant_connector_remove(*state, "a", &found, &err));
     assert_false(found);
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS, &full, &err));
     assert_false(full);
 
     /* One that was not heard of for long makes room; and when it is back, it must find room itself. */
     c.id = "d";
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS, &full, &err));
     assert_true(full);
     c.last_ms = GONE_MS + 1;
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS + 1, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS + 1, &full, &err));
     assert_false(full);
     c.id = "b";
-    OK(tenant_connector_put(*state, &c, 1, GONE_MS + 1, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 1, GONE_MS + 1, &full, &err));
     assert_true(full);
-    OK(tenant_connector_put(*state, &c, 2, GONE_MS + 1, &full, &err));
+    OK(tenant_connector_put(*state, &c, NULL, 2, GONE_MS + 1, &full, &err));
     assert_false(full);
 
     memset(&seen, 0, sizeof(seen));
     OK(tenant_connector_list(*state, take_connector, &seen, &err));
     assert_int_equal(seen.count, 4);
     assert_int_equal(seen.removed, 1);
+}
+
+static void
+identity_add(struct tenant_store *store, const char *connector, const uint8_t *hash)
+{
+    struct tenant_connector c = { .id = connector, .last_ms = GONE_MS, .enrolled_ms = 1 };
+    struct tenant_new_identity identity = { .hash = hash, .expires_ms = 5000 };
+    bool full;
+
+    OK(tenant_connector_put(store, &c, &identity, 9, GONE_MS, &full, &err));
+    assert_false(full);
+}
+
+static struct tenant_identity
+identity_use(struct tenant_store *store, const uint8_t *hash)
+{
+    struct tenant_identity got;
+
+    OK(tenant_identity_use(store, hash, &got, &err));
+    return got;
+}
+
+static void
+identities(void **state)
+{
+    static const uint8_t hash[5][TENANT_HASH_LEN] = { { 1 }, { 2 }, { 3 }, { 4 }, { 5 } };
+    bool found;
+
+    identity_add(*state, "a", hash[0]);
+    identity_add(*state, "b", hash[3]);
+    assert_string_equal(identity_use(*state, hash[0]).connector_id, "a");
+    assert_string_equal(identity_use(*state, hash[4]).connector_id, "");
+    /* One that is not used yet takes nothing from those before it. */
+    identity_add(*state, "a", hash[1]);
+    identity_add(*state, "a", hash[2]);
+    assert_false(identity_use(*state, hash[0]).superseded);
+    assert_false(identity_use(*state, hash[1]).superseded);
+    assert_true(identity_use(*state, hash[0]).superseded);
+    assert_false(identity_use(*state, hash[2]).superseded);
+    assert_true(identity_use(*state, hash[1]).superseded);
+    assert_false(identity_use(*state, hash[2]).superseded);
+    assert_false(identity_use(*state, hash[3]).superseded);
+    OK(tenant_connector_remove(*state, "a", &found, &err));
+    assert_true(identity_use(*state, hash[2]).removed);
+    assert_false(identity_use(*state, hash[3]).removed);
 }
 
 /* ---- the queue ---- */
@@ -1200,6 +1245,7 @@ main(void)
         TEST(users),
         TEST(pfx_list_and_choice),
         TEST(connectors),
+        TEST(identities),
         TEST(leases),
         TEST(bytes_bound_a_lease),
         TEST(renew_and_release),
