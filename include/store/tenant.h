@@ -217,6 +217,17 @@ struct tenant_identity {
 CC_MUST int tenant_identity_use(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
         struct tenant_identity *ret, struct cc_err *err);
 
+/* ---- releases of the connector ---- */
+
+CC_MUST int tenant_release_put(struct tenant_store *store, const char *version, int64_t release_ms,
+        struct cc_err *err);
+CC_MUST int tenant_release_remove(struct tenant_store *store, const char *version, bool *ret_found,
+        struct cc_err *err);
+
+typedef int (*tenant_release_fn)(void *arg, const char *version, int64_t release_ms);
+CC_MUST int tenant_release_list(struct tenant_store *store, tenant_release_fn fn, void *arg,
+        struct cc_err *err);
+
 /* ---- the queues ---- */
 
 #define TENANT_CONTEXT_LEN 80 /* of a requestContext, with its NUL */

@@ -200,6 +200,11 @@ static const struct db_step steps[] = {
                    " used BIGINT NOT NULL,"
                    " superseded BIGINT NOT NULL,"
                    " UNIQUE (connector_id, n));" },
+    { .number = 6,
+            .what = "releases of the connector",
+            .sql = "CREATE TABLE tenant_release ("
+                   " version TEXT PRIMARY KEY,"
+                   " release_ms BIGINT NOT NULL);" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

@@ -6,9 +6,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-
-#define ACTIVE_MS                                                                                  \
-    ((int64_t)10 * 60 * 1000) /* without a heartbeat, until an instance shows as inactive */
+#include "releases.h"
 
 int
 admin_add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err)
@@ -252,13 +250,26 @@ add_enrolment(json_object *obj, const struct tenant_connector *c, struct cc_err 
 }
 
 static int
+add_lifecycle(json_object *obj, const struct lifecycle *l, struct cc_err *err)
+{
+    if (cc_json_add_str(obj, "status", lifecycle_status_name(l->status), err) != 0 ||
+            cc_json_add_str(obj, "statusReason", l->reason, err) != 0)
+        return -1;
+    return l->successor[0] != '\0'
+                   ? admin_add_time(obj, "supportedUntilDateTime", l->supported_until_ms, err)
+                   : 0;
+}
+
+static int
 view_connector(void *arg, const struct tenant_connector *c)
 {
     struct connector_view *v = arg;
     json_object *obj = json_object_new_object();
-    int64_t last_ms = connectors_last_contact(v->tenant->connectors, c->id);
-    bool active = !c->removed && cc_clock_now_ms() - last_ms < ACTIVE_MS;
+    int64_t last_ms;
+    bool active = connectors_is_active(v->tenant->connectors, c->id, &last_ms);
+    struct lifecycle lifecycle;
 
+    releases_judge(v->tenant->releases, c->version, &lifecycle);
     if (cc_json_add_str(obj, "connectorId", c->id, &v->err) != 0 ||
             cc_json_add_str(obj, "state",
                     c->removed ? "removed"
@@ -268,7 +279,7 @@ view_connector(void *arg, const struct tenant_connector *c)
             cc_json_add_str(obj, "version", c->version, &v->err) != 0 ||
             cc_json_add_str(obj, "displayName", c->display_name, &v->err) != 0 ||
             cc_json_add_str(obj, "machineName", c->machine_name, &v->err) != 0 ||
-            add_enrolment(obj, c, &v->err) != 0 ||
+            add_enrolment(obj, c, &v->err) != 0 || add_lifecycle(obj, &lifecycle, &v->err) != 0 ||
             admin_add_json(obj, "features", c->features, &v->err) != 0 ||
             admin_add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
             admin_add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||

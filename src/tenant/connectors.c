@@ -8,9 +8,12 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "identity.h"
+#include "releases.h"
 
 #define HEARTBEAT_MAX 65536 /* bytes of one, as it is kept */
 #define FEATURES_MAX 16
+#define ACTIVE_MS                                                                                  \
+    ((int64_t)10 * 60 * 1000) /* without a heartbeat, until an instance shows as inactive */
 
 /*
  * What is asked at every call, in memory; the store has the rest.  The list grows only: removed instances stay, so
@@ -19,8 +22,8 @@
 struct instance {
     struct instance *next;
     char id[TENANT_ID_MAX + 1];
-    char *features; /* JSON array; NULL: it has not told yet */
-    int64_t last_ms;
+    char *features;           /* JSON array; NULL: it has not told yet */
+    int64_t last_ms, beat_ms; /* of any call, of the last that told something */
     bool removed, enrolled;
 };
 
@@ -63,6 +66,7 @@ learn(struct connectors *connectors, const struct tenant_connector *c, struct cc
         i->features = copy;
     }
     i->last_ms = c->last_ms;
+    i->beat_ms = c->last_ms;
     i->removed = i->removed || c->removed;
     i->enrolled = i->enrolled || c->enrolled_ms != 0;
     return 0;
@@ -117,17 +121,20 @@ connectors_close(struct connectors *connectors)
     free(connectors);
 }
 
-int64_t
-connectors_last_contact(struct connectors *connectors, const char *id)
+bool
+connectors_is_active(struct connectors *connectors, const char *id, int64_t *ret_contact_ms)
 {
     struct instance *i;
-    int64_t last_ms = 0;
+    bool active = false;
 
+    *ret_contact_ms = 0;
     pthread_mutex_lock(&connectors->lock);
-    if ((i = find(connectors, id)) != NULL)
-        last_ms = i->last_ms;
+    if ((i = find(connectors, id)) != NULL) {
+        *ret_contact_ms = i->last_ms;
+        active = !i->removed && cc_clock_now_ms() - i->beat_ms < ACTIVE_MS;
+    }
     pthread_mutex_unlock(&connectors->lock);
-    return last_ms;
+    return active;
 }
 
 int
@@ -314,18 +321,22 @@ connectors_features(json_object *obj, json_object **ret, struct cc_err *err)
 
 /* Takes features over. */
 static json_object *
-write_heartbeat_answer(json_object *take_features, int64_t now_ms, struct cc_err *err)
+write_heartbeat_answer(json_object *take_features, const struct lifecycle *l, int64_t now_ms,
+        struct cc_err *err)
 {
     json_object *body = json_object_new_object();
-    char now[CC_TIME_LEN];
+    char now[CC_TIME_LEN], until[CC_TIME_LEN];
+    bool ends = l->successor[0] != '\0';
 
     cc_time_format(now_ms, now);
+    cc_time_format(l->supported_until_ms, until);
     if (cc_json_add(body, "features", take_features, err) != 0 ||
-            cc_json_add_str(body, "latestVersion", CC_VERSION, err) != 0 ||
-            cc_json_add_str(body, "status", "Active", err) != 0 ||
-            cc_json_add_str(body, "statusReason", "", err) != 0 ||
+            cc_json_add_str(body, "latestVersion", l->latest, err) != 0 ||
+            cc_json_add_str(body, "status", lifecycle_status_name(l->status), err) != 0 ||
+            cc_json_add_str(body, "statusReason", l->reason, err) != 0 ||
             cc_json_add_str(body, "serverDateTime", now, err) != 0 ||
-            json_object_object_add(body, "supportedUntilDateTime", NULL) != 0) {
+            cc_json_add_str(body, "supportedUntilDateTime", ends ? until : NULL, err) != 0 ||
+            (!ends && json_object_object_add(body, "supportedUntilDateTime", NULL) != 0)) {
         json_object_put(body);
         return NULL;
     }
@@ -372,13 +383,15 @@ heartbeat(struct call *call, json_object *body)
     struct tenant_connector c = { .id = "", .first_ms = now_ms, .last_ms = now_ms };
     json_object *features = NULL;
     json_object *answer;
+    struct lifecycle lifecycle;
     struct cc_err err = { 0 };
 
     if (read_heartbeat(body, &c, &features, &err) != 0) {
         call_reply_failed(call, &err);
     } else if (check_identity(call, c.id) && !is_removed(call, c.id) &&
                connectors_record(call, &c, NULL)) {
-        answer = write_heartbeat_answer(json_object_get(features), now_ms, &err);
+        releases_judge(call->tenant->releases, c.version, &lifecycle);
+        answer = write_heartbeat_answer(json_object_get(features), &lifecycle, now_ms, &err);
         if (answer == NULL)
             call_reply_failed(call, &err);
         else

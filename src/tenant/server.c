@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "identity.h"
+#include "releases.h"
 
 #define CONFIGURATION_READ (TENANT_ROLE_CONFIGURATION_READ | TENANT_ROLE_CONFIGURATION_WRITE)
 #define CONNECTOR (TENANT_ROLE_SCEP | TENANT_ROLE_PFX)
@@ -75,6 +76,11 @@ static const struct route {
     { "GET", "/admin/api/scepTransactions", AUTH_ADMIN, admin_list_scep_transactions, 0 },
     { "GET", "/admin/api/connectors", AUTH_ADMIN, admin_list_connectors, 0 },
     { "DELETE", "/admin/api/connectors/*", AUTH_ADMIN, admin_remove_connector, 0 },
+    { "POST", "/admin/api/releases", AUTH_ADMIN, admin_put_release, 0 },
+    { "GET", "/admin/api/releases", AUTH_ADMIN, admin_list_releases, 0 },
+    { "DELETE", "/admin/api/releases/*", AUTH_ADMIN, admin_remove_release, 0 },
+    { "GET", "/admin/api/lifecycleClock", AUTH_ADMIN, admin_get_lifecycle_clock, 0 },
+    { "POST", "/admin/api/lifecycleClock", AUTH_ADMIN, admin_set_lifecycle_clock, 0 },
     { "GET", "/admin/api/counts", AUTH_ADMIN, admin_counts, 0 },
     { "PUT", "/admin/api/faults", AUTH_ADMIN, admin_put_faults, 0 },
     { "GET", "/admin/api/faults", AUTH_ADMIN, admin_get_faults, 0 },
@@ -292,6 +298,7 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
         goto fail;
     if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
             faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
+            releases_open(tenant->store, &tenant->releases, err) != 0 ||
             open_parkings(tenant, err) != 0)
         goto fail;
     *ret_tenant = tenant;
@@ -331,6 +338,7 @@ tenant_close(struct tenant *tenant)
     faults_close(tenant->faults);
     connectors_close(tenant->connectors);
     identity_close(tenant->identity);
+    releases_close(tenant->releases);
     tenant_store_close(tenant->store);
     cc_wipe(tenant->scep_key, sizeof(tenant->scep_key));
     free(tenant);

@@ -60,6 +60,7 @@ struct faults;
 struct identity;
 struct later;
 struct parking;
+struct releases;
 
 struct tenant {
     const struct tenant_settings *settings;
@@ -68,6 +69,7 @@ struct tenant {
     struct faults *faults;
     struct identity *identity;
     struct later *later;
+    struct releases *releases;
     struct parking *parking[QUEUES];
     uint8_t admin_hash[TENANT_HASH_LEN];
     uint8_t scep_key[TENANT_SCEP_KEY_LEN]; /* that challenges are signed with */
@@ -196,6 +198,11 @@ void admin_get_request(struct call *call);
 void admin_cancel_request(struct call *call);
 void admin_list_connectors(struct call *call);
 void admin_remove_connector(struct call *call);
+void admin_put_release(struct call *call);
+void admin_remove_release(struct call *call);
+void admin_list_releases(struct call *call);
+void admin_get_lifecycle_clock(struct call *call);
+void admin_set_lifecycle_clock(struct call *call);
 void admin_counts(struct call *call);
 void admin_add_revocations(struct call *call);
 void admin_list_revocations(struct call *call);
@@ -239,7 +246,8 @@ void connectors_close(struct connectors *connectors);
  * has a certificate must have come with it.
  */
 CC_MUST bool connectors_admit(struct call *call, const char *id, const char *feature);
-int64_t connectors_last_contact(struct connectors *connectors, const char *id);
+/* Whether its last health message is fresh; when it last called for anything. */
+bool connectors_is_active(struct connectors *connectors, const char *id, int64_t *ret_contact_ms);
 CC_MUST int connectors_id(json_object *obj, const char **ret, struct cc_err *err);
 
 /* ---- calls that wait for work (parking.c) ---- */

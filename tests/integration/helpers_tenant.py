@@ -36,6 +36,7 @@ SCHEMA_STEPS = {
     3: "tenant_scep_challenge tenant_scep_transaction",
     4: "tenant_client_certificate tenant_assertion tenant_client.secret_expires_ms tenant_client.roles",
     5: "tenant_identity tenant_connector.display_name tenant_connector.machine_name tenant_connector.enrolled_ms",
+    6: "tenant_release",
 }
 
 
@@ -89,9 +90,9 @@ def make_tls(folder):
 class Tenant:
     """The program and a session with it.  folder: an empty one of its own, kept between start() and start()."""
 
-    def __init__(self, folder, *options, name="contoso.example"):
+    def __init__(self, folder, *options, name="contoso.example", env=None):
         self.folder = pathlib.Path(folder)
-        self.options = options
+        self.options, self.env = options, env
         self.name = name
         self.chain, self.key = make_tls(self.folder)
         self.secret = secrets.token_urlsafe(30)
@@ -117,7 +118,8 @@ class Tenant:
         ready = self.folder / "port"
         ready.unlink(missing_ok=True)
         with open(self.log, "ab") as out:
-            self.process = subprocess.Popen([str(a) for a in self.argv()], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen([str(a) for a in self.argv()], stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                                            env=dict(os.environ, **self.env) if self.env else None)
         wait_until(lambda: (ready.exists() and ready.read_text()) or self.process.poll() is not None, "the service is ready")
         assert self.process.poll() is None, self.log.read_text()
         self.port = int(ready.read_text())
