@@ -217,6 +217,43 @@ struct tenant_identity {
 CC_MUST int tenant_identity_use(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
         struct tenant_identity *ret, struct cc_err *err);
 
+/* A name that an administrator gave it, shown in place of its own. */
+CC_MUST int tenant_connector_name(struct tenant_store *store, const char *id, const char *name,
+        bool *ret_found, struct cc_err *err);
+
+/* ---- health metrics of connectors ---- */
+
+/*
+ * Counters that go up as long as a connector runs.  Of each the last value is kept, and for a day how much it went up
+ * in each minute; of a connector, TENANT_METRICS_MAX of them, and others are passed over.
+ */
+#define TENANT_METRICS_MAX 64
+#define TENANT_METRIC_NAME_MAX 64 /* bytes */
+#define TENANT_METRICS_KEPT_MS (INT64_C(24) * 3600 * 1000)
+
+struct tenant_metric {
+    const char *name;
+    int64_t time_ms; /* when it is read */
+    int64_t value, succeeded, failed;
+};
+
+CC_MUST int tenant_metric_add(struct tenant_store *store, const char *connector_id,
+        const struct tenant_metric *metrics, size_t count, int64_t now_ms, struct cc_err *err);
+
+/* The last values, by name. */
+typedef int (*tenant_metric_fn)(void *arg, const struct tenant_metric *metric);
+CC_MUST int tenant_metric_list(struct tenant_store *store, const char *connector_id,
+        tenant_metric_fn fn, void *arg, struct cc_err *err);
+
+/* How much went up in each minute in which it was told, in order. */
+struct tenant_metric_query {
+    const char *name;
+    int64_t from_ms, until_ms; /* both included */
+};
+CC_MUST int tenant_metric_series(struct tenant_store *store, const char *connector_id,
+        const struct tenant_metric_query *query, tenant_metric_fn fn, void *arg,
+        struct cc_err *err);
+
 /* ---- releases of the connector ---- */
 
 CC_MUST int tenant_release_put(struct tenant_store *store, const char *version, int64_t release_ms,

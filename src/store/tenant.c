@@ -205,6 +205,24 @@ static const struct db_step steps[] = {
             .sql = "CREATE TABLE tenant_release ("
                    " version TEXT PRIMARY KEY,"
                    " release_ms BIGINT NOT NULL);" },
+    { .number = 7,
+            .what = "health metrics of connectors, and names that administrators give them",
+            .sql = "ALTER TABLE tenant_connector ADD COLUMN given_name TEXT;"
+                   "CREATE TABLE tenant_metric_last ("
+                   " connector_id TEXT NOT NULL,"
+                   " name TEXT NOT NULL,"
+                   " time_ms BIGINT NOT NULL,"
+                   " value BIGINT NOT NULL,"
+                   " succeeded BIGINT NOT NULL,"
+                   " failed BIGINT NOT NULL,"
+                   " PRIMARY KEY (connector_id, name));"
+                   "CREATE TABLE tenant_metric ("
+                   " connector_id TEXT NOT NULL,"
+                   " minute BIGINT NOT NULL,"
+                   " name TEXT NOT NULL,"
+                   " succeeded BIGINT NOT NULL,"
+                   " failed BIGINT NOT NULL,"
+                   " PRIMARY KEY (connector_id, minute, name));" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

@@ -9,7 +9,7 @@
 struct connector_op {
     const struct tenant_connector *connector;
     const struct tenant_new_identity *identity;
-    const char *id;
+    const char *id, *name;
     unsigned limit;
     int64_t gone_ms;
     bool full;
@@ -166,6 +166,31 @@ tenant_connector_remove(struct tenant_store *store, const char *id, bool *ret_fo
 }
 
 static int
+name_connector(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct connector_op *op = arg;
+    int64_t changes;
+
+    if (db_exec(conn, "UPDATE tenant_connector SET given_name = $1 WHERE id = $2 AND removed = 0",
+                DB_PARAMS(DB_TEXT(op->name), DB_TEXT(op->id)), &changes, err) != 0)
+        return -1;
+    op->found = changes != 0;
+    return 0;
+}
+
+int
+tenant_connector_name(struct tenant_store *store, const char *id, const char *name, bool *ret_found,
+        struct cc_err *err)
+{
+    struct connector_op op = { .id = id, .name = name };
+
+    if (db_write(store->db, name_connector, &op, err) != 0)
+        return -1;
+    *ret_found = op.found;
+    return 0;
+}
+
+static int
 read_connectors(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     struct connector_op *op = arg;
@@ -173,7 +198,8 @@ read_connectors(struct db_conn *conn, void *arg, struct cc_err *err)
     int got;
 
     if (db_query(conn,
-                "SELECT id, version, features, heartbeat, display_name, machine_name, first_ms,"
+                "SELECT id, version, features, heartbeat, COALESCE(given_name, display_name),"
+                " machine_name, first_ms,"
                 " last_ms, enrolled_ms, removed, COALESCE((SELECT MAX(expires_ms)"
                 " FROM tenant_identity WHERE connector_id = id), 0)"
                 " FROM tenant_connector ORDER BY first_ms, id",

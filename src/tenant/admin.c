@@ -6,7 +6,6 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "releases.h"
 
 int
 admin_add_time(json_object *obj, const char *name, int64_t time_ms, struct cc_err *err)
@@ -229,95 +228,6 @@ admin_cancel_request(struct call *call)
         call_reply_error(call, 404, "ResourceNotFound", "there is no such request that is open");
     else
         call_reply_empty(call, 204);
-}
-
-/* ---- connectors ---- */
-
-struct connector_view {
-    struct tenant *tenant;
-    json_object *value;
-    struct cc_err err;
-};
-
-static int
-add_enrolment(json_object *obj, const struct tenant_connector *c, struct cc_err *err)
-{
-    if (c->enrolled_ms == 0)
-        return 0;
-    if (admin_add_time(obj, "enrolledDateTime", c->enrolled_ms, err) != 0)
-        return -1;
-    return admin_add_time(obj, "certificateExpirationDateTime", c->certificate_expires_ms, err);
-}
-
-static int
-add_lifecycle(json_object *obj, const struct lifecycle *l, struct cc_err *err)
-{
-    if (cc_json_add_str(obj, "status", lifecycle_status_name(l->status), err) != 0 ||
-            cc_json_add_str(obj, "statusReason", l->reason, err) != 0)
-        return -1;
-    return l->successor[0] != '\0'
-                   ? admin_add_time(obj, "supportedUntilDateTime", l->supported_until_ms, err)
-                   : 0;
-}
-
-static int
-view_connector(void *arg, const struct tenant_connector *c)
-{
-    struct connector_view *v = arg;
-    json_object *obj = json_object_new_object();
-    int64_t last_ms;
-    bool active = connectors_is_active(v->tenant->connectors, c->id, &last_ms);
-    struct lifecycle lifecycle;
-
-    releases_judge(v->tenant->releases, c->version, &lifecycle);
-    if (cc_json_add_str(obj, "connectorId", c->id, &v->err) != 0 ||
-            cc_json_add_str(obj, "state",
-                    c->removed ? "removed"
-                    : active   ? "active"
-                               : "inactive",
-                    &v->err) != 0 ||
-            cc_json_add_str(obj, "version", c->version, &v->err) != 0 ||
-            cc_json_add_str(obj, "displayName", c->display_name, &v->err) != 0 ||
-            cc_json_add_str(obj, "machineName", c->machine_name, &v->err) != 0 ||
-            add_enrolment(obj, c, &v->err) != 0 || add_lifecycle(obj, &lifecycle, &v->err) != 0 ||
-            admin_add_json(obj, "features", c->features, &v->err) != 0 ||
-            admin_add_time(obj, "firstContactDateTime", c->first_ms, &v->err) != 0 ||
-            admin_add_time(obj, "lastContactDateTime", last_ms, &v->err) != 0 ||
-            admin_add_json(obj, "heartbeat", c->heartbeat, &v->err) != 0 ||
-            json_object_array_add(v->value, obj) != 0) {
-        json_object_put(obj);
-        return cc_err_nomem(&v->err);
-    }
-    return 0;
-}
-
-void
-admin_list_connectors(struct call *call)
-{
-    struct connector_view v = { .tenant = call->tenant, .value = json_object_new_array() };
-    json_object *body = NULL;
-    struct cc_err err = { 0 };
-
-    if (v.value == NULL) {
-        cc_err_nomem(&err);
-        goto fail;
-    }
-    if (tenant_connector_list(call->tenant->store, view_connector, &v, &err) != 0)
-        goto fail;
-    if (v.err.domain != CC_DOM_NONE) {
-        err = v.err;
-        goto fail;
-    }
-    body = json_object_new_object();
-    if (cc_json_add(body, "value", json_object_get(v.value), &err) != 0)
-        goto fail;
-    call_reply_json(call, 200, body);
-    json_object_put(v.value);
-    return;
-fail:
-    json_object_put(body);
-    json_object_put(v.value);
-    call_reply_failed(call, &err);
 }
 
 /* ---- counts ---- */

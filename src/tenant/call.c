@@ -275,19 +275,24 @@ is_host(const char *text)
 }
 
 int
-call_base_url(struct call *call, struct cc_buf *ret)
+call_read_base_url(struct call *call, struct cc_buf *ret, struct cc_err *err)
 {
     const struct tenant_settings *settings = call->tenant->settings;
     const char *host = http_exchange_header(call->exchange, "Host");
-    struct cc_err err = { 0 };
-    int rc;
 
     if (settings->public_url != NULL)
-        rc = cc_buf_add_str(ret, settings->public_url, &err);
-    else if (!is_host(host))
-        rc = cc_err_set(&err, CC_DOM_INPUT, 0, "the Host header names no host");
-    else
-        rc = cc_buf_printf(ret, &err, "%s://%s", settings->tls ? "https" : "http", host);
+        return cc_buf_add_str(ret, settings->public_url, err);
+    if (!is_host(host))
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the Host header names no host");
+    return cc_buf_printf(ret, err, "%s://%s", settings->tls ? "https" : "http", host);
+}
+
+int
+call_base_url(struct call *call, struct cc_buf *ret)
+{
+    struct cc_err err = { 0 };
+    int rc = call_read_base_url(call, ret, &err);
+
     if (rc != 0)
         call_reply_failed(call, &err);
     return rc;

@@ -12,6 +12,8 @@
 
 #define HEARTBEAT_MAX 65536 /* bytes of one, as it is kept */
 #define FEATURES_MAX 16
+#define METRICS_MAX 64 /* in a heartbeat */
+#define COUNT_MAX (INT64_C(1) << 53)
 #define ACTIVE_MS                                                                                  \
     ((int64_t)10 * 60 * 1000) /* without a heartbeat, until an instance shows as inactive */
 
@@ -135,6 +137,31 @@ connectors_is_active(struct connectors *connectors, const char *id, int64_t *ret
     }
     pthread_mutex_unlock(&connectors->lock);
     return active;
+}
+
+struct viewing {
+    struct tenant *tenant;
+    connector_view_fn fn;
+    void *arg;
+};
+
+static int
+view_one(void *arg, const struct tenant_connector *c)
+{
+    struct viewing *v = arg;
+    struct connector_view view = { .connector = c };
+
+    view.active = connectors_is_active(v->tenant->connectors, c->id, &view.contact_ms);
+    releases_judge(v->tenant->releases, c->version, &view.lifecycle);
+    return v->fn(v->arg, &view);
+}
+
+int
+connectors_each(struct tenant *tenant, connector_view_fn fn, void *arg, struct cc_err *err)
+{
+    struct viewing v = { .tenant = tenant, .fn = fn, .arg = arg };
+
+    return tenant_connector_list(tenant->store, view_one, &v, err);
 }
 
 int
@@ -352,10 +379,64 @@ is_removed(struct call *call, const char *id)
     return true;
 }
 
+/* Whole, not negative; 0 where it is absent. */
 static int
-read_heartbeat(json_object *body, struct tenant_connector *c, json_object **ret_features,
+read_count(json_object *obj, const char *name, int64_t *ret, struct cc_err *err)
+{
+    json_object *value;
+
+    *ret = 0;
+    if (!json_object_object_get_ex(obj, name, &value) || value == NULL)
+        return 0;
+    if (json_object_is_type(value, json_type_double)) {
+        double number = json_object_get_double(value);
+
+        if (!(number >= 0 && number < (double)COUNT_MAX))
+            return cc_err_set(err, CC_DOM_INPUT, 0, "metrics: \"%s\" is no count", name);
+        *ret = (int64_t)number;
+        return 0;
+    }
+    return cc_json_get_int(obj, name, 0, COUNT_MAX, 0, ret, err);
+}
+
+/* *ret_count of at most METRICS_MAX; names are of the JSON. */
+static int
+read_metrics(json_object *heartbeat, struct tenant_metric ret[METRICS_MAX], size_t *ret_count,
         struct cc_err *err)
 {
+    json_object *array;
+
+    *ret_count = 0;
+    if (cc_json_get_array(heartbeat, "metrics", &array, err) != 0)
+        return -1;
+    for (size_t i = 0; array != NULL && i < json_object_array_length(array); i++) {
+        json_object *item = json_object_array_get_idx(array, i);
+        struct tenant_metric *m = &ret[i];
+
+        if (i == METRICS_MAX || !json_object_is_type(item, json_type_object))
+            return cc_err_set(err, CC_DOM_INPUT, 0,
+                    "member \"metrics\" has more than %d, or one that is no object", METRICS_MAX);
+        if (cc_json_need_str(item, "name", TENANT_METRIC_NAME_MAX, &m->name, err) != 0 ||
+                read_count(item, "value", &m->value, err) != 0 ||
+                read_count(item, "successCount", &m->succeeded, err) != 0 ||
+                read_count(item, "failureCount", &m->failed, err) != 0)
+            return cc_err_in(err, "metrics[%zu]", i);
+        ++*ret_count;
+    }
+    return 0;
+}
+
+struct beat {
+    struct tenant_connector connector;
+    json_object *features;
+    struct tenant_metric metrics[METRICS_MAX];
+    size_t metric_count;
+};
+
+static int
+read_heartbeat(json_object *body, struct beat *beat, struct cc_err *err)
+{
+    struct tenant_connector *c = &beat->connector;
     json_object *heartbeat;
 
     if (cc_json_get_object(body, "heartbeat", &heartbeat, err) != 0)
@@ -364,9 +445,10 @@ read_heartbeat(json_object *body, struct tenant_connector *c, json_object **ret_
         return cc_err_set(err, CC_DOM_INPUT, 0, "member \"heartbeat\" is missing");
     if (connectors_id(heartbeat, &c->id, err) != 0 ||
             cc_json_need_str(heartbeat, "version", CONNECTOR_VERSION_MAX, &c->version, err) != 0 ||
-            connectors_features(heartbeat, ret_features, err) != 0)
+            connectors_features(heartbeat, &beat->features, err) != 0 ||
+            read_metrics(heartbeat, beat->metrics, &beat->metric_count, err) != 0)
         return -1;
-    c->features = json_object_to_json_string_ext(*ret_features, JSON_C_TO_STRING_PLAIN);
+    c->features = json_object_to_json_string_ext(beat->features, JSON_C_TO_STRING_PLAIN);
     c->heartbeat = json_object_to_json_string_ext(heartbeat,
             JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
     if (c->features == NULL || c->heartbeat == NULL)
@@ -376,35 +458,44 @@ read_heartbeat(json_object *body, struct tenant_connector *c, json_object **ret_
     return 0;
 }
 
+/* Ends the call. */
+static void
+answer_heartbeat(struct call *call, const struct beat *beat)
+{
+    const struct tenant_connector *c = &beat->connector;
+    struct lifecycle lifecycle;
+    json_object *answer;
+    struct cc_err err = { 0 };
+
+    releases_judge(call->tenant->releases, c->version, &lifecycle);
+    if (tenant_metric_add(call->tenant->store, c->id, beat->metrics, beat->metric_count, c->last_ms,
+                &err) != 0 ||
+            (answer = write_heartbeat_answer(json_object_get(beat->features), &lifecycle,
+                     c->last_ms, &err)) == NULL)
+        call_reply_failed(call, &err);
+    else
+        call_reply_json(call, 200, answer);
+}
+
 static void
 heartbeat(struct call *call, json_object *body)
 {
     int64_t now_ms = cc_clock_now_ms();
-    struct tenant_connector c = { .id = "", .first_ms = now_ms, .last_ms = now_ms };
-    json_object *features = NULL;
-    json_object *answer;
-    struct lifecycle lifecycle;
+    struct beat beat = { .connector = { .id = "", .first_ms = now_ms, .last_ms = now_ms } };
     struct cc_err err = { 0 };
 
-    if (read_heartbeat(body, &c, &features, &err) != 0) {
+    if (read_heartbeat(body, &beat, &err) != 0)
         call_reply_failed(call, &err);
-    } else if (check_identity(call, c.id) && !is_removed(call, c.id) &&
-               connectors_record(call, &c, NULL)) {
-        releases_judge(call->tenant->releases, c.version, &lifecycle);
-        answer = write_heartbeat_answer(json_object_get(features), &lifecycle, now_ms, &err);
-        if (answer == NULL)
-            call_reply_failed(call, &err);
-        else
-            call_reply_json(call, 200, answer);
-    }
-    json_object_put(features);
+    else if (check_identity(call, beat.connector.id) && !is_removed(call, beat.connector.id) &&
+             connectors_record(call, &beat.connector, NULL))
+        answer_heartbeat(call, &beat);
+    json_object_put(beat.features);
 }
 
 /* ---- remove ---- */
 
-/* Ends the call. */
-static void
-take_out(struct call *call, const char *id)
+void
+connectors_take_out(struct call *call, const char *id)
 {
     struct connectors *connectors = call->tenant->connectors;
     struct tenant_connector c = { .id = id, .last_ms = cc_clock_now_ms(), .removed = true };
@@ -438,13 +529,7 @@ remove_instance(struct call *call, json_object *body)
     if (connectors_id(body, &id, &err) != 0)
         call_reply_failed(call, &err);
     else if (check_identity(call, id))
-        take_out(call, id);
-}
-
-void
-admin_remove_connector(struct call *call)
-{
-    take_out(call, call->capture[0]);
+        connectors_take_out(call, id);
 }
 
 void

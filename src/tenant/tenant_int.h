@@ -141,6 +141,8 @@ size_t call_count_chars(const char *text);
 
 /* "https://host:port" as the client sees us; -1: the call was ended. */
 CC_MUST int call_base_url(struct call *call, struct cc_buf *ret);
+/* The same, and the call goes on. */
+CC_MUST int call_read_base_url(struct call *call, struct cc_buf *ret, struct cc_err *err);
 
 /* ---- who is calling (auth.c) ---- */
 
@@ -184,6 +186,14 @@ void graph_pfx_create(struct call *call);
 void graph_pfx_get(struct call *call);
 void graph_pfx_patch(struct call *call);
 void graph_pfx_delete(struct call *call);
+void graph_ndes_list(struct call *call);
+void graph_ndes_get(struct call *call);
+void graph_ndes_patch(struct call *call);
+void graph_ndes_delete(struct call *call);
+void graph_detail_list(struct call *call);
+void graph_detail_get(struct call *call);
+void graph_detail_metrics(struct call *call);
+void graph_detail_series(struct call *call);
 void queue_call(struct call *call);
 void revocation_call(struct call *call);
 void scep_call(struct call *call);

@@ -37,6 +37,7 @@ SCHEMA_STEPS = {
     4: "tenant_client_certificate tenant_assertion tenant_client.secret_expires_ms tenant_client.roles",
     5: "tenant_identity tenant_connector.display_name tenant_connector.machine_name tenant_connector.enrolled_ms",
     6: "tenant_release",
+    7: "tenant_metric_last tenant_metric tenant_connector.given_name",
 }
 
 

@@ -388,6 +388,69 @@ identities(void **state)
     assert_false(identity_use(*state, hash[3]).removed);
 }
 
+/* ---- metrics and releases ---- */
+
+static int
+write_metric(void *arg, const struct tenant_metric *m)
+{
+    return cc_buf_printf(arg, NULL, "%s@%d=%d,%d,%d ", m->name, (int)m->time_ms, (int)m->value,
+            (int)m->succeeded, (int)m->failed);
+}
+
+static void
+metrics(void **state)
+{
+    const struct tenant_metric_query all = { .name = "a", .until_ms = INT64_MAX };
+    const struct tenant_metric first[] = { { .name = "b", .value = 7 },
+        { .name = "a", .value = 3, .succeeded = 2, .failed = 1 } };
+    const struct tenant_metric more = { .name = "a", .value = 6, .succeeded = 4, .failed = 2 };
+    const struct tenant_metric anew = { .name = "a", .value = 1, .succeeded = 1 };
+    struct cc_buf text = CC_BUF_INIT(1000);
+
+    OK(tenant_metric_add(*state, "c", first, 2, 60000, &err));
+    OK(tenant_metric_add(*state, "c", &more, 1, 119999, &err));
+    OK(tenant_metric_add(*state, "c", &anew, 1, 120000, &err));
+    OK(tenant_metric_add(*state, "d", &more, 1, 120000, &err));
+    OK(tenant_metric_list(*state, "c", write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "a@120000=1,1,0 b@60000=7,0,0 ");
+    cc_buf_reset(&text);
+    OK(tenant_metric_series(*state, "c", &all, write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "a@60000=0,4,2 a@120000=0,1,0 ");
+    /* What is a day old is let go. */
+    OK(tenant_metric_add(*state, "c", &more, 1, 120000 + TENANT_METRICS_KEPT_MS, &err));
+    cc_buf_reset(&text);
+    OK(tenant_metric_list(*state, "c", write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "a@86520000=6,4,2 ");
+    cc_buf_reset(&text);
+    OK(tenant_metric_series(*state, "c", &all, write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "a@120000=0,1,0 a@86520000=0,3,2 ");
+    cc_buf_free(&text);
+}
+
+static int
+write_release(void *arg, const char *version, int64_t release_ms)
+{
+    return cc_buf_printf(arg, NULL, "%s@%d ", version, (int)release_ms);
+}
+
+static void
+releases(void **state)
+{
+    struct cc_buf text = CC_BUF_INIT(1000);
+    bool found;
+
+    OK(tenant_release_put(*state, "1", 5, &err));
+    OK(tenant_release_put(*state, "2", 6, &err));
+    OK(tenant_release_put(*state, "2", 7, &err));
+    OK(tenant_release_remove(*state, "1", &found, &err));
+    assert_true(found);
+    OK(tenant_release_remove(*state, "1", &found, &err));
+    assert_false(found);
+    OK(tenant_release_list(*state, write_release, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "2@7 ");
+    cc_buf_free(&text);
+}
+
 /* ---- the queue ---- */
 
 #define FEATURE "pfx-import"
@@ -1246,6 +1309,8 @@ main(void)
         TEST(pfx_list_and_choice),
         TEST(connectors),
         TEST(identities),
+        TEST(metrics),
+        TEST(releases),
         TEST(leases),
         TEST(bytes_bound_a_lease),
         TEST(renew_and_release),
