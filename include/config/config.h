@@ -35,6 +35,7 @@ enum config_cloud {
     CONFIG_CLOUD_CHINA,
     CONFIG_CLOUD_CUSTOM
 };
+enum config_assertion { CONFIG_ASSERTION_PS256, CONFIG_ASSERTION_RS256 };
 enum config_reencrypt { CONFIG_REENCRYPT_AUTO, CONFIG_REENCRYPT_TOKEN, CONFIG_REENCRYPT_HOST };
 enum config_debug {
     CONFIG_DEBUG_NONE,
@@ -148,7 +149,11 @@ struct config {
     struct {
         const char *tenant;
         const char *client_id;
-        const char *client_secret; /* reference */
+        const char *client_secret;      /* reference; or NULL: the certificate signs in */
+        const char *client_certificate; /* file; or NULL: the secret signs in */
+        const char *client_key;         /* PKCS#11 URI of its key; default [keys] identity */
+        enum config_assertion client_assertion; /* default ps256 */
+        bool client_chain;                      /* default no: the file's certificates are sent */
         enum config_cloud cloud;
         const char *authority, *graph, *resource; /* effective, with trailing slash */
         const char *intune_app_id;

@@ -13,9 +13,10 @@
  * that comes back is not met by a storm.  Retry-After is obeyed up to a minute, with jitter on top of it, and what the
  * connectors' service asks of one call is heeded by all calls to it.  When discovery fails, the endpoints known so far
  * serve on unless one of them answered 404 or 410.
- * Secrets: the client secret is read at each sign-in and wiped, tokens are kept in struct cc_secret.
+ * Secrets: the client secret is read at each sign-in and wiped, tokens are kept in struct cc_secret, assertions are wiped.
  * Errors: CC_DOM_HTTP (code: status), CC_DOM_NETWORK, CC_DOM_CANCELLED, CC_DOM_INPUT for an answer that is not what it
- * should be.  The text carries the service's error code and message, escaped, and the client-request-id.
+ * should be; of sign-in also CC_DOM_TOKEN and CC_DOM_PKCS11 when the key cannot sign now, CC_DOM_CONFIG when the
+ * certificate is not of the key.  The text carries the service's error code and message, escaped, and the client-request-id.
  */
 
 #include <stdbool.h>
@@ -25,6 +26,7 @@
 #include "base/err.h"
 #include "base/histogram.h"
 
+struct hsm_key;
 struct intune;
 
 enum intune_contact {
@@ -32,8 +34,22 @@ enum intune_contact {
     INTUNE_CONTACT_OK,
     INTUNE_CONTACT_LOST,
     INTUNE_SIGN_IN_REFUSED,
+    INTUNE_SIGN_IN_UNABLE,  /* we cannot say who we are: the token is away, a file is not there */
     INTUNE_CONNECTOR_LIMIT, /* the tenant has as many connectors as there can be */
     INTUNE_MOVED
+};
+
+enum intune_assertion_alg { INTUNE_PS256, INTUNE_RS256 };
+
+/*
+ * Sign-in by an assertion that a key of the token signs (RFC 7523), in place of a secret.  The file is read at each
+ * sign-in: the first certificate is that of the key, others are its chain.
+ */
+struct intune_assertion {
+    struct hsm_key *key;     /* RSA; lives longer than struct intune; NULL: the secret signs in */
+    const char *certificate; /* file, PEM */
+    enum intune_assertion_alg alg;
+    bool chain; /* the certificates of the file are sent, too */
 };
 
 /* Everything is copied.  URLs end with a slash. */
@@ -45,8 +61,10 @@ struct intune_settings {
     const char *app_id;        /* of the service in discovery */
     const char *tenant;
     const char *client_id;
-    const char *client_secret; /* reference (base/secret.h), read at each sign-in */
-    const char *caller_info;   /* "certconnector/1.2.3" */
+    const char *
+            client_secret; /* reference (base/secret.h), read at each sign-in; NULL with an assertion */
+    struct intune_assertion assertion;
+    const char *caller_info; /* "certconnector/1.2.3" */
     const char *proxy, *no_proxy, *ca_file;
     bool allow_http;
     int64_t timeout_ms; /* of one HTTP call; 0: 30 s */
@@ -54,8 +72,8 @@ struct intune_settings {
     int64_t backoff_ms; /* span of the first pause between attempts, doubled each time; 0: 500 */
 
     /*
-     * Told of each change of contact, from the calling thread, one at a time; err says why on LOST, REFUSED and
-     * LIMIT, else NULL.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
+     * Told of each change of contact, from the calling thread, one at a time; err says why on LOST, REFUSED,
+     * UNABLE and LIMIT, else NULL.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
      * call into this room but for intune_get_status().
      */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);

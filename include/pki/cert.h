@@ -5,6 +5,7 @@
 /* Certificates of others, read and judged (RFC 5280).  Threads: any, on objects of their own. */
 
 #include <openssl/types.h>
+#include <openssl/x509.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -15,6 +16,11 @@
 
 /* One certificate and nothing behind it; yours to free with X509_free(). */
 CC_MUST int pki_cert_parse(struct cc_bytes der, X509 **ret_cert, struct cc_err *err);
+
+/* All certificates of a PEM text, in its order, whatever stands between them; at least one.  Yours to free with
+   sk_X509_pop_free(). */
+CC_MUST int pki_certs_read_pem(struct cc_bytes text, STACK_OF(X509) **ret_certs,
+        struct cc_err *err);
 
 /* SHA-1 over the DER, lower-case hexadecimal: the name that Windows and Graph give a certificate. */
 #define PKI_THUMBPRINT_LEN 41

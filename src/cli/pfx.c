@@ -91,7 +91,7 @@ run_list(const struct cli_command *command, int argc, char **argv)
     const struct cli_option options[] = { { "config", &path, NULL }, { "user", &user, NULL },
         { "json", NULL, &listing.json }, { NULL, NULL, NULL } };
     struct config *config = NULL;
-    struct intune *intune = NULL;
+    struct cli_service service = { .intune = NULL };
     int first, status;
 
     if (cli_options(command, argc, argv, options, &first, &status) == -1)
@@ -104,8 +104,8 @@ run_list(const struct cli_command *command, int argc, char **argv)
         goto out;
     }
     if (cli_load_config(path, &config, &err) == -1 ||
-            cli_open_service(config, &intune, &err) == -1 ||
-            intune_user_pfx_list(intune, user, NULL, list_one, &listing, &err) == -1 ||
+            cli_service_open(config, &service, &err) == -1 ||
+            intune_user_pfx_list(service.intune, user, NULL, list_one, &listing, &err) == -1 ||
             err.domain != CC_DOM_NONE)
         goto out;
     status = CLI_OK;
@@ -122,7 +122,7 @@ out:
         free(listing.cells[i]);
     free(listing.cells);
     json_object_put(listing.array);
-    intune_close(intune);
+    cli_service_close(&service);
     config_free(config);
     return status;
 }
@@ -174,7 +174,7 @@ run_remove(const struct cli_command *command, int argc, char **argv)
     struct cc_err err = { 0 };
     struct ids ids = { .err = &err };
     struct config *config = NULL;
-    struct intune *intune = NULL;
+    struct cli_service service = { .intune = NULL };
     int first, status;
 
     if (cli_options(command, argc, argv, options, &first, &status) == -1)
@@ -183,15 +183,15 @@ run_remove(const struct cli_command *command, int argc, char **argv)
         return cli_usage_error(command, "remove wants --user USER, and nothing but options");
     status = CLI_FAILED;
     if (cli_load_config(path, &config, &err) == -1 ||
-            cli_open_service(config, &intune, &err) == -1 ||
-            intune_user_pfx_list(intune, user, thumbprint, collect_id, &ids, &err) == -1 ||
+            cli_service_open(config, &service, &err) == -1 ||
+            intune_user_pfx_list(service.intune, user, thumbprint, collect_id, &ids, &err) == -1 ||
             err.domain != CC_DOM_NONE)
         goto out;
     if (ids.count == 0) {
         cc_err_set(&err, CC_DOM_INPUT, 0, "the service has no such PFX");
         goto out;
     }
-    if (remove_ids(intune, &ids, &err) == 0)
+    if (remove_ids(service.intune, &ids, &err) == 0)
         status = CLI_OK;
 out:
     if (status != CLI_OK)
@@ -199,7 +199,7 @@ out:
     for (size_t i = 0; i < ids.count; i++)
         free(ids.ids[i]);
     free(ids.ids);
-    intune_close(intune);
+    cli_service_close(&service);
     config_free(config);
     return status;
 }

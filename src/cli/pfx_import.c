@@ -37,7 +37,7 @@ struct import {
     char *alias; /* provider and key name out of the configuration */
     char *tag;   /* what distinguishes this kind of run in the progress */
     struct config *config;
-    struct intune *intune;
+    struct cli_service service;
     EVP_PKEY *key;
     struct upload_list list;
     json_object *outcomes;
@@ -217,8 +217,8 @@ upload_one(const struct import *import, const struct upload *item, struct cc_err
     entry.not_before_ms = info.not_before_ms;
     entry.not_after_ms = info.not_after_ms;
     entry.created_ms = entry.modified_ms = cc_clock_now_ms();
-    rc = intune_user_pfx_put(import->intune, &entry, cc_buf_bytes(&pfx), cc_buf_bytes(&encrypted),
-            import->update, err);
+    rc = intune_user_pfx_put(import->service.intune, &entry, cc_buf_bytes(&pfx),
+            cc_buf_bytes(&encrypted), import->update, err);
 out:
     cc_secret_free(password);
     cc_buf_free(&encrypted);
@@ -336,7 +336,7 @@ free_import(struct import *import)
 {
     upload_list_free(&import->list);
     EVP_PKEY_free(import->key);
-    intune_close(import->intune);
+    cli_service_close(&import->service);
     config_free(import->config);
     json_object_put(import->outcomes);
     free(import->alias);
@@ -377,7 +377,7 @@ pfx_import_run(const struct cli_command *command, int argc, char **argv)
              cli_load_config(import.config_path, &import.config, &err) == 0 &&
              choose_key_name(&import, &err) == 0 &&
              fill_list(&import, argc, argv, first, &err) == 0 && open_key(&import, &err) == 0 &&
-             cli_open_service(import.config, &import.intune, &err) == 0 &&
+             cli_service_open(import.config, &import.service, &err) == 0 &&
              process_list(&import, &err) == 0)
         status = say_summary(&import);
     if (err.domain != CC_DOM_NONE)

@@ -404,11 +404,43 @@ check_address(struct config *config, const struct config_trace *trace, const cha
     return set_address(config, setting, of_cloud != NULL ? of_cloud : url, err);
 }
 
+/* A secret, or a certificate with a key: one of them. */
+static int
+check_sign_in(struct config *config, const struct config_trace *trace, struct cc_err *err)
+{
+    const struct config_setting *secret = config_setting_find("service", "client-secret");
+    const struct config_setting *certificate = config_setting_find("service", "client-certificate");
+    const struct config_setting *key = config_setting_find("service", "client-key");
+
+    if (said(trace, secret) != NULL && said(trace, certificate) != NULL)
+        return config_fail(said(trace, certificate), "service", "client-certificate", err,
+                "is a second way to sign in beside client-secret; remove one of them");
+    if (said(trace, key) != NULL && said(trace, certificate) == NULL)
+        return config_fail(said(trace, key), "service", "client-key", err,
+                "signs in only with its certificate; add for example client-certificate = %s",
+                certificate->example);
+    if (said(trace, certificate) == NULL) {
+        if (said(trace, secret) == NULL && config->connector.features != 0)
+            return fail_missing(trace, secret,
+                    ", and the features need it, or client-certificate instead", err);
+        return 0;
+    }
+    if (config->service.client_key == NULL &&
+            config_text_set(config, key->offset, config_key(config, "identity"), err) != 0)
+        return -1;
+    if (config->service.client_key == NULL)
+        return config_fail(said(trace, certificate), "service", "client-certificate", err,
+                "has no key; add identity = pkcs11:object=identity to [keys], or client-key here");
+    return 0;
+}
+
 static int
 check_service(struct config *config, const struct config_trace *trace, struct cc_err *err)
 {
     const struct cloud *cloud = &clouds[config->service.cloud];
 
+    if (check_sign_in(config, trace, err) != 0)
+        return -1;
     if (check_address(config, trace, "authority", cloud->authority, err) != 0)
         return -1;
     if (check_address(config, trace, "graph", cloud->graph, err) != 0)

@@ -17,6 +17,7 @@
 #define DAY (24 * HOUR)
 
 static const char *const clouds[] = { "public", "usgov", "dod", "china", "custom", NULL };
+static const char *const assertions[] = { "ps256", "rs256", NULL };
 static const char *const reencrypts[] = { "auto", "token", "host", NULL };
 static const char *const debugs[] = { "none", "admin", "operational", "all", NULL };
 
@@ -173,8 +174,16 @@ const struct config_setting config_settings[] = {
     {.section = "service", .key = "client-id", .form = CONFIG_FORM_TEXT, .offset = AT(service.client_id),
      .check = config_check_uuid, .need = CONFIG_NEED_SERVICE, .example = "11111111-2222-3333-4444-555555555555"},
     {.section = "service", .key = "client-secret", .form = CONFIG_FORM_TEXT, .offset = AT(service.client_secret),
-     .check = config_check_reference, .need = CONFIG_NEED_SERVICE, .secret = true,
-     .example = "file:/etc/certconnector/client.secret"},
+     .check = config_check_reference, .secret = true, .example = "file:/etc/certconnector/client.secret"},
+    {.section = "service", .key = "client-certificate", .form = CONFIG_FORM_TEXT,
+     .offset = AT(service.client_certificate), .check = config_check_path,
+     .example = "/etc/certconnector/client.pem"},
+    {.section = "service", .key = "client-key", .form = CONFIG_FORM_TEXT, .offset = AT(service.client_key),
+     .check = config_check_key_uri, .example = "pkcs11:object=identity"},
+    {.section = "service", .key = "client-assertion", .form = CONFIG_FORM_CHOICE,
+     .offset = AT(service.client_assertion), .choices = assertions, .fallback = "ps256", .example = "ps256"},
+    {.section = "service", .key = "client-chain", .form = CONFIG_FORM_BOOL, .offset = AT(service.client_chain),
+     .fallback = "no", .example = "no"},
     {.section = "service", .key = "cloud", .form = CONFIG_FORM_CHOICE, .offset = AT(service.cloud),
      .choices = clouds, .fallback = "public", .example = "public"},
     {.section = "service", .key = "authority", .form = CONFIG_FORM_TEXT, .offset = AT(service.authority),

@@ -55,6 +55,8 @@ list_keys(struct daemon *d, struct key_state *ret)
         add_key(ret, &count, d->config->keys[i].name, d->config->keys[i].value);
     for (size_t i = 0; i < d->config->key_alias_count; i++)
         add_key(ret, &count, import, d->config->key_aliases[i].value);
+    if (d->config->service.client_key != NULL)
+        add_key(ret, &count, hsm_role_name(HSM_ROLE_IDENTITY), d->config->service.client_key);
     pthread_mutex_unlock(&d->lock);
     return count;
 }

@@ -83,6 +83,12 @@ on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
         eventlog_write(d->log, EVENT_SIGN_IN_FAILED, &fields,
                 "The service refused to sign the connector in: %s", cc_err_text(err));
         break;
+    case INTUNE_SIGN_IN_UNABLE:
+        atomic_store(&d->service_was_lost, true);
+        eventlog_write(d->log, EVENT_SIGN_IN_FAILED, &fields,
+                "The connector cannot sign in, as it cannot say who it is; it is tried again until it can: %s",
+                cc_err_text(err));
+        break;
     case INTUNE_CONNECTOR_LIMIT:
         atomic_store(&d->service_was_lost, true);
         eventlog_write(d->log, EVENT_CONNECTOR_LIMIT, &fields,
@@ -142,10 +148,34 @@ token_settings(struct daemon *d, const struct config *config)
     };
 }
 
-static struct intune_settings
-service_settings(struct daemon *d, const struct config *config)
+/* How the connector says who it is. */
+static int
+sign_in_settings(struct hsm *hsm, const struct config *config, struct intune_settings *ret,
+        struct cc_err *err)
 {
-    return (struct intune_settings){
+    static const enum intune_assertion_alg algs[] = {
+        [CONFIG_ASSERTION_PS256] = INTUNE_PS256,
+        [CONFIG_ASSERTION_RS256] = INTUNE_RS256,
+    };
+
+    if (config->service.client_certificate == NULL) {
+        ret->client_secret = config->service.client_secret;
+        return 0;
+    }
+    ret->assertion = (struct intune_assertion){
+        .certificate = config->service.client_certificate,
+        .alg = algs[config->service.client_assertion],
+        .chain = config->service.client_chain,
+    };
+    return hsm_key_get0(hsm, HSM_ROLE_IDENTITY, config->service.client_key, &ret->assertion.key,
+            err);
+}
+
+static int
+service_settings(struct daemon *d, struct hsm *hsm, const struct config *config,
+        struct intune_settings *ret, struct cc_err *err)
+{
+    *ret = (struct intune_settings){
         .authority = config->service.authority,
         .graph = config->service.graph,
         .graph_version = config->service.graph_version,
@@ -153,7 +183,6 @@ service_settings(struct daemon *d, const struct config *config)
         .app_id = config->service.intune_app_id,
         .tenant = config->service.tenant,
         .client_id = config->service.client_id,
-        .client_secret = config->service.client_secret,
         .caller_info = "certconnector/" CC_VERSION,
         .proxy = config->service.proxy,
         .no_proxy = config->service.no_proxy,
@@ -163,6 +192,7 @@ service_settings(struct daemon *d, const struct config *config)
         .on_contact = on_contact,
         .on_contact_arg = d,
     };
+    return sign_in_settings(hsm, config, ret, err);
 }
 
 /* ---- begin, change, end ---- */
@@ -215,7 +245,7 @@ static int
 start_once(struct daemon *d, struct cc_err *err)
 {
     const struct hsm_settings token = token_settings(d, d->config);
-    const struct intune_settings service = service_settings(d, d->config);
+    struct intune_settings service;
     struct parts parts = { .hsm = NULL };
     int rc = -1;
 
@@ -224,7 +254,8 @@ start_once(struct daemon *d, struct cc_err *err)
         goto out;
     if (hsm_open(&token, &parts.hsm, err) != 0)
         goto out;
-    if (intune_open(&service, &parts.intune, err) != 0)
+    if (service_settings(d, parts.hsm, d->config, &service, err) != 0 ||
+            intune_open(&service, &parts.intune, err) != 0)
         goto out;
     if (open_authorities(d, &parts, err) != 0)
         goto out;
@@ -284,9 +315,10 @@ parts_drop(struct daemon *d)
 int
 parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_err *err)
 {
-    const struct intune_settings service = service_settings(d, new_config);
+    struct intune_settings service;
 
     if (workloads_reconfigure(d, new_config, err) != 0 ||
+            service_settings(d, d->parts.hsm, new_config, &service, err) != 0 ||
             intune_reconfigure(d->parts.intune, &service, err) != 0)
         return -1;
     health_set_interval(d->parts.health, new_config->service.heartbeat_ms);

@@ -116,6 +116,8 @@ status_contact_name(enum intune_contact contact)
         return "lost";
     case INTUNE_SIGN_IN_REFUSED:
         return "sign-in refused";
+    case INTUNE_SIGN_IN_UNABLE:
+        return "sign-in not possible";
     case INTUNE_CONNECTOR_LIMIT:
         return "connector limit reached";
     case INTUNE_MOVED:

@@ -377,6 +377,8 @@ note(struct intune *intune, const struct intune_call *call, const struct intune_
         intune_note_success(intune, counted, date_ms);
     else if (attempt->refused)
         intune_note_failure(intune, INTUNE_SIGN_IN_REFUSED, why);
+    else if (attempt->unable)
+        intune_note_failure(intune, INTUNE_SIGN_IN_UNABLE, why);
     else if (counted && why->domain == CC_DOM_HTTP && why->code == 409)
         intune_note_failure(intune, INTUNE_CONNECTOR_LIMIT, why);
     else if (why->domain == CC_DOM_HTTP && why->code >= 400 && why->code < 500 &&
@@ -410,6 +412,7 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
         cc_err_clear(&why);
         attempt.retry_after_ms = -1;
         attempt.refused = false;
+        attempt.unable = false;
         rc = cc_uuid(attempt.request_id, &why);
         if (rc == 0)
             rc = try_call(&attempt, call, &answer, &why);

@@ -209,6 +209,7 @@ fetch(struct intune_attempt *attempt, struct cc_err *err)
     endpoints->flight.landed++;
     endpoints->flight.err = why;
     endpoints->flight.refused = attempt->refused;
+    endpoints->flight.unable = attempt->unable;
     if (rc == 0)
         elsewhere = take_over(endpoints, found);
     free(found);
@@ -223,6 +224,7 @@ fetch(struct intune_attempt *attempt, struct cc_err *err)
     if (endpoints->count > 0 && !endpoints->gone && why.domain != CC_DOM_CANCELLED) {
         /* Graph being away is no reason not to talk to the service where it was. */
         attempt->refused = false;
+        attempt->unable = false;
         attempt->retry_after_ms = -1;
         endpoints->fresh = true;
         endpoints->refresh_at = cc_deadline_in(TRY_AGAIN_MS);
@@ -242,6 +244,7 @@ await(struct intune_attempt *attempt, struct cc_err *err)
     if (endpoints->flight.err.domain == CC_DOM_NONE || serves(endpoints))
         return 0;
     attempt->refused = endpoints->flight.refused;
+    attempt->unable = endpoints->flight.unable;
     return cc_err_set(err, endpoints->flight.err.domain, endpoints->flight.err.code, "%s",
             endpoints->flight.err.text);
 }

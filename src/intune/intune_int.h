@@ -10,6 +10,7 @@
  */
 
 #include <json-c/json.h>
+#include <openssl/types.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -49,7 +50,7 @@ struct intune_flight {
     bool busy;
     unsigned landed;   /* how often it ended */
     struct cc_err err; /* how it ended last */
-    bool refused;
+    bool refused, unable;
 };
 
 struct intune_token_slot {
@@ -79,7 +80,8 @@ struct intune_link {
 
     /* Constant. */
     char *authority, *graph, *graph_version, *resource, *app_id, *tenant, *client_id,
-            *client_secret, *caller_info;
+            *client_secret, *caller_info; /* client_secret: NULL with an assertion */
+    struct intune_assertion assertion;    /* its texts are ours */
     bool allow_http;
     int64_t timeout_ms;
     int64_t backoff_ms;
@@ -127,6 +129,7 @@ struct intune_attempt {
     bool renewed[INTUNE_SCOPES];
     bool rediscovered;
     bool refused; /* it failed because we are not let in */
+    bool unable;  /* it failed because we cannot say who we are */
 };
 
 /* ---- service.c ---- */
@@ -139,6 +142,9 @@ void intune_note_success(struct intune *intune, bool counted, int64_t date_ms);
 void intune_note_failure(struct intune *intune, enum intune_contact contact,
         const struct cc_err *err);
 void intune_note_moved(struct intune *intune);
+
+/* The time that the other side says it is; 0: it does not. */
+void intune_note_date(struct intune *intune, int64_t date_ms);
 
 /* What a Retry-After of the connectors' service says to all calls; heeded before each. */
 void intune_note_call_at(struct intune *intune, int64_t at);
@@ -174,6 +180,32 @@ CC_MUST int intune_token_cut(struct cc_buf *text, struct cc_secret **ret_token, 
 /* Reads the whole answer of a token endpoint, text with the token wiped from it. */
 CC_MUST int intune_token_read(struct cc_buf *text, struct cc_secret **ret_token,
         int64_t *ret_life_ms, struct cc_err *err);
+
+/* ---- assertion.c ---- */
+
+CC_MUST int intune_assertion_copy(const struct intune_assertion *from, struct intune_assertion *to,
+        struct cc_err *err);
+void intune_assertion_free(struct intune_assertion *assertion);
+
+/* What an assertion says, beside what is new in each. */
+struct intune_claims {
+    const char *audience;  /* the URL it is posted to */
+    const char *client_id; /* issuer and subject */
+    int64_t now_ms;        /* by the clock of who judges it */
+};
+
+/* Appends a fresh one, signed by the token.  Secret: whoever has it is the client. */
+CC_MUST int intune_assertion_make(const struct intune_assertion *assertion,
+        const struct intune_claims *claims, struct cc_buf *ret, struct cc_err *err);
+
+/* The same with this key. */
+CC_MUST int intune_assertion_sign(const struct intune_assertion *assertion, EVP_PKEY *key,
+        const struct intune_claims *claims, struct cc_buf *ret, struct cc_err *err);
+
+/* ---- advice.c ---- */
+
+/* What to do about this refusal of a token endpoint, in plain words; NULL: it does not say, or we do not know. */
+const char *intune_sign_in_advice(const struct http_response *response);
 
 /* ---- discovery.c ---- */
 

@@ -42,6 +42,7 @@ link_free(struct intune_link *link)
     free(link->tenant);
     free(link->client_id);
     free(link->client_secret);
+    intune_assertion_free(&link->assertion);
     free(link->caller_info);
     free(link);
 }
@@ -70,9 +71,15 @@ copy_settings(struct intune_link *link, const struct intune_settings *settings, 
             (link->app_id = cc_strdup(settings->app_id, err)) == NULL ||
             (link->tenant = cc_strdup(settings->tenant, err)) == NULL ||
             (link->client_id = cc_strdup(settings->client_id, err)) == NULL ||
-            (link->client_secret = cc_strdup(settings->client_secret, err)) == NULL ||
             (link->caller_info = cc_strdup(settings->caller_info, err)) == NULL)
         return -1;
+    if (settings->assertion.key != NULL) {
+        if (intune_assertion_copy(&settings->assertion, &link->assertion, err) != 0)
+            return -1;
+    } else if (settings->client_secret != NULL &&
+               (link->client_secret = cc_strdup(settings->client_secret, err)) == NULL) {
+        return -1;
+    }
     link->allow_http = settings->allow_http;
     link->timeout_ms = settings->timeout_ms > 0 ? settings->timeout_ms : TIMEOUT_MS;
     link->attempts = settings->attempts > 0 ? settings->attempts : ATTEMPTS;
@@ -342,6 +349,16 @@ intune_note_failure(struct intune *intune, enum intune_contact contact, const st
     if (changed)
         tell(intune, contact, err);
     pthread_mutex_unlock(&intune->contact_lock);
+}
+
+void
+intune_note_date(struct intune *intune, int64_t date_ms)
+{
+    if (date_ms == 0)
+        return;
+    pthread_mutex_lock(&intune->lock);
+    intune->status.clock_skew_ms = date_ms - cc_clock_now_ms();
+    pthread_mutex_unlock(&intune->lock);
 }
 
 void

@@ -18,6 +18,9 @@
 /* While an old token still serves, a failed sign-in is not repeated at once. */
 #define TRY_AGAIN_MS 30000
 
+/* Clocks that differ less are taken for the same; the endpoint itself allows for 5 minutes. */
+#define CLOCK_TOLERANCE_MS 60000
+
 static const char *const scope_names[] = { "Graph", "service" };
 
 /* ---- reading the answer ---- */
@@ -182,24 +185,81 @@ add_scope(const struct intune_link *link, enum intune_scope scope, struct cc_buf
     return rc;
 }
 
+/* Room for all of it at once: a form that grew would leave copies of the secret behind. */
 static int
-make_form(const struct intune_link *link, enum intune_scope scope, struct cc_buf *form,
+begin_form(const struct intune_link *link, enum intune_scope scope, size_t secret_len,
+        struct cc_buf *form, struct cc_err *err)
+{
+    if (cc_buf_reserve(form, secret_len * 3 + 8192, err) == NULL ||
+            add_field(form, "grant_type", "client_credentials", err) != 0 ||
+            add_field(form, "client_id", link->client_id, err) != 0)
+        return -1;
+    return add_scope(link, scope, form, err);
+}
+
+static int
+make_form_with_secret(const struct intune_link *link, enum intune_scope scope, struct cc_buf *form,
         struct cc_err *err)
 {
-    struct cc_secret *secret = cc_secret_load(link->client_secret, err);
+    struct cc_secret *secret;
     int rc = -1;
 
-    if (secret == NULL)
+    if (link->client_secret == NULL)
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "there is no client secret");
+    if ((secret = cc_secret_load(link->client_secret, err)) == NULL)
         return cc_err_in(err, "client secret");
-    /* Room for all of it at once: a form that grew would leave copies of the secret behind. */
     if (strlen(cc_secret_str(secret)) != cc_secret_len(secret))
         cc_err_set(err, CC_DOM_INPUT, 0, "the client secret has a NUL inside");
-    else if (cc_buf_reserve(form, cc_secret_len(secret) * 3 + 8192, err) != NULL &&
-             add_field(form, "grant_type", "client_credentials", err) == 0 &&
-             add_field(form, "client_id", link->client_id, err) == 0 &&
-             add_scope(link, scope, form, err) == 0)
+    else if (begin_form(link, scope, cc_secret_len(secret), form, err) == 0)
         rc = add_field(form, "client_secret", cc_secret_str(secret), err);
     cc_secret_free(secret);
+    return rc;
+}
+
+static int64_t
+clock_skew(const struct intune_link *link)
+{
+    struct intune_status status;
+
+    intune_get_status(link->intune, &status);
+    return status.clock_skew_ms;
+}
+
+static int
+make_form_with_assertion(const struct intune_link *link, enum intune_scope scope, const char *url,
+        struct cc_buf *form, struct cc_err *err)
+{
+    const struct intune_claims claims = {
+        .audience = url,
+        .client_id = link->client_id,
+        /* Whoever judges it does so by a clock of its own. */
+        .now_ms = cc_clock_now_ms() + clock_skew(link),
+    };
+    struct cc_buf assertion = CC_BUF_INIT(FORM_MAX);
+    int rc = -1;
+
+    if (intune_assertion_make(&link->assertion, &claims, &assertion, err) == 0 &&
+            begin_form(link, scope, assertion.len, form, err) == 0 &&
+            add_field(form, "client_assertion_type",
+                    "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", err) == 0)
+        rc = add_field(form, "client_assertion", cc_buf_str(&assertion), err);
+    cc_buf_wipe(&assertion);
+    return rc;
+}
+
+/* What says who we are is ours to find; when it cannot be had, nobody has refused us. */
+static int
+make_form(struct intune_attempt *attempt, enum intune_scope scope, const char *url,
+        struct cc_buf *form, struct cc_err *err)
+{
+    const struct intune_link *link = attempt->link;
+    int rc;
+
+    if (link->assertion.key != NULL)
+        rc = make_form_with_assertion(link, scope, url, form, err);
+    else
+        rc = make_form_with_secret(link, scope, form, err);
+    attempt->unable = rc != 0;
     return rc;
 }
 
@@ -229,6 +289,7 @@ ask(struct intune_attempt *attempt, const char *url, const struct cc_buf *form,
         .timeout_ms = link->timeout_ms,
         .max_response = ANSWER_MAX,
     };
+    const char *advice;
 
     if (CC_FAILPOINT("service", "sign-in", "before"))
         return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point before the call");
@@ -236,11 +297,47 @@ ask(struct intune_attempt *attempt, const char *url, const struct cc_buf *form,
         return -1;
     if (CC_FAILPOINT("service", "sign-in", "after"))
         return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point after the call");
+    intune_note_date(link->intune, response->date_ms);
     if (response->status == 200)
         return 0;
     attempt->refused =
             response->status == 400 || response->status == 401 || response->status == 403;
-    return intune_refusal(attempt, response, NULL, err);
+    intune_refusal(attempt, response, NULL, err);
+    advice = intune_sign_in_advice(response);
+    return advice == NULL ? -1 : cc_err_in(err, "%s", advice);
+}
+
+/* An assertion is good for some minutes; who refuses one tells the time, and that one made by this time is good. */
+static bool
+was_clock(const struct intune_attempt *attempt, int64_t skew_before)
+{
+    return attempt->link->assertion.key != NULL && attempt->refused &&
+           llabs(clock_skew(attempt->link) - skew_before) > CLOCK_TOLERANCE_MS;
+}
+
+/* Says who we are, and says it again where only the clock was wrong. */
+static int
+present(struct intune_attempt *attempt, enum intune_scope scope, const char *url,
+        struct http_response *response, struct cc_err *err)
+{
+    struct cc_buf form = CC_BUF_INIT(FORM_MAX);
+    int tries, rc = -1;
+
+    for (tries = 0; tries < 2; tries++) {
+        int64_t skew = clock_skew(attempt->link);
+
+        attempt->refused = false;
+        http_response_free(response);
+        cc_err_clear(err);
+        if (make_form(attempt, scope, url, &form, err) != 0)
+            break;
+        rc = ask(attempt, url, &form, response, err);
+        cc_buf_wipe(&form);
+        if (rc == 0 || !was_clock(attempt, skew))
+            break;
+    }
+    cc_buf_wipe(&form);
+    return rc;
 }
 
 /* One token, from the secret to the answer. */
@@ -250,7 +347,6 @@ sign_in(struct intune_attempt *attempt, enum intune_scope scope, struct intune_t
 {
     struct intune_link *link = attempt->link;
     struct intune_token *token = calloc(1, sizeof(*token));
-    struct cc_buf form = CC_BUF_INIT(FORM_MAX);
     struct cc_buf url = CC_BUF_INIT(INTUNE_URL_MAX);
     struct http_response response;
     int64_t now = cc_clock_mono_ms();
@@ -262,8 +358,8 @@ sign_in(struct intune_attempt *attempt, enum intune_scope scope, struct intune_t
         cc_err_nomem(err);
         goto out;
     }
-    if (make_url(link, &url, err) != 0 || make_form(link, scope, &form, err) != 0 ||
-            ask(attempt, cc_buf_str(&url), &form, &response, err) != 0)
+    if (make_url(link, &url, err) != 0 ||
+            present(attempt, scope, cc_buf_str(&url), &response, err) != 0)
         goto out;
     if (intune_token_read(&response.body, &token->secret, &life, err) != 0)
         goto out;
@@ -277,7 +373,6 @@ out:
     if (rc != 0)
         cc_err_in(err, "sign-in for the %s token", scope_names[scope]);
     http_response_free(&response);
-    cc_buf_wipe(&form);
     cc_buf_free(&url);
     free(token);
     return rc;
@@ -324,6 +419,7 @@ fetch(struct intune_attempt *attempt, enum intune_scope scope, struct cc_err *er
     slot->flight.landed++;
     slot->flight.err = why;
     slot->flight.refused = attempt->refused;
+    slot->flight.unable = attempt->unable;
     pthread_cond_broadcast(&link->landed);
     if (rc == 0) {
         token_release(slot->token);
@@ -333,6 +429,7 @@ fetch(struct intune_attempt *attempt, enum intune_scope scope, struct cc_err *er
     slot->try_at = cc_deadline_in(TRY_AGAIN_MS);
     if (serves(slot)) {
         attempt->refused = false;
+        attempt->unable = false;
         attempt->retry_after_ms = -1;
         return 0;
     }
@@ -348,6 +445,7 @@ await(struct intune_attempt *attempt, struct intune_token_slot *slot, struct cc_
     if (slot->flight.err.domain == CC_DOM_NONE || serves(slot))
         return 0;
     attempt->refused = slot->flight.refused;
+    attempt->unable = slot->flight.unable;
     return cc_err_set(err, slot->flight.err.domain, slot->flight.err.code, "%s",
             slot->flight.err.text);
 }

@@ -6,6 +6,7 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
@@ -16,6 +17,7 @@
 
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 8192
+#define PEM_MAX (1U << 20)
 
 int
 pki_cert_parse(struct cc_bytes der, X509 **ret_cert, struct cc_err *err)
@@ -36,6 +38,26 @@ pki_cert_parse(struct cc_bytes der, X509 **ret_cert, struct cc_err *err)
                 (size_t)(der.data + der.len - at));
     }
     *ret_cert = cert;
+    return 0;
+}
+
+int
+pki_certs_read_pem(struct cc_bytes text, STACK_OF(X509) **ret_certs, struct cc_err *err)
+{
+    STACK_OF(X509) *list = sk_X509_new_null();
+    BIO *bio = text.len > PEM_MAX ? NULL : BIO_new_mem_buf(text.data, (int)text.len);
+    X509 *cert;
+
+    while (list != NULL && bio != NULL && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+        if (sk_X509_push(list, cert) <= 0)
+            X509_free(cert);
+    ERR_clear_error();
+    BIO_free(bio);
+    if (sk_X509_num(list) <= 0) {
+        sk_X509_pop_free(list, X509_free);
+        return cc_err_set(err, CC_DOM_INPUT, 0, "no certificate in PEM");
+    }
+    *ret_certs = list;
     return 0;
 }
 

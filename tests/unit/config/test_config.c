@@ -25,10 +25,12 @@
     "[token]\n"                                                                                    \
     "uri = pkcs11:token=certconnector\n"                                                           \
     "pin = file:/etc/certconnector/token.pin\n"
-#define SERVICE                                                                                    \
+#define UNSIGNED                                                                                   \
     "[service]\n"                                                                                  \
     "tenant = contoso.example\n"                                                                   \
-    "client-id = 11111111-2222-3333-4444-555555555555\n"                                           \
+    "client-id = 11111111-2222-3333-4444-555555555555\n"
+#define SERVICE                                                                                    \
+    UNSIGNED                                                                                       \
     "client-secret = file:/etc/certconnector/client.secret\n"
 
 #define KEYS                                                                                       \
@@ -643,6 +645,33 @@ test_long_line(void **state)
 }
 
 static void
+test_sign_in(void **state)
+{
+    static const struct {
+        const char *text, *want_key;
+        enum config_assertion want_alg;
+        bool want_chain;
+    } cases[] = {
+        { TOKEN UNSIGNED "client-certificate = /etc/c.pem\nclient-key = pkcs11:object=own\n"
+                         "client-assertion = rs256\nclient-chain = yes\n",
+                "pkcs11:object=own", CONFIG_ASSERTION_RS256, true },
+        { TOKEN UNSIGNED "client-certificate = /etc/c.pem\n[keys]\nidentity = pkcs11:object=id\n",
+                "pkcs11:object=id", CONFIG_ASSERTION_PS256, false },
+    };
+
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct config *c = load(*state, cases[i].text, NULL, 0);
+
+        assert_null(c->service.client_secret);
+        assert_string_equal(c->service.client_certificate, "/etc/c.pem");
+        assert_string_equal(c->service.client_key, cases[i].want_key);
+        assert_int_equal(c->service.client_assertion, cases[i].want_alg);
+        assert_int_equal(c->service.client_chain, cases[i].want_chain);
+        config_free(c);
+    }
+}
+
+static void
 test_clouds(void **state)
 {
     static const struct {
@@ -980,6 +1009,18 @@ static const struct bad bad_files[] = {
     { TOKEN "[connector]\nfeatures = pfx-import\n[service]\ntenant = a\n", 6,
             "[service] client-id: is missing, and the features need it" },
     { TOKEN "[connector]\nfeatures = pfx-import\n" SERVICE, 5, "pfx-import has no key" },
+    { TOKEN "[connector]\nfeatures = pfx-import\n[keys]\npfx-import = pkcs11:object=p\n" UNSIGNED,
+            8,
+            "[service] client-secret: is missing, and the features need it, or client-certificate instead" },
+    { TOKEN SERVICE "client-certificate = /etc/c.pem\n", 8,
+            "[service] client-certificate: is a second way to sign in beside client-secret" },
+    { TOKEN SERVICE "client-key = pkcs11:object=identity\n", 8,
+            "[service] client-key: signs in only with its certificate" },
+    { TOKEN UNSIGNED "client-certificate = /etc/c.pem\n", 7,
+            "[service] client-certificate: has no key; add identity = pkcs11:object=identity to [keys]" },
+    { TOKEN UNSIGNED "client-certificate = c.pem\n", 7, "must be an absolute path" },
+    { TOKEN UNSIGNED "client-assertion = es256\n", 7,
+            "[service] client-assertion: \"es256\" is no choice" },
     { TOKEN "[service]\ncloud = custom\ngraph=https://a\nresource=https://b\n", 5,
             "[service] cloud: custom needs authority too" },
     { TOKEN "[service]\ncloud = china\n", 5, "[service] cloud: china needs resource too" },
@@ -1264,6 +1305,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_defaults_of_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clouds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sign_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_layers_of_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_named, setup, teardown),

@@ -84,6 +84,10 @@ first_call(void **state)
     {                                                                                              \
         .status = (s), .body = "{\"error\":{\"code\":\"" code "\",\"message\":\"" text "\"}}"      \
     }
+#define SIGN_IN(s, codes)                                                                          \
+    {                                                                                              \
+        .status = (s), .body = "{\"error\":\"refused\",\"error_codes\":[" codes "]}"               \
+    }
 #define PLAIN(s)                                                                                   \
     {                                                                                              \
         .status = (s), .body = ""                                                                  \
@@ -178,8 +182,27 @@ static const struct call_case cases[] = {
                       .body = "{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: bad\"}" },
                     END },
             GOOD, GOOD, false, CC_DOM_HTTP, 401,
-            "sign-in for the Graph token: status 401: invalid_client: AADSTS7000215: bad (client-request-id",
+            "sign-in for the Graph token: the client secret is wrong: put the secret's value, not its id, "
+            "into the file that [service] client-secret names: status 401: invalid_client: AADSTS7000215: bad "
+            "(client-request-id",
             1, 0, 0, "refused " },
+    { "secret expired", { SIGN_IN(401, "7000222"), END }, GOOD, GOOD, false, CC_DOM_HTTP, 401,
+            "the client secret has expired", 1, 0, 0, "refused " },
+    { "certificate unknown", { SIGN_IN(401, "5, 700027"), END }, GOOD, GOOD, false, CC_DOM_HTTP,
+            401, "the certificate is not registered", 1, 0, 0, "refused " },
+    { "assertion at another time", { SIGN_IN(401, "700024"), END }, GOOD, GOOD, false, CC_DOM_HTTP,
+            401, "set the clock of this host", 1, 0, 0, "refused " },
+    { "application unknown", { SIGN_IN(400, "700016"), END }, GOOD, GOOD, false, CC_DOM_HTTP, 400,
+            "the tenant has no such application", 1, 0, 0, "refused " },
+    { "tenant unknown", { SIGN_IN(400, "90002"), END }, GOOD, GOOD, false, CC_DOM_HTTP, 400,
+            "there is no such tenant", 1, 0, 0, "refused " },
+    { "resource unknown", { OK200, SIGN_IN(400, "500011"), END }, GOOD, GOOD, false, CC_DOM_HTTP,
+            400, "sign-in for the service token: the tenant does not know what the token is for", 2,
+            1, 0, "refused " },
+    { "scope not valid", { OK200, SIGN_IN(400, "70011"), END }, GOOD, GOOD, false, CC_DOM_HTTP, 400,
+            "correct [service] graph and resource", 2, 1, 0, "refused " },
+    { "a number that nobody knows", { SIGN_IN(400, "1"), END }, GOOD, GOOD, false, CC_DOM_HTTP, 400,
+            "sign-in for the Graph token: status 400: refused", 1, 0, 0, "refused " },
     { "scope refused", { OK200, { .status = 400, .body = "{\"error\":\"invalid_scope\"}" }, END },
             GOOD, GOOD, false, CC_DOM_HTTP, 400,
             "sign-in for the service token: status 400: invalid_scope", 2, 1, 0, "refused " },
@@ -664,6 +687,7 @@ secret_is_read_each_time(void **state)
     assert_int_equal(beat(intune, &err), -1);
     assert_non_null(strstr(err.text, "client secret"));
     assert_int_equal(fake.calls[FAKE_TOKEN], 0);
+    assert_string_equal(fake.contacts, "unable ");
     file = fopen(fake.secret_file, "w");
     assert_non_null(file);
     assert_int_equal(fchmod(fileno(file), 0600), 0);
