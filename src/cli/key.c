@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "cli_int.h"
+#include "key_verbs.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -11,7 +11,6 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "pki/pubkey.h"
-#include "target.h"
 
 #define PUBLIC_KEY_MAX 65536
 
@@ -188,8 +187,8 @@ list_run(const struct cli_command *command, int argc, char **argv)
 
 /* ---- key generate ---- */
 
-static int
-need_role(const struct cli_command *command, const char *name, enum hsm_role *ret_role,
+int
+key_need_role(const struct cli_command *command, const char *name, enum hsm_role *ret_role,
         int *ret_status)
 {
     const char *names[HSM_ROLE_COUNT];
@@ -231,8 +230,8 @@ generate_run(const struct cli_command *command, int argc, char **argv)
         return cli_usage_error(command, "unexpected argument %s", argv[first]);
     if (role_name == NULL || type == NULL)
         return cli_usage_error(command, "key generate needs --role and --type");
-    if (need_role(command, role_name, &role, &status) != 0 ||
-            need_role(command, also_name != NULL ? also_name : role_name, &also, &status) != 0)
+    if (key_need_role(command, role_name, &role, &status) != 0 ||
+            key_need_role(command, also_name != NULL ? also_name : role_name, &also, &status) != 0)
         return status;
     if (label == NULL)
         label = role_name;
@@ -278,8 +277,8 @@ convert(const struct cc_buf *spki, write_fn write_key, struct cc_buf *ret, struc
 }
 
 /* A file that is there stays as it is: it may be the key that passwords were encrypted to. */
-static int
-deliver(const char *path, const struct cc_buf *file, struct cc_err *err)
+int
+key_deliver(const char *path, const struct cc_buf *file, struct cc_err *err)
 {
     if (path == NULL)
         return cc_fd_write_all(STDOUT_FILENO, file->data, file->len, err);
@@ -289,9 +288,8 @@ deliver(const char *path, const struct cc_buf *file, struct cc_err *err)
     return cc_file_create(path, file->data, file->len, 0644, err);
 }
 
-/* The URI of a role's key: from the configuration, or the label that "key generate" gives. */
-static const char *
-role_uri(const struct cli_target *target, enum hsm_role role, char *fallback, size_t size)
+const char *
+key_role_uri(const struct cli_target *target, enum hsm_role role, char *fallback, size_t size)
 {
     const char *uri =
             target->config == NULL ? NULL : config_key(target->config, hsm_role_name(role));
@@ -311,9 +309,9 @@ export_public(struct cli_target *target, const char *key_uri, enum hsm_role role
     if (cli_target_resolve(target, err) != 0)
         goto out;
     if (key_uri == NULL)
-        key_uri = role_uri(target, role, fallback, sizeof(fallback));
+        key_uri = key_role_uri(target, role, fallback, sizeof(fallback));
     if (hsm_admin_export_public(&target->admin, key_uri, &spki, err) != 0 ||
-            convert(&spki, write_key, &file, err) != 0 || deliver(path, &file, err) != 0)
+            convert(&spki, write_key, &file, err) != 0 || key_deliver(path, &file, err) != 0)
         goto out;
     rc = 0;
 out:
@@ -346,7 +344,7 @@ export_run(const struct cli_command *command, int argc, char **argv)
         return cli_usage_error(command, "unexpected argument %s", argv[first]);
     if ((role_name == NULL) == (key_uri == NULL))
         return cli_usage_error(command, "key export-public needs either --role or --key");
-    if (role_name != NULL && need_role(command, role_name, &role, &status) != 0)
+    if (role_name != NULL && key_need_role(command, role_name, &role, &status) != 0)
         return status;
     if ((write_key = find_format(format)) == NULL)
         return cli_usage_error(command, "--format is pem or cng");
@@ -367,6 +365,7 @@ key_run(const struct cli_command *command, int argc, char **argv)
         { "list", list_run },
         { "generate", generate_run },
         { "export-public", export_run },
+        { "self-sign", key_self_sign_run },
         { NULL, NULL },
     };
 
@@ -382,19 +381,25 @@ const struct cli_command cli_key = {
             "                                  [TOKEN OPTION...]\n"
             "       certconnector key export-public (--role ROLE | --key URI) [--format pem|cng] [--out FILE]\n"
             "                                       [TOKEN OPTION...]\n"
+            "       certconnector key self-sign --role ROLE [--key URI] [--subject NAME] [--days N] [--out FILE]\n"
+            "                                   [TOKEN OPTION...]\n"
             "\n"
             "list shows all keys of the token, without a PIN only the public ones.  generate makes\n"
             "the key of a role: it cannot leave the token and does only what its role needs.\n"
-            "export-public writes the public half, which whoever encrypts for us needs.\n"
+            "export-public writes the public half, which whoever encrypts for us needs.  self-sign\n"
+            "writes a certificate that the key signs for itself, to be registered with the tenant's\n"
+            "application for signing in.\n"
             "\n"
             "  --role ROLE       pfx-import, scep-ra-sign, scep-ra-encrypt, ca, ocsp, identity, seal,\n"
-            "                    audit; export-public takes the role's key of the configuration, or\n"
-            "                    the one labelled so\n"
+            "                    audit; export-public and self-sign take the role's key of the\n"
+            "                    configuration, or the one labelled so\n"
             "  --also ROLE       a second role of the same key, as where scep-ra-encrypt signs, too\n"
             "  --type TYPE       rsa2048, rsa3072, rsa4096, ecP256, ecP384, ecP521; for seal aes256\n"
             "  --label LABEL     of the new key (default: the role)\n"
             "  --key URI         a key: pkcs11:object=LABEL or pkcs11:id=%01%02\n"
             "  --format FORMAT   pem (default), or cng: a BCRYPT_RSAPUBLIC_BLOB for Windows\n"
+            "  --subject NAME    of the certificate (default: CN=certconnector)\n"
+            "  --days N          that it is valid (default: 365)\n"
             "  --out FILE        a new file (default: standard output)\n"
             "  --json            one JSON object: {\"keys\": [...]}\n"
             "\n"

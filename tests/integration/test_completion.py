@@ -13,7 +13,7 @@ BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
 COMMANDS = ["check-config", "token", "key", "pfx", "scep", "ca", "store", "status", "events"]
-VERBS = {"token": ["list", "init", "forget-pins"], "key": ["list", "generate", "export-public"], "pfx": ["import", "list", "remove"],
+VERBS = {"token": ["list", "init", "forget-pins"], "key": ["list", "generate", "export-public", "self-sign"], "pfx": ["import", "list", "remove"],
          "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"],
          "store": ["backup", "restore", "migrate"]}
 LEAVES = [[command, *verb] for command in COMMANDS for verb in ([[v] for v in VERBS[command]] if command in VERBS else [[]])]

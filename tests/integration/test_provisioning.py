@@ -2,6 +2,7 @@
 """Tokens and keys as an administrator makes them: certconnector token and key, and scripts/token-init.sh.  What the
 commands say of a key is held against what OpenSC's pkcs11-tool says."""
 
+import datetime
 import json
 import os
 import re
@@ -11,8 +12,10 @@ import subprocess
 import sys
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from conftest import BUILD, HERE, PIN, PROJECT, SOFTHSM, SOFTOKEN
 from rig import Rig, USER, as_service_user, run
@@ -357,6 +360,39 @@ def test_exported_file_is_never_overwritten(admin):
     before = out.read_bytes()
     assert "not overwritten" in admin.key("export-public", "--role", "pfx-import", "--format", "cng", "--out", out, status=2)
     assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "ecP256"])
+def test_self_signed_certificate(admin, kind):
+    admin.generate("identity", kind)
+    out = admin.folder / "client.pem"
+    said = admin.key("self-sign", "--role", "identity", "--out", out, "--subject", "CN=dc1,O=Contoso", "--days", "30")
+    certificate = x509.load_pem_x509_certificate(out.read_bytes())
+    assert said == f"thumbprint {certificate.fingerprint(hashes.SHA1()).hex()}\n"
+    assert certificate.subject.rfc4514_string() == certificate.issuer.rfc4514_string() == "CN=dc1,O=Contoso"
+    assert certificate.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo) == admin.export("--role", "identity")
+    run("openssl", "verify", "-check_ss_sig", "-CAfile", out, "-partial_chain", out)
+    lifetime = certificate.not_valid_after - certificate.not_valid_before
+    assert lifetime.days == 30 and certificate.not_valid_before <= datetime.datetime.utcnow()
+    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    before = out.read_bytes()
+    assert "not overwritten" in admin.key("self-sign", "--role", "identity", "--out", out, status=2)
+    assert out.read_bytes() == before
+    # Without a file to standard output, and another serial number each time.
+    again = x509.load_pem_x509_certificate(admin.key("self-sign", "--role", "identity").encode())
+    assert again.serial_number != certificate.serial_number and again.subject.rfc4514_string() == "CN=certconnector"
+
+
+def test_keys_that_sign_no_certificate_for_themselves(admin):
+    admin.generate("pfx-import", "rsa2048")
+    assert "role" in admin.key("self-sign", "--role", "pfx-import", status=1)
+    assert "no key" in admin.key("self-sign", "--role", "identity", status=1)
+    assert "TYPE=value" in admin.key("self-sign", "--role", "identity", "--subject", "nobody", status=1)
+    admin.key("self-sign", "--role", "nobody", status=2)
+    admin.key("self-sign", status=2)
+    admin.key("self-sign", "--role", "identity", "--days", "0", status=2)
 
 
 def test_keys_that_cannot_be_exported(admin):

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -47,11 +48,14 @@ def make_connector(rig, entra, token, start=True, **overrides):
 
 
 def register(rig, entra, connector, public_key=None, chain=()):
-    public_key = public_key or serialization.load_pem_public_key(
-        connector.cli("key", "export-public", "--role", "identity").stdout.encode())
-    certificate = sign("client", public_key, entra.ca.subject, entra.ca_key)
-    rig.private_file(rig.folder / "client.pem", b"".join(
-        c.public_bytes(serialization.Encoding.PEM) for c in (certificate, *chain)))
+    """The certificate that an administrator makes, or one of another key; known to the service from now on."""
+    file = rig.folder / "client.pem"
+    if public_key is None:
+        pem = connector.cli("key", "self-sign", "--role", "identity", "--subject", "CN=client").stdout.encode()
+    else:
+        pem = sign("client", public_key, entra.ca.subject, entra.ca_key).public_bytes(serialization.Encoding.PEM)
+    certificate = x509.load_pem_x509_certificate(pem)
+    rig.private_file(file, b"".join([pem, *(c.public_bytes(serialization.Encoding.PEM) for c in chain)]))
     entra.registered = [certificate]
     return certificate
 
