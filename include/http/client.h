@@ -9,10 +9,12 @@
  * are kept and shared.  Any thread may send; each call blocks until its deadline.  Memory that held a request or an
  * answer is wiped when freed, as both may carry secrets.
  *
- * Errors: CC_DOM_NETWORK (code: CURLcode) when there is no answer; CC_DOM_CANCELLED after http_client_cancel();
+ * Errors: CC_DOM_NETWORK (code: CURLcode, or HTTP_CERTIFICATE_REFUSED) when there is no answer; CC_DOM_CANCELLED after http_client_cancel();
  * CC_DOM_INPUT for an answer beyond its ceiling or a URL that is not allowed.  An answer of any status is no error.
  */
 
+#include <openssl/types.h>
+#include <openssl/x509.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,6 +26,22 @@
 
 struct http_client;
 
+/* The other side does not take our certificate, and ended the connection for it (TLS alert).  CURLE_SSL_CERTPROBLEM. */
+#define HTTP_CERTIFICATE_REFUSED 58
+
+/* What we show a server that asks who we are. */
+struct http_client_identity {
+    X509 *certificate;     /* counted up, as are those of the chain */
+    STACK_OF(X509) *chain; /* or NULL */
+
+    /*
+     * Its key, which may live on a token; borrowed.  Asked for by each new connection, in the thread of a call; what
+     * goes wrong with it becomes the error of the call.
+     */
+    int (*key)(void *arg, EVP_PKEY **ret_key, struct cc_err *err);
+    void *arg;
+};
+
 /* Everything is copied. */
 struct http_client_settings {
     const char *user_agent;
@@ -33,6 +51,7 @@ struct http_client_settings {
     const char *unix_socket;    /* connect here whatever the URL's host says, or NULL */
     bool allow_http;            /* else only https:// (a unix socket may always speak http://) */
     int64_t connect_timeout_ms; /* 0: 10 s */
+    const struct http_client_identity *identity; /* NULL: none */
 };
 
 CC_MUST int http_client_open(const struct http_client_settings *settings,

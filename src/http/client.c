@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "identity.h"
 
 #define CONNECT_TIMEOUT_MS 10000
 #define TIMEOUT_MS 30000
@@ -32,6 +33,7 @@ struct line {
     CURLM *multi;
     CURL *easy;
     struct line *next;
+    struct identity_use identity;
 };
 
 struct http_client {
@@ -42,6 +44,7 @@ struct http_client {
     char *unix_socket;
     bool allow_http;
     int64_t connect_timeout_ms;
+    struct http_client_identity identity; /* certificate NULL: none */
 
     pthread_mutex_t lock; /* guards the two lists */
     struct line *idle;
@@ -86,6 +89,8 @@ library_open(void)
 {
     library_state = curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc,
             strdup, calloc);
+    if (library_state == CURLE_OK && identity_library_open() != 0)
+        library_state = CURLE_FAILED_INIT;
 }
 
 /* ---- lines ---- */
@@ -199,7 +204,9 @@ http_client_open(const struct http_client_settings *settings, struct http_client
             copy_text(&client->proxy, settings->proxy, err) != 0 ||
             copy_text(&client->no_proxy, settings->no_proxy, err) != 0 ||
             copy_text(&client->ca_file, settings->ca_file, err) != 0 ||
-            copy_text(&client->unix_socket, settings->unix_socket, err) != 0) {
+            copy_text(&client->unix_socket, settings->unix_socket, err) != 0 ||
+            (settings->identity != NULL &&
+                    identity_copy(settings->identity, &client->identity, err) != 0)) {
         http_client_close(client);
         return -1;
     }
@@ -224,6 +231,7 @@ http_client_close(struct http_client *client)
     free(client->no_proxy);
     free(client->ca_file);
     free(client->unix_socket);
+    identity_free(&client->identity);
     free(client);
 }
 
@@ -424,9 +432,25 @@ set_body(CURL *easy, const struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
-static int
-set_options(const struct http_client *client, CURL *easy, struct call *call, struct cc_err *err)
+/* Connections that were kept have shown theirs; what they hear of it still counts for this call. */
+static CURLcode
+set_identity(const struct http_client *client, struct line *line)
 {
+    CURLcode bad = CURLE_OK;
+
+    line->identity = (struct identity_use){ .identity = &client->identity };
+    if (client->identity.certificate == NULL)
+        return bad;
+    bad |= curl_easy_setopt(line->easy, CURLOPT_SSL_CTX_FUNCTION, identity_put);
+    bad |= curl_easy_setopt(line->easy, CURLOPT_SSL_CTX_DATA, &line->identity);
+    return bad;
+}
+
+static int
+set_options(const struct http_client *client, struct line *line, struct call *call,
+        struct cc_err *err)
+{
+    CURL *easy = line->easy;
     const struct http_request *request = call->request;
     const char *protocols = client->allow_http ? "https,http" : "https";
     CURLcode bad = CURLE_OK;
@@ -463,6 +487,7 @@ set_options(const struct http_client *client, CURL *easy, struct call *call, str
         bad |= curl_easy_setopt(easy, CURLOPT_CAINFO, client->ca_file);
         bad |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
     }
+    bad |= set_identity(client, line);
     set_body(easy, request);
     if (bad != CURLE_OK)
         return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
@@ -557,7 +582,8 @@ read_answer(CURL *easy, struct call *call, struct http_response *ret)
 
 /* Scheme and host: what a person needs to know of a URL, without what it may carry. */
 static int
-no_answer(const struct call *call, CURLcode result, struct cc_err *err)
+no_answer(const struct call *call, const struct identity_use *identity, CURLcode result,
+        struct cc_err *err)
 {
     const char *url = call->request->url;
     const char *host = strstr(url, "://");
@@ -576,6 +602,12 @@ no_answer(const struct call *call, CURLcode result, struct cc_err *err)
                 "%s: the answer is larger than the %zu bytes allowed", where, call->max_response);
     if (call->err.domain != CC_DOM_NONE)
         return cc_err_set(err, call->err.domain, call->err.code, "%s", call->err.text);
+    if (identity->err.domain != CC_DOM_NONE)
+        return cc_err_set(err, identity->err.domain, identity->err.code, "%s: %s", where,
+                identity->err.text);
+    if (identity->refusal != NULL)
+        return cc_err_set(err, CC_DOM_NETWORK, HTTP_CERTIFICATE_REFUSED,
+                "%s: our certificate was refused (%s)", where, identity->refusal);
     return cc_err_set(err, CC_DOM_NETWORK, (long)result, "%s: %s", where, why);
 }
 
@@ -595,12 +627,12 @@ http_client_send(struct http_client *client, const struct http_request *request,
     if (check_url(client, request->url, err) != 0 || make_headers(&call, err) != 0 ||
             (line = line_take(client, err)) == NULL)
         goto out;
-    if (set_options(client, line->easy, &call, err) != 0 || run(client, line, &result, err) != 0)
+    if (set_options(client, line, &call, err) != 0 || run(client, line, &result, err) != 0)
         goto out;
     if (result == CURLE_OK && !call.head_whole)
         result = CURLE_WEIRD_SERVER_REPLY;
     if (result != CURLE_OK) {
-        no_answer(&call, result, err);
+        no_answer(&call, &line->identity, result, err);
         goto out;
     }
     read_answer(line->easy, &call, ret);
