@@ -129,9 +129,38 @@ CC_MUST int intune_pfx_result_write(const struct intune_pfx_result *result, stru
 
 /* ---- health ---- */
 
-/* heartbeat: the object of that name, taken over.  *ret_answer (may be NULL) is yours to put. */
+#define INTUNE_FEATURES_MAX 16
+#define INTUNE_FEATURE_LEN 32
+
+/* How the service supports this release: fully, until its end is near, or not any more. */
+enum intune_standing {
+    INTUNE_STANDING_UNKNOWN, /* it did not say, or a word that we do not know */
+    INTUNE_STANDING_ACTIVE,
+    INTUNE_STANDING_WARNING,
+    INTUNE_STANDING_ERROR
+};
+
+const char *intune_standing_name(enum intune_standing standing); /* "Active" …, "Unknown" */
+
+/* What it answers a health message.  Peer text: escape it where it is shown. */
+struct intune_lifecycle {
+    enum intune_standing standing;
+    char reason[512]; /* longer ones are cut; this and the version are empty where it did not say */
+    char latest_version[64];
+    int64_t supported_until_ms; /* 0: no end is known */
+    bool says_features;         /* which are allowed: those that follow */
+    size_t feature_count;
+    char features[INTUNE_FEATURES_MAX][INTUNE_FEATURE_LEN];
+};
+
+bool intune_lifecycle_allows(const struct intune_lifecycle *lifecycle, const char *feature);
+
+/*
+ * heartbeat: the object of that name, taken over.  ret may be NULL; it is filled on success only.  An answer that cannot
+ * be read is an error (CC_DOM_INPUT), although the message has arrived.
+ */
 CC_MUST int intune_heartbeat(struct intune *intune, json_object *take_heartbeat,
-        json_object **ret_answer, struct cc_err *err);
+        struct intune_lifecycle *ret, struct cc_err *err);
 
 /* Whether one was accepted since intune_open(): before that the service does not know which features we have. */
 bool intune_was_heard(struct intune *intune);

@@ -140,27 +140,61 @@ ago(const char *time, char *ret, size_t size)
     return ret;
 }
 
+/* The names in a list of the answer, on one line. */
+static void
+show_names(const char *label, json_object *obj, const char *name, const char *none)
+{
+    json_object *list = NULL;
+    size_t count;
+
+    if (obj == NULL || cc_json_get_array(obj, name, &list, NULL) != 0 || list == NULL)
+        return;
+    count = json_object_array_length(list);
+    if (count == 0 && none == NULL)
+        return;
+    printf("%-*s", LABEL_WIDTH, label);
+    for (size_t i = 0; i < count; i++) {
+        fputs(i > 0 ? ", " : "", stdout);
+        cli_print_escaped(json_object_get_string(json_object_array_get_idx(list, i)));
+    }
+    puts(count == 0 ? none : "");
+}
+
+/* How the service supports this release. */
+static void
+show_lifecycle(json_object *lifecycle)
+{
+    const char *standing = text(lifecycle, "status"), *reason = text(lifecycle, "statusReason");
+    const char *latest = text(lifecycle, "latestVersion");
+    const char *until = text(lifecycle, "supportedUntilDateTime");
+    char line[1024];
+
+    if (standing == NULL)
+        return;
+    (void)snprintf(line, sizeof(line), "%s%s%.10s%s%s%s%s", standing,
+            until != NULL ? ", supported until " : "", until != NULL ? until : "",
+            latest != NULL ? ", the newest release is " : "", latest != NULL ? latest : "",
+            reason != NULL ? ": " : "", reason != NULL ? reason : "");
+    show("  lifecycle", line);
+    show_names("  not allowed", lifecycle, "refusedFeatures", NULL);
+}
+
 static void
 show_connector(json_object *status)
 {
-    json_object *features = NULL;
     char line[512], since[32];
 
     show("connector", text(status, "name"));
     show("id", text(status, "connectorId"));
     if (ago(text(status, "startedDateTime"), since, sizeof(since)) != NULL) {
+        const char *version = text(status, "version");
+
         (void)snprintf(line, sizeof(line), "%s, pid %" PRId64 ", started %s",
-                text(status, "version"), number(status, "pid"), since);
+                version != NULL ? version : "unknown", number(status, "pid"), since);
         show("version", line);
     }
-    if (cc_json_get_array(status, "features", &features, NULL) != 0 || features == NULL)
-        return;
-    printf("%-*s", LABEL_WIDTH, "features");
-    for (size_t i = 0; i < json_object_array_length(features); i++) {
-        fputs(i > 0 ? ", " : "", stdout);
-        cli_print_escaped(json_object_get_string(json_object_array_get_idx(features, i)));
-    }
-    puts(json_object_array_length(features) == 0 ? "none" : "");
+    show_lifecycle(inner(inner(status, "service"), "lifecycle"));
+    show_names("features", status, "features", "none");
 }
 
 static void

@@ -27,6 +27,7 @@
 #include "eventlog/eventlog.h"
 #include "hsm/hsm.h"
 #include "http/listener.h"
+#include "intune/queue.h"
 #include "intune/service.h"
 #include "pfximport/pfximport.h"
 #include "pkcs/pkcs.h"
@@ -65,6 +66,13 @@ struct parts {
     struct keys *keys;
 };
 
+/* How the service supports our release, by its last answer to a health message. */
+struct lifecycle {
+    struct intune_lifecycle now;  /* guarded by the daemon's lock */
+    struct intune_lifecycle said; /* as events; this and the next are the health thread's */
+    unsigned said_refused;        /* CONFIG_… */
+};
+
 struct daemon {
     const struct options *options;
     struct eventlog *log;
@@ -83,6 +91,7 @@ struct daemon {
     struct config
             *begun_with; /* what the parts were started with; may be the same; the main thread's */
     struct parts parts;  /* guarded by lock; the main thread reads them freely */
+    struct lifecycle lifecycle;
 
     /* What was said last of the token and the service, so that an event tells a recovery from a first contact. */
     atomic_bool token_was_lost;
@@ -194,8 +203,8 @@ void daemon_log_settings(struct daemon *d);
 /* What "certconnector status" shows; yours to put, NULL without memory. */
 json_object *status_build(struct daemon *d);
 
-/* The heartbeat of the connector service protocol; the same. */
-json_object *status_build_heartbeat(struct daemon *d);
+/* The heartbeat of the connector service protocol; the same.  *ret_features: CONFIG_…, those that it names. */
+json_object *status_build_heartbeat(struct daemon *d, unsigned *ret_features);
 
 /* One line for systemd. */
 void status_line(struct daemon *d, char *ret_text, size_t size);
@@ -258,5 +267,14 @@ void health_set_interval(struct health *health, int64_t interval_ms);
 
 /* Sends a last message, and ends; accepts NULL. */
 void health_stop(struct health *health);
+
+/* ---- lifecycle.c ---- */
+
+/* The service has answered a health message that named these features; in the thread of health messages. */
+void lifecycle_learn(struct daemon *d, unsigned features, const struct intune_lifecycle *now);
+void lifecycle_get(struct daemon *d, struct intune_lifecycle *ret);
+
+/* Which of these features it does not allow; CONFIG_…. */
+unsigned lifecycle_refused(const struct intune_lifecycle *lifecycle, unsigned features);
 
 #endif

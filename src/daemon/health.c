@@ -55,16 +55,19 @@ health_write_failure(struct health *health, unsigned failures, const struct cc_e
 static int
 health_send(struct health *health, unsigned failures)
 {
-    json_object *heartbeat = status_build_heartbeat(health->daemon);
+    unsigned features;
+    json_object *heartbeat = status_build_heartbeat(health->daemon, &features);
+    struct intune_lifecycle lifecycle;
     struct event_fields fields = { .duration_ms = cc_clock_mono_ms() };
     struct cc_err err = { 0 };
 
     if (heartbeat == NULL)
         return -1;
-    if (intune_heartbeat(health->intune, heartbeat, NULL, &err) == 0) {
+    if (intune_heartbeat(health->intune, heartbeat, &lifecycle, &err) == 0) {
         fields.duration_ms = cc_clock_mono_ms() - fields.duration_ms;
         eventlog_write(health->daemon->log, EVENT_HEALTH_MESSAGE_UPLOAD_SUCCESS, &fields,
                 "Sent a health message");
+        lifecycle_learn(health->daemon, features, &lifecycle);
         return 0;
     }
     if (err.domain != CC_DOM_CANCELLED)

@@ -6,9 +6,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "authorities.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "ca/ca.h"
 #include "store/journal.h"
+
+#define CA_CHECK_MS 5000 /* for all authorities together */
+#define CLOCK_SKEW_MAX_MS                                                                          \
+    (INT64_C(5) * 60 * 1000) /* from there on tokens and certificates are refused */
 
 /* What the parts say of themselves, taken in one moment.  A part that is not there, as while they are started anew,
    is closed and does nothing. */
@@ -83,14 +89,14 @@ put_object(json_object *obj, const char *name, bool *ok)
 }
 
 static void
-put_features(json_object *obj, unsigned features, bool *ok)
+put_features(json_object *obj, const char *name, unsigned features, bool *ok)
 {
     json_object *list = json_object_new_array();
 
     for (int i = 0; list != NULL && i < WORKLOADS; i++)
         if ((features & workload_feature((enum workload)i)) != 0)
             json_object_array_add(list, json_object_new_string(workload_name((enum workload)i)));
-    *ok = *ok && list != NULL && cc_json_add(obj, "features", list, NULL) == 0;
+    *ok = *ok && list != NULL && cc_json_add(obj, name, list, NULL) == 0;
 }
 
 static json_object *
@@ -176,6 +182,26 @@ put_log(json_object *obj, struct daemon *d, bool *ok)
     put_durable(obj, state.usable, state.since_ms, &state.reason, ok);
     put_count(obj, "waiting", state.waiting, ok);
     put_count(obj, "lost", state.lost, ok);
+}
+
+/* Nothing before the service has said something of it. */
+static void
+put_lifecycle(json_object *service, struct daemon *d, unsigned features, bool *ok)
+{
+    struct intune_lifecycle lifecycle;
+    json_object *obj;
+
+    lifecycle_get(d, &lifecycle);
+    if (lifecycle.standing == INTUNE_STANDING_UNKNOWN && !lifecycle.says_features)
+        return;
+    obj = put_object(service, "lifecycle", ok);
+    put_str(obj, "status", intune_standing_name(lifecycle.standing), ok);
+    if (lifecycle.reason[0] != '\0')
+        put_str(obj, "statusReason", lifecycle.reason, ok);
+    if (lifecycle.latest_version[0] != '\0')
+        put_str(obj, "latestVersion", lifecycle.latest_version, ok);
+    put_time(obj, "supportedUntilDateTime", lifecycle.supported_until_ms, ok);
+    put_features(obj, "refusedFeatures", lifecycle_refused(&lifecycle, features), ok);
 }
 
 static void
@@ -318,12 +344,14 @@ status_build(struct daemon *d)
     put_str(status, "connectorId", d->connector_id, &ok);
     put_int(status, "pid", getpid(), &ok);
     put_time(status, "startedDateTime", d->started_ms, &ok);
-    put_features(status, s.features, &ok);
+    put_features(status, "features", s.features, &ok);
     put_token(put_object(status, "token", &ok), &s.token, &ok);
     put_keys(status, d, &ok);
     put_store(put_object(status, "store", &ok), d, &ok);
     put_log(put_object(status, "eventLog", &ok), d, &ok);
-    put_service(put_object(status, "service", &ok), &s.service, &ok);
+    json_object *service = put_object(status, "service", &ok);
+    put_service(service, &s.service, &ok);
+    put_lifecycle(service, d, s.features, &ok);
     put_workloads(put_object(status, "workloads", &ok), d, &s, &ok);
     return finish(status, ok);
 }
@@ -431,6 +459,61 @@ put_heartbeat_workloads(json_object *beat, const struct snapshot *s, bool *ok)
 }
 
 static void
+put_token_issues(json_object *issues, const struct hsm_status *token, bool *ok)
+{
+    if (token->state == HSM_STATE_LOST)
+        put_issue(issues, "TokenLost", "error", token->last_error, ok);
+    if (token->state == HSM_STATE_PIN_REFUSED)
+        put_issue(issues, "TokenPinRefused", "error", token->last_error, ok);
+}
+
+static void
+put_key_issues(json_object *issues, struct daemon *d, bool *ok)
+{
+    struct key_state *states = calloc(KEYS_MAX, sizeof(*states));
+    size_t count = 0;
+    char text[512];
+
+    *ok = *ok && states != NULL;
+    pthread_mutex_lock(&d->lock);
+    if (states != NULL && d->parts.keys != NULL)
+        count = keys_get(d->parts.keys, states);
+    pthread_mutex_unlock(&d->lock);
+    for (size_t i = 0; i < count; i++) {
+        if (states[i].good || states[i].checked_ms == 0)
+            continue;
+        (void)snprintf(text, sizeof(text), "%s: %s", states[i].role, states[i].error);
+        put_issue(issues, "KeyUnusable", "error", text, ok);
+    }
+    free(states);
+}
+
+/* For the thread of health messages: the authorities are closed after it has ended. */
+static void
+put_ca_issues(json_object *issues, struct daemon *d, bool *ok)
+{
+    const int64_t deadline = cc_deadline_in(CA_CHECK_MS);
+    struct authorities *authorities;
+    struct ca *const *list = NULL;
+    size_t count = 0;
+
+    pthread_mutex_lock(&d->lock);
+    authorities = d->parts.authorities;
+    pthread_mutex_unlock(&d->lock);
+    if (authorities != NULL)
+        list = authorities_get0(authorities, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct cc_err err = { 0 };
+        char text[sizeof(err.text) + 64];
+
+        if (ca_check(list[i], deadline, &err) == CA_DONE)
+            continue;
+        (void)snprintf(text, sizeof(text), "%s: %s", ca_name(list[i]), cc_err_text(&err));
+        put_issue(issues, "CaUnavailable", "error", text, ok);
+    }
+}
+
+static void
 put_durable_issues(json_object *issues, struct daemon *d, bool *ok)
 {
     struct store_state store;
@@ -444,8 +527,39 @@ put_durable_issues(json_object *issues, struct daemon *d, bool *ok)
         put_issue(issues, "LogUnavailable", "error", cc_err_text(&log.reason), ok);
 }
 
+static void
+put_other_issues(json_object *issues, const struct snapshot *s, bool *ok)
+{
+    const struct workload_status *scep = &s->workloads[WORKLOAD_SCEP];
+    char text[128];
+
+    if (scep->running && !scep->scep.ready && scep->scep.last_error[0] != '\0')
+        put_issue(issues, "ScepNotReady", "error", scep->scep.last_error, ok);
+    if (llabs(s->service.clock_skew_ms) <= CLOCK_SKEW_MAX_MS)
+        return;
+    (void)snprintf(text, sizeof(text), "the connector's clock is %lld s %s that of the service",
+            llabs(s->service.clock_skew_ms) / 1000,
+            s->service.clock_skew_ms > 0 ? "behind" : "ahead of");
+    put_issue(issues, "ClockSkew", "warning", text, ok);
+}
+
+/* A token that is not there is all there is to say of the keys and authorities in it. */
+static void
+put_issues(json_object *beat, struct daemon *d, const struct snapshot *s, bool *ok)
+{
+    json_object *issues = put_list(beat, "issues", ok);
+
+    put_token_issues(issues, &s->token, ok);
+    if (s->token.state == HSM_STATE_OPEN) {
+        put_key_issues(issues, d, ok);
+        put_ca_issues(issues, d, ok);
+    }
+    put_durable_issues(issues, d, ok);
+    put_other_issues(issues, s, ok);
+}
+
 json_object *
-status_build_heartbeat(struct daemon *d)
+status_build_heartbeat(struct daemon *d, unsigned *ret_features)
 {
     json_object *beat = json_object_new_object();
     bool ok = beat != NULL;
@@ -455,16 +569,12 @@ status_build_heartbeat(struct daemon *d)
     put_str(beat, "connectorId", d->connector_id, &ok);
     put_str(beat, "displayName", s.name, &ok);
     put_str(beat, "version", CC_VERSION, &ok);
-    put_features(beat, s.features, &ok);
+    put_features(beat, "features", s.features, &ok);
     put_time(beat, "startedDateTime", d->started_ms, &ok);
     put_time(beat, "sentDateTime", cc_clock_now_ms(), &ok);
     put_heartbeat_token(put_object(beat, "token", &ok), &s.token, &ok);
     put_heartbeat_workloads(beat, &s, &ok);
-    json_object *issues = put_list(beat, "issues", &ok);
-    if (s.token.state == HSM_STATE_LOST)
-        put_issue(issues, "TokenLost", "error", s.token.last_error, &ok);
-    if (s.token.state == HSM_STATE_PIN_REFUSED)
-        put_issue(issues, "TokenPinRefused", "error", s.token.last_error, &ok);
-    put_durable_issues(issues, d, &ok);
+    put_issues(beat, d, &s, &ok);
+    *ret_features = s.features;
     return finish(beat, ok);
 }

@@ -262,6 +262,13 @@ struct intune_answer {
 CC_MUST int intune_call(struct intune *intune, const struct intune_call *call,
         struct intune_answer *ret, struct cc_err *err);
 
+/* ---- health.c ---- */
+
+/* Reads the answer to a health message from its text. */
+struct intune_lifecycle;
+CC_MUST int intune_lifecycle_read(const void *text, size_t len, struct intune_lifecycle *ret,
+        struct cc_err *err);
+
 /* ---- queue.c ---- */
 
 /* Reads the answer of a download from its text. */

@@ -2,7 +2,7 @@
 
 /*
  * What the service answers: a token, the endpoints, requests of each kind and the lists they come in, verdicts on
- * requests of devices.  The first byte chooses the reader.
+ * requests of devices, how it supports our release.  The first byte chooses the reader.
  * Whatever is read well must be within its bounds, and a token must be gone from the text it stood in.
  */
 
@@ -194,11 +194,29 @@ scep_answer(const uint8_t *data, size_t size)
         require((unsigned char)*c >= 0x20 && *c != 0x7f);
 }
 
+static void
+lifecycle(const uint8_t *data, size_t size)
+{
+    struct intune_lifecycle found = { .standing = INTUNE_STANDING_UNKNOWN };
+
+    if (intune_lifecycle_read(data, size, &found, NULL) != 0) {
+        require(found.standing == INTUNE_STANDING_UNKNOWN && found.feature_count == 0);
+        return;
+    }
+    require(intune_standing_name(found.standing) != NULL);
+    require(found.feature_count <= INTUNE_FEATURES_MAX);
+    require(found.says_features || found.feature_count == 0);
+    require(memchr(found.reason, 0, sizeof(found.reason)) != NULL);
+    require(memchr(found.latest_version, 0, sizeof(found.latest_version)) != NULL);
+    for (size_t i = 0; i < found.feature_count; i++)
+        require(intune_lifecycle_allows(&found, found.features[i]));
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const readers[])(const uint8_t *, size_t) = { token, endpoints, request, download,
-        pkcs_request, revocation_request, revocation_download, scep_answer };
+        pkcs_request, revocation_request, revocation_download, scep_answer, lifecycle };
 
     if (size == 0)
         return 0;

@@ -358,18 +358,69 @@ static void
 heartbeat_gives_the_answer(void **state)
 {
     json_object *heartbeat = json_object_new_object();
-    json_object *answer = NULL;
-    const char *status = NULL;
+    struct intune_lifecycle lifecycle = { .standing = INTUNE_STANDING_UNKNOWN };
 
     (void)state;
     assert_int_equal(cc_json_add_str(heartbeat, "connectorId", CONNECTOR, NULL), 0);
-    answer_with("{\"status\":\"Warning\"}");
-    assert_int_equal(intune_heartbeat(intune, heartbeat, &answer, NULL), 0);
+    answer_with(
+            "{\"status\":\"Warning\",\"statusReason\":\"a newer one\",\"latestVersion\":\"9.1\","
+            "\"supportedUntilDateTime\":\"1970-01-01T00:00:01Z\",\"features\":[\"scep\"]}");
+    assert_int_equal(intune_heartbeat(intune, heartbeat, &lifecycle, NULL), 0);
     assert_string_equal(fake.body[FAKE_SERVICE],
             "{\"heartbeat\":{\"connectorId\":\"" CONNECTOR "\"}}");
-    assert_int_equal(cc_json_get_str(answer, "status", 100, &status, NULL), 0);
-    assert_string_equal(status, "Warning");
-    json_object_put(answer);
+    assert_int_equal(lifecycle.standing, INTUNE_STANDING_WARNING);
+    assert_string_equal(lifecycle.reason, "a newer one");
+    assert_string_equal(lifecycle.latest_version, "9.1");
+    assert_int_equal(lifecycle.supported_until_ms, 1000);
+    assert_true(intune_lifecycle_allows(&lifecycle, "scep"));
+    assert_false(intune_lifecycle_allows(&lifecycle, "pkcs"));
+}
+
+/* A service that says little says nothing against us. */
+static void
+heartbeat_answers(void **state)
+{
+    static const struct {
+        const char *answer;
+        enum intune_standing want;
+        bool want_pkcs;
+    } cases[] = {
+        { "{}", INTUNE_STANDING_UNKNOWN, true },
+        { "{\"status\":\"Active\",\"supportedUntilDateTime\":null,\"features\":null}",
+                INTUNE_STANDING_ACTIVE, true },
+        { "{\"status\":\"Error\",\"features\":[]}", INTUNE_STANDING_ERROR, false },
+        { "{\"status\":\"Splendid\",\"features\":[\"pkcs\"]}", INTUNE_STANDING_UNKNOWN, true },
+        { "{\"features\":[\"pkcs-and-thirty-more-letters-than-any-of-ours\"]}",
+                INTUNE_STANDING_UNKNOWN, false },
+    };
+    static const char *const spoiled[] = {
+        "{\"status\":1}",
+        "{\"statusReason\":[]}",
+        "{\"latestVersion\":{}}",
+        "{\"supportedUntilDateTime\":\"soon\"}",
+        "{\"features\":\"pkcs\"}",
+        "{\"features\":[\"pkcs\",7]}",
+        "[]",
+    };
+    struct intune_lifecycle lifecycle = { .standing = INTUNE_STANDING_ERROR };
+    struct cc_err err = { 0 };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        answer_with(cases[i].answer);
+        assert_int_equal(intune_heartbeat(intune, json_object_new_object(), &lifecycle, NULL), 0);
+        assert_int_equal(lifecycle.standing, cases[i].want);
+        assert_int_equal(lifecycle.supported_until_ms, 0);
+        assert_int_equal(intune_lifecycle_allows(&lifecycle, "pkcs"), cases[i].want_pkcs);
+    }
+    lifecycle.standing = INTUNE_STANDING_WARNING;
+    for (size_t i = 0; i < CC_COUNT(spoiled); i++) {
+        cc_err_clear(&err);
+        answer_with(spoiled[i]);
+        assert_int_equal(intune_heartbeat(intune, json_object_new_object(), &lifecycle, &err), -1);
+        assert_int_equal(err.domain, CC_DOM_INPUT);
+        assert_int_equal(lifecycle.standing, INTUNE_STANDING_WARNING);
+    }
 }
 
 int
@@ -386,6 +437,7 @@ main(void)
         cmocka_unit_test_setup_teardown(upload_of_nonsense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(long_poll_has_its_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(heartbeat_gives_the_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(heartbeat_answers, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""Health messages: what a connector tells the service of itself, and what it makes of the answer."""
+
+import datetime
+import signal
+
+import pytest
+
+from pki_rig import TOKEN_KEYS
+from rig import Rig, run, wait_until
+from service_rig import ScriptedService
+
+FEATURE_REFUSED = 34
+VERSION_WARNING, VERSION_ERROR, VERSION_SUPPORTED = 80, 81, 82
+LIFECYCLE = [str(number) for number in (VERSION_WARNING, VERSION_ERROR, VERSION_SUPPORTED)]
+CA = """
+[ca "corp"]
+kind = local
+"""
+
+
+@pytest.fixture
+def setting():
+    rig = Rig()
+    service = ScriptedService(rig)
+    yield rig, service
+    rig.close()
+    service.close()
+
+
+def start(rig, service, extra="", overrides=None, kinds=("pfx-import=rsa2048",), wait=True):
+    connector = rig.connector(service, rig.token(kinds=kinds), extra=extra, start=False, overrides={
+        "service.allow-http": "yes", "service.heartbeat": "200ms", "service.poll-wait": "1s", **(overrides or {})})
+    connector.start(wait=wait)
+    return connector
+
+
+def issues(service):
+    return {issue["code"]: issue for issue in service.heard()[-1]["issues"]}
+
+
+def hear_more(service, count=3):
+    """So many messages later, the last answer was taken."""
+    before = len(service.heard())
+    wait_until(lambda: len(service.heard()) >= before + count, f"{count} more health messages")
+
+
+def said(connector):
+    return [event["id"] for number in LIFECYCLE for event in connector.events("--id", number)]
+
+
+def test_what_a_message_tells(setting):
+    rig, service = setting
+    plain = {"service.allow-http": "yes", "service.heartbeat": "1h", "service.poll-wait": "1s", "keys.ca": "pkcs11:object=ca"}
+    connector = rig.connector(service, rig.token(kinds=TOKEN_KEYS), extra=CA, overrides=plain, start=False)
+    connector.cli("ca", "init", "--subject", "CN=Contoso Issuing CA")
+    connector.start()
+    [first] = wait_until(service.heard, "the first message")
+    version = run(rig.programs / "certconnector", "--version").stdout.split()[-1]
+    assert first["connectorId"] == connector.status()["connectorId"]
+    assert first["version"] == version and first["features"] == ["pfx-import"]
+    times = [datetime.datetime.fromisoformat(first[name].replace("Z", "+00:00")) for name in ("startedDateTime", "sentDateTime")]
+    assert times[0] <= times[1] <= datetime.datetime.now(datetime.timezone.utc)
+    assert set(first["token"]) == {"state", "label", "manufacturer", "model"}
+    assert first["queues"] == {"pfx-import": 0} and isinstance(first["issues"], list)
+    assert first["metrics"] == [{"name": "pfx-import", "value": 0, "successCount": 0, "failureCount": 0}]
+
+    # A change of features is told at once, by a last message of the old and a first of the new ones; so is a stop.
+    connector.write_config(CA, {**plain, "connector.features": "pfx-import, revocation"})
+    connector.process.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: service.heard()[-1]["features"] == ["pfx-import", "revocation"], "the change of features is told")
+    before = len(service.heard())
+    assert connector.process.stop() == 0
+    assert len(service.heard()) == before + 1
+
+
+def test_lifecycle(setting):
+    rig, service = setting
+    service.say(status="Active", latestVersion="0.0.1", features=["pfx-import"])
+    connector = start(rig, service)
+    wait_until(lambda: "lifecycle" in connector.status()["service"], "the answer is taken")
+    assert connector.status()["service"]["lifecycle"] == {"status": "Active", "latestVersion": "0.0.1", "refusedFeatures": []}
+    hear_more(service)
+    assert said(connector) == [], "a release that was supported all the time is no news"
+
+    service.say(status="Warning", latestVersion="9.8.7", supportedUntilDateTime="2031-05-17T00:00:00Z",
+                statusReason="9.8.7 \x1b[31mis out", features=["pfx-import"])
+    [event] = wait_until(lambda: connector.events("--id", str(VERSION_WARNING)), "the warning")
+    assert event["level"] == "Warning" and event["name"] == "ConnectorVersionWarning"
+    for part in ("2031-05-17", "update to 9.8.7", "is out"):
+        assert part in event["message"]
+    shown = connector.cli("status").stdout
+    assert "Warning, supported until 2031-05-17, the newest release is 9.8.7: 9.8.7" in shown and "\x1b" not in shown
+    hear_more(service)
+    assert said(connector) == [VERSION_WARNING], "it is said once"
+
+    # Another end of support is news, another wording of the reason is not.
+    service.say(status="Warning", latestVersion="9.8.7", supportedUntilDateTime="2031-05-17T00:00:00Z", statusReason="still")
+    hear_more(service)
+    assert said(connector) == [VERSION_WARNING]
+    service.say(status="Error", latestVersion="9.8.7", supportedUntilDateTime="2031-05-17T00:00:00Z", statusReason="over")
+    wait_until(lambda: said(connector) == [VERSION_WARNING, VERSION_ERROR], "the error")
+    assert "Error" in connector.cli("status").stdout
+
+    # An answer that cannot be read changes nothing, nor does one that says nothing.
+    for answer in ({"status": 7}, {}):
+        service.say(**answer)
+        hear_more(service)
+    assert connector.events("--id", "HealthMessageUploadFailedAttempt") != []
+    service.say(status="Active", latestVersion="9.8.7")
+    wait_until(lambda: said(connector) == [VERSION_WARNING, VERSION_ERROR, VERSION_SUPPORTED], "the end of it")
+
+
+def test_features_that_are_not_allowed(setting):
+    rig, service = setting
+    service.say(status="Active", features=["pkcs"])
+    connector = start(rig, service)
+
+    def refused():
+        return connector.events("--id", str(FEATURE_REFUSED))
+
+    [event] = wait_until(refused, "it is said")
+    assert "pfx-import" in event["message"]
+    hear_more(service)
+    assert len(refused()) == 1
+    assert connector.status()["service"]["lifecycle"]["refusedFeatures"] == ["pfx-import"]
+    assert "not allowed   pfx-import" in connector.cli("status").stdout
+    service.say(status="Active", features=["pkcs", "pfx-import"])
+    wait_until(lambda: connector.status()["service"]["lifecycle"]["refusedFeatures"] == [], "it is allowed")
+    service.say(status="Active", features=[])
+    wait_until(lambda: len(refused()) == 2, "it is said anew")
+
+
+def test_issues(setting):
+    rig, service = setting
+    # The key of the CA is not on the token.
+    plain = {"service.allow-http": "yes", "service.heartbeat": "200ms", "service.poll-wait": "1s"}
+    connector = rig.connector(service, rig.token(kinds=TOKEN_KEYS), extra=CA, overrides={**plain, "keys.ca": "pkcs11:object=ca"}, start=False)
+    connector.cli("ca", "init", "--subject", "CN=Contoso Issuing CA")
+    connector.write_config(CA, {**plain, "keys.ca": "pkcs11:object=nowhere"})
+    connector.start(wait=False)
+    wait_until(lambda: service.heard() and {"CaUnavailable", "KeyUnusable"} <= set(issues(service)), "the issues are told")
+    assert "corp" in issues(service)["CaUnavailable"]["message"] and "ca: " in issues(service)["KeyUnusable"]["message"]
+    assert "ClockSkew" not in issues(service)
+    for issue in issues(service).values():
+        assert issue["severity"] in ("error", "warning") and issue["message"]
+
+    service.clock_ahead = 3600
+    wait_until(lambda: "ClockSkew" in issues(service), "the clock is told")
+    assert "behind" in issues(service)["ClockSkew"]["message"]
+    service.clock_ahead = 0
+
+    # The right key is named: the issues go.
+    connector.write_config(CA, {**plain, "keys.ca": "pkcs11:object=ca"})
+    connector.process.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: service.heard()[-1]["issues"] == [], "there is nothing to tell")
+
+
+def test_refused_pin_is_an_issue(setting):
+    rig, service = setting
+    connector = start(rig, service)
+    connector.process.stop()
+    right = connector.token.pin_file.read_text()
+    connector.token.pin_file.write_text("13579\n")
+    connector.start(wait=False)
+    wait_until(lambda: "TokenPinRefused" in issues(service), "the refused PIN is told")
+    assert right.strip() not in str(service.heard()) and "13579" not in str(service.heard())
+    connector.token.pin_file.write_text(right)
+    wait_until(lambda: service.heard()[-1]["issues"] == [], "there is nothing to tell")
