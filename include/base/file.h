@@ -17,6 +17,15 @@ CC_MUST int cc_file_read(const char *path, struct cc_buf *ret, struct cc_err *er
 CC_MUST int cc_file_replace(const char *path, const void *data, size_t len, mode_t mode,
         struct cc_err *err);
 
+/* The same, for an owner; (uid_t)-1 and (gid_t)-1: whoever we are. */
+struct cc_file_owner {
+    uid_t uid;
+    gid_t gid;
+    mode_t mode;
+};
+CC_MUST int cc_file_replace_owned(const char *path, const void *data, size_t len,
+        const struct cc_file_owner *owner, struct cc_err *err);
+
 /* Creates path, which must not exist. */
 CC_MUST int cc_file_create(const char *path, const void *data, size_t len, mode_t mode,
         struct cc_err *err);

@@ -135,6 +135,15 @@ fill(int fd, const void *data, size_t len, mode_t mode, struct cc_err *err)
 int
 cc_file_replace(const char *path, const void *data, size_t len, mode_t mode, struct cc_err *err)
 {
+    const struct cc_file_owner owner = { (uid_t)-1, (gid_t)-1, mode };
+
+    return cc_file_replace_owned(path, data, len, &owner, err);
+}
+
+int
+cc_file_replace_owned(const char *path, const void *data, size_t len,
+        const struct cc_file_owner *owner, struct cc_err *err)
+{
     char temporary[PATH_MAX];
     int fd = -1, rc = -1, n;
 
@@ -143,7 +152,12 @@ cc_file_replace(const char *path, const void *data, size_t len, mode_t mode, str
         return cc_err_set_errno(err, ENAMETOOLONG, "%s", path);
     if ((fd = mkostemp(temporary, O_CLOEXEC)) < 0)
         return cc_err_set_errno(err, errno, "create a file beside %s", path);
-    if (fill(fd, data, len, mode, err) != 0)
+    /* before the mode bits, which are for this owner */
+    if (fchown(fd, owner->uid, owner->gid) != 0) {
+        cc_err_set_errno(err, errno, "fchown");
+        goto out;
+    }
+    if (fill(fd, data, len, owner->mode, err) != 0)
         goto out;
     if (rename(temporary, path) != 0) {
         cc_err_set_errno(err, errno, "rename");

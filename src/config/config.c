@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "config/config.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/text.h"
+#include "config/edit.h"
 #include "config_int.h"
 
 /* A configuration under construction. */
@@ -19,8 +17,6 @@ struct loader {
     struct config_trace trace;
     struct config_origin
             *pairs[CONFIG_NAMES_COUNT]; /* per entry of config_names, one per line of it */
-    char **files;                       /* names that origins borrow */
-    size_t file_count;
 };
 
 int
@@ -332,137 +328,70 @@ on_entry(void *arg, const struct config_origin *at, const char *text, const char
 
 /* ---- files and overrides ---- */
 
-/* A copy of a file's name that lives as long as the loader; origins are compared by its address. */
-static const char *
-keep_name(struct loader *l, const char *path, struct cc_err *err)
-{
-    char **grown = realloc(l->files, (l->file_count + 1) * sizeof(*grown));
-    char *copy;
-
-    if (grown == NULL) {
-        (void)cc_err_nomem(err);
-        return NULL;
-    }
-    l->files = grown;
-    if ((copy = cc_strdup(path, err)) == NULL)
-        return NULL;
-    l->files[l->file_count++] = copy;
-    return copy;
-}
-
 static int
-load_file(struct loader *l, const char *path, bool is_main, struct cc_err *err)
+load_file(struct loader *l, const struct config_file *file, bool is_main, struct cc_err *err)
 {
-    struct cc_buf text = CC_BUF_INIT(CONFIG_FILE_MAX);
-    struct config_reader reader = { .section = on_section, .entry = on_entry, .arg = l };
+    const struct config_reader reader = {
+        .file = file->path,
+        .section = on_section,
+        .entry = on_entry,
+        .arg = l,
+    };
     int lines = 0;
-    int rc = -1;
 
-    if ((reader.file = keep_name(l, path, err)) == NULL)
-        goto out;
     if (is_main)
         l->trace.main = (struct config_origin){ .file = reader.file, .line = 1 };
-    if (cc_file_read(path, &text, err) != 0) {
-        cc_err_in(err, "configuration");
-        goto out;
-    }
-    if (config_read_text(&reader, (const char *)text.data, text.len, &lines, err) != 0)
-        goto out;
+    if (config_read_text(&reader, cc_buf_str(&file->text), file->text.len, &lines, err) != 0)
+        return -1;
     if (is_main && lines > 0)
         l->trace.main.line = lines;
-    rc = 0;
-out:
-    cc_buf_free(&text);
-    return rc;
+    return 0;
 }
 
-static int
-is_drop_in(const struct dirent *entry)
+static const struct config_origin command_line = { .file = "command line", .line = 0 };
+
+int
+config_setting_split(const char *text, size_t len, struct config_setting_name *ret,
+        struct cc_err *err)
 {
-    size_t len = strlen(entry->d_name);
+    const struct config_group *group = config_group_find(text);
+    const char *dot = memchr(text, '.', len);
+    const char *last = memrchr(text, '.', len);
+    int written;
 
-    return entry->d_name[0] != '.' && len > 5 && strcmp(entry->d_name + len - 5, ".conf") == 0;
-}
-
-static int
-by_name(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static int
-load_drop_ins(struct loader *l, const char *path, struct cc_err *err)
-{
-    struct cc_buf name = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
-    struct dirent **entries = NULL;
-    size_t folder_len;
-    int count = 0;
-    int rc = -1;
-
-    if (cc_buf_printf(&name, err, "%s.d", path) != 0)
-        goto out;
-    folder_len = name.len;
-    if ((count = scandir(cc_buf_str(&name), &entries, is_drop_in, by_name)) < 0) {
-        if (errno == ENOENT)
-            rc = 0;
-        else
-            cc_err_set_errno(err, errno, "configuration: read folder %s", cc_buf_str(&name));
-        goto out;
-    }
-    if (count > CONFIG_FILES_MAX) {
-        cc_err_set(err, CC_DOM_CONFIG, 0, "%s: more than %d files; join some", cc_buf_str(&name),
-                CONFIG_FILES_MAX);
-        goto out;
-    }
-    for (int i = 0; i < count; i++) {
-        name.len = folder_len;
-        if (cc_buf_printf(&name, err, "/%s", entries[i]->d_name) != 0)
-            goto out;
-        if (load_file(l, cc_buf_str(&name), false, err) != 0)
-            goto out;
-    }
-    rc = 0;
-out:
-    for (int i = 0; i < count; i++)
-        free(entries[i]);
-    free(entries);
-    cc_buf_free(&name);
-    return rc;
+    /* the value is not repeated: it may be a secret in the wrong place */
+    if (dot == NULL || dot == text || dot + 1 == text + len)
+        return config_fail(&command_line, NULL, NULL, err, "a setting must be SECTION.KEY=VALUE");
+    if (group != NULL && dot == last)
+        return config_fail(&command_line, NULL, NULL, err, "this setting must be %s.NAME.KEY=VALUE",
+                group->section);
+    if (group == NULL)
+        last = dot;
+    if ((size_t)(text + len - last) > sizeof(ret->key))
+        return config_fail(&command_line, NULL, NULL, err, "this key is too long");
+    written = group == NULL ? snprintf(ret->section, sizeof(ret->section), "%.*s",
+                                      (int)(dot - text), text)
+                            : snprintf(ret->section, sizeof(ret->section), "%s \"%.*s\"",
+                                      group->section, (int)(last - dot - 1), dot + 1);
+    if (written < 0 || (size_t)written >= sizeof(ret->section))
+        return config_fail(&command_line, NULL, NULL, err, "the section's name is too long");
+    memcpy(ret->key, last + 1, (size_t)(text + len - last) - 1);
+    ret->key[text + len - last - 1] = '\0';
+    return 0;
 }
 
 /* "section.key=value", or where a section has names, which may have dots themselves, "section.name.key=value". */
 static int
 load_override(struct loader *l, const char *text, struct cc_err *err)
 {
-    static const struct config_origin command_line = { .file = "command line", .line = 0 };
-    const struct config_group *group = config_group_find(text);
     const char *equals = strchr(text, '=');
-    const char *dot = equals == NULL ? NULL : memchr(text, '.', (size_t)(equals - text));
-    const char *last = equals == NULL ? NULL : memrchr(text, '.', (size_t)(equals - text));
-    struct cc_buf section = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
-    struct cc_buf key = CC_BUF_INIT(2 * CONFIG_LINE_MAX);
-    int rc = -1;
+    struct config_setting_name name;
 
-    /* the value is not repeated: it may be a secret in the wrong place */
-    if (dot == NULL || dot == text || equals == dot + 1)
+    if (equals == NULL)
         return config_fail(&command_line, NULL, NULL, err, "a setting must be SECTION.KEY=VALUE");
-    if (group != NULL && dot == last)
-        return config_fail(&command_line, NULL, NULL, err, "this setting must be %s.NAME.KEY=VALUE",
-                group->section);
-    if (cc_buf_add(&section, text, (size_t)(dot - text), err) != 0)
-        goto out;
-    if (group != NULL) {
-        if (cc_buf_printf(&section, err, " \"%.*s\"", (int)(last - dot - 1), dot + 1) != 0)
-            goto out;
-        dot = last;
-    }
-    if (cc_buf_add(&key, dot + 1, (size_t)(equals - dot) - 1, err) != 0)
-        goto out;
-    rc = on_entry(l, &command_line, cc_buf_str(&section), cc_buf_str(&key), equals + 1, err);
-out:
-    cc_buf_free(&section);
-    cc_buf_free(&key);
-    return rc;
+    if (config_setting_split(text, (size_t)(equals - text), &name, err) != 0)
+        return -1;
+    return on_entry(l, &command_line, name.section, name.key, equals + 1, err);
 }
 
 static int
@@ -487,14 +416,11 @@ loader_close(struct loader *l)
         free(l->pairs[i]);
     for (size_t i = 0; i < CC_COUNT(l->trace.items); i++)
         free(l->trace.items[i]);
-    for (size_t i = 0; i < l->file_count; i++)
-        free(l->files[i]);
-    free(l->files);
 }
 
 int
-config_load(const char *path, const char *const *overrides, size_t override_count,
-        struct config **ret_config, struct cc_err *err)
+config_load_files(const struct config_files *files, const char *const *overrides,
+        size_t override_count, struct config **ret_config, struct cc_err *err)
 {
     struct loader l = { .config = calloc(1, sizeof(*l.config)) };
     int rc = -1;
@@ -503,10 +429,10 @@ config_load(const char *path, const char *const *overrides, size_t override_coun
         return cc_err_nomem(err);
     if (load_defaults(&l, err) != 0)
         goto out;
-    if (load_file(&l, path, true, err) != 0)
-        goto out;
-    if (load_drop_ins(&l, path, err) != 0)
-        goto out;
+    for (size_t i = 0; i < files->count; i++) {
+        if (load_file(&l, &files->file[i], i == 0, err) != 0)
+            goto out;
+    }
     for (size_t i = 0; i < override_count; i++) {
         if (load_override(&l, overrides[i], err) != 0)
             goto out;
@@ -518,6 +444,33 @@ config_load(const char *path, const char *const *overrides, size_t override_coun
     l.config = NULL;
     rc = 0;
 out:
+    loader_close(&l);
+    return rc;
+}
+
+int
+config_load(const char *path, const char *const *overrides, size_t override_count,
+        struct config **ret_config, struct cc_err *err)
+{
+    struct config_files files = { .count = 0 };
+    int rc = config_files_read(path, false, &files, err);
+
+    if (rc == 0)
+        rc = config_load_files(&files, overrides, override_count, ret_config, err);
+    config_files_free(&files);
+    return rc;
+}
+
+int
+config_check_setting(const char *setting, struct cc_err *err)
+{
+    struct loader l = { .config = calloc(1, sizeof(*l.config)) };
+    int rc = -1;
+
+    if (l.config == NULL)
+        return cc_err_nomem(err);
+    if (load_defaults(&l, err) == 0)
+        rc = load_override(&l, setting, err);
     loader_close(&l);
     return rc;
 }

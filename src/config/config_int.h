@@ -155,6 +155,39 @@ const char *config_hint_key(const char *section, const char *key, char *text, si
 const char *config_hint_item(const struct config *config, const struct config_group *group,
         const char *name, char *text, size_t size);
 
+/* ---- files ---- */
+
+struct config_file {
+    char *path;
+    struct cc_buf text;
+};
+
+/* The main file and then its drop-ins, in the order in which they count. */
+struct config_files {
+    struct config_file *file;
+    size_t count;
+};
+
+/* may_lack: a main file that is not there is read as an empty one. */
+CC_MUST int config_files_read(const char *path, bool may_lack, struct config_files *ret,
+        struct cc_err *err);
+void config_files_free(struct config_files *files);
+
+/* As config_load(), of texts that were read. */
+CC_MUST int config_load_files(const struct config_files *files, const char *const *overrides,
+        size_t override_count, struct config **ret_config, struct cc_err *err);
+
+/* ---- the name of a setting: "section.key", "group.NAME.key" ---- */
+
+struct config_setting_name {
+    char section[CONFIG_SECTION_MAX]; /* as in a file: "service", "ca \"corp\"" */
+    char key[CONFIG_LINE_MAX];
+};
+
+/* The first len bytes of text. */
+CC_MUST int config_setting_split(const char *text, size_t len, struct config_setting_name *ret,
+        struct cc_err *err);
+
 /* ---- errors ---- */
 
 /* What a value has to be; returns -1. */
