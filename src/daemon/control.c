@@ -11,7 +11,8 @@
 #define CONTROL_BODY_MAX 4096
 
 /*
- * The control socket: who may connect to it (its mode, its folder) may ask.  GET /v1/status is all there is.
+ * The control socket: who may connect to it (its mode, its folder) may ask.  GET /v1/status tells
+ * what the connector does, POST /v1/reload reads the configuration again and tells whether it was taken.
  */
 
 static void
@@ -37,12 +38,24 @@ reply_status(struct daemon *d, struct http_exchange *exchange)
 static void
 control_handle(void *arg, struct http_exchange *exchange)
 {
-    if (strcmp(http_exchange_path(exchange), "/v1/status") != 0)
-        reply_text(exchange, 404, "no such path\n");
-    else if (strcmp(http_exchange_method(exchange), "GET") != 0)
-        reply_text(exchange, 405, "only GET\n");
-    else
-        reply_status(arg, exchange);
+    static const struct {
+        const char *path, *method, *refusal;
+        void (*answer)(struct daemon *d, struct http_exchange *exchange);
+    } calls[] = {
+        { "/v1/status", "GET", "only GET\n", reply_status },
+        { "/v1/reload", "POST", "only POST\n", reload_ask },
+    };
+
+    for (size_t i = 0; i < CC_COUNT(calls); i++) {
+        if (strcmp(http_exchange_path(exchange), calls[i].path) != 0)
+            continue;
+        if (strcmp(http_exchange_method(exchange), calls[i].method) == 0)
+            calls[i].answer(arg, exchange);
+        else
+            reply_text(exchange, 405, calls[i].refusal);
+        return;
+    }
+    reply_text(exchange, 404, "no such path\n");
 }
 
 int

@@ -146,7 +146,7 @@ run(struct daemon *d, struct cc_err *err)
     (void)sd_notify(0, "READY=1");
     for (;;) {
         look_at_ourselves(d);
-        switch (daemon_next_signal(d, interval)) {
+        switch (reload_is_wanted(d) ? SIGHUP : daemon_next_signal(d, interval)) {
         case SIGTERM:
         case SIGINT:
             return 0;
@@ -171,6 +171,7 @@ stop(struct daemon *d)
 {
     (void)sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%lld",
             (long long)(DAEMON_DRAIN_MS + DAEMON_GOODBYE_MS) * 2000);
+    reload_end(d);
     http_listener_close(d->control);
     http_listener_close(d->monitor);
     parts_stop(d);

@@ -73,6 +73,21 @@ struct lifecycle {
     unsigned said_refused;        /* CONFIG_… */
 };
 
+#define RELOAD_WAITING_MAX 8
+
+/* Reading the configuration again. */
+struct reload {
+    /* Guarded by the daemon's lock. */
+    struct http_exchange *waiting[RELOAD_WAITING_MAX]; /* asked for one, and are told its outcome */
+    size_t waiting_count;
+    bool ended; /* nobody is told any more */
+
+    /* The main thread's: of the one under way. */
+    unsigned changed;   /* settings */
+    char error[512];    /* "": it was taken */
+    char restart[1024]; /* settings that wait for a restart: "[log] directory, …" */
+};
+
 struct daemon {
     const struct options *options;
     struct eventlog *log;
@@ -92,6 +107,8 @@ struct daemon {
             *begun_with; /* what the parts were started with; may be the same; the main thread's */
     struct parts parts;  /* guarded by lock; the main thread reads them freely */
     struct lifecycle lifecycle;
+
+    struct reload reload;
 
     /* What was said last of the token and the service, so that an event tells a recovery from a first contact. */
     atomic_bool token_was_lost;
@@ -194,6 +211,15 @@ void enrolment_get_status(struct scep *scep, struct workload_status *ret);
 
 /* Reads the configuration again.  A bad one changes nothing.  -1: the daemon cannot go on. */
 CC_MUST int daemon_reload(struct daemon *d, struct cc_err *err);
+
+/* From the control socket: the main thread reloads, and answers the exchange with what came of it. */
+void reload_ask(struct daemon *d, struct http_exchange *exchange);
+
+/* Somebody who asked has not been served: the signal came while others were waited for. */
+bool reload_is_wanted(struct daemon *d);
+
+/* Who still waits is sent away; before the control socket is closed. */
+void reload_end(struct daemon *d);
 
 /* Events 11 for each effective setting. */
 void daemon_log_settings(struct daemon *d);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon_int.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -76,6 +79,18 @@ daemon_log_settings(struct daemon *d)
             d->options->config_path);
 }
 
+/* A list that is full ends with what fits; the events tell all. */
+static void
+note_change(struct reload *reload, const char *section, const char *key, enum effect effect)
+{
+    const size_t len = strlen(reload->restart);
+
+    reload->changed++;
+    if (effect == EFFECT_START)
+        (void)snprintf(reload->restart + len, sizeof(reload->restart) - len, "%s[%s] %s",
+                len == 0 ? "" : ", ", section, key);
+}
+
 static void
 on_change(void *arg, const char *section, const char *key, const char *old_value,
         const char *new_value)
@@ -85,6 +100,7 @@ on_change(void *arg, const char *section, const char *key, const char *old_value
 
     if (effect == EFFECT_PARTS)
         changes->parts = true;
+    note_change(&changes->daemon->reload, section, key, effect);
     eventlog_write(changes->daemon->log, EVENT_CONFIGURATION_CHANGED, NULL,
             "[%s] %s: was %s, is %s%s", section, key, old_value != NULL ? old_value : "not set",
             new_value != NULL ? new_value : "not set",
@@ -96,6 +112,7 @@ log_rejected(struct daemon *d, const struct cc_err *err)
 {
     const struct event_fields fields = { .error = err };
 
+    (void)cc_strcpy(d->reload.error, sizeof(d->reload.error), cc_err_text(err));
     eventlog_write(d->log, EVENT_CONFIGURATION_REJECTED, &fields,
             "The changed configuration was rejected, the settings before stay in force: %s",
             cc_err_text(err));
@@ -208,20 +225,135 @@ use_config(struct daemon *d, struct config **take_config, struct cc_err *err)
     return rc;
 }
 
-int
-daemon_reload(struct daemon *d, struct cc_err *err)
+/* ---- those who asked for it over the control socket, and wait for what comes of it ---- */
+
+#define ANSWER_MAX 4096
+
+static void
+answer(struct http_exchange *exchange, unsigned status, const char *text)
+{
+    http_exchange_reply(exchange, status, NULL, 0, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+void
+reload_ask(struct daemon *d, struct http_exchange *exchange)
+{
+    struct reload *reload = &d->reload;
+    bool taken;
+
+    pthread_mutex_lock(&d->lock);
+    taken = !reload->ended && reload->waiting_count < CC_COUNT(reload->waiting);
+    if (taken)
+        reload->waiting[reload->waiting_count++] = exchange;
+    pthread_mutex_unlock(&d->lock);
+    if (taken)
+        (void)kill(getpid(), SIGHUP);
+    else
+        answer(exchange, 503, "stopping, or too many ask for this at once\n");
+}
+
+bool
+reload_is_wanted(struct daemon *d)
+{
+    bool wanted;
+
+    pthread_mutex_lock(&d->lock);
+    wanted = d->reload.waiting_count > 0;
+    pthread_mutex_unlock(&d->lock);
+    return wanted;
+}
+
+/* Those who asked until now: who asks later may mean a later file. */
+static size_t
+take_waiting(struct daemon *d, struct http_exchange *ret[RELOAD_WAITING_MAX])
+{
+    size_t count;
+
+    pthread_mutex_lock(&d->lock);
+    count = d->reload.waiting_count;
+    memcpy(ret, d->reload.waiting, count * sizeof(ret[0]));
+    d->reload.waiting_count = 0;
+    pthread_mutex_unlock(&d->lock);
+    return count;
+}
+
+static int
+write_outcome(const struct reload *reload, struct cc_buf *ret)
+{
+    json_object *obj = json_object_new_object();
+    int rc = -1;
+
+    if (cc_json_add_bool(obj, "taken", reload->error[0] == '\0', NULL) == 0 &&
+            cc_json_add(obj, "changed", json_object_new_int64(reload->changed), NULL) == 0 &&
+            (reload->error[0] == '\0' || cc_json_add_str(obj, "error", reload->error, NULL) == 0) &&
+            (reload->restart[0] == '\0' ||
+                    cc_json_add_str(obj, "needsRestart", reload->restart, NULL) == 0))
+        rc = cc_json_write(obj, ret, NULL);
+    json_object_put(obj);
+    return rc;
+}
+
+static void
+answer_all(struct daemon *d, struct http_exchange *const *exchanges, size_t count)
+{
+    struct cc_buf body = CC_BUF_INIT(ANSWER_MAX);
+    int rc = write_outcome(&d->reload, &body);
+
+    for (size_t i = 0; i < count; i++) {
+        if (rc == 0)
+            http_exchange_reply(exchanges[i], 200, NULL, 0, "application/json", body.data,
+                    body.len);
+        else
+            answer(exchanges[i], 500, "out of memory\n");
+    }
+    cc_buf_free(&body);
+}
+
+void
+reload_end(struct daemon *d)
+{
+    struct http_exchange *exchanges[RELOAD_WAITING_MAX];
+    size_t count;
+
+    pthread_mutex_lock(&d->lock);
+    d->reload.ended = true;
+    pthread_mutex_unlock(&d->lock);
+    count = take_waiting(d, exchanges);
+    for (size_t i = 0; i < count; i++)
+        answer(exchanges[i], 503, "stopping\n");
+}
+
+/* ---- reload ---- */
+
+static int
+load_and_use(struct daemon *d, struct cc_err *err)
 {
     struct config *config = NULL;
     struct cc_err rejection = { 0 };
     int rc = 0;
 
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)cc_clock_mono_ms() * 1000);
     if (config_load(d->options->config_path, d->options->overrides, d->options->override_count,
                 &config, &rejection) != 0)
         log_rejected(d, &rejection);
     else
         rc = use_config(d, &config, err);
     config_free(config);
+    return rc;
+}
+
+int
+daemon_reload(struct daemon *d, struct cc_err *err)
+{
+    struct http_exchange *exchanges[RELOAD_WAITING_MAX];
+    const size_t count = take_waiting(d, exchanges);
+    int rc;
+
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)cc_clock_mono_ms() * 1000);
+    d->reload.changed = 0;
+    d->reload.error[0] = d->reload.restart[0] = '\0';
+    if ((rc = load_and_use(d, err)) != 0)
+        (void)cc_strcpy(d->reload.error, sizeof(d->reload.error), cc_err_text(err));
+    answer_all(d, exchanges, count);
     (void)sd_notify(0, "READY=1");
     return rc;
 }

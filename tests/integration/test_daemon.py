@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The daemon itself: starting, changing its configuration, stopping."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -149,6 +150,45 @@ def test_reload(setting):
     wait_event(connector, REJECTED, 2)
     connector.wait_ready()
     assert recipient.read(service.wait_done(service.enqueue(pfx, recipient)[0])["result"]) == pfx.password
+
+
+def ask_reload(connector, method="POST"):
+    """(status, answer) of the control socket."""
+    said = run("curl", "--silent", "--request", method, "--data", "", "--unix-socket", connector.run / "control.sock", "--write-out", "\n%{http_code}",
+               "http://localhost/v1/reload").stdout
+    body, status = said.rsplit("\n", 1)
+    return int(status), json.loads(body) if body.startswith("{") else body
+
+
+def test_reload_by_the_control_socket_tells_its_outcome(setting):
+    rig, service, token = setting
+    connector = rig.connector(service, token)
+    pid = connector.token_pid()
+    assert ask_reload(connector) == (200, {"taken": True, "changed": 0})
+
+    connector.write_config(overrides={"service.heartbeat": "2s", "connector.state-directory": connector.run})
+    assert ask_reload(connector) == (200, {"taken": True, "changed": 2, "needsRestart": "[connector] state-directory"})
+    assert connector.token_pid() == pid
+
+    text = connector.config.read_text()
+    connector.config.write_text(text + "nonsense = 1\n")
+    status, answer = ask_reload(connector)
+    assert status == 200 and not answer["taken"]
+    assert f"{connector.config}:{len(text.splitlines()) + 1}:" in answer["error"]
+
+    # What is found wrong only when it is put in force is told as well.
+    connector.write_config(overrides={"token.module": "/nonexistent.so"})
+    status, answer = ask_reload(connector)
+    assert status == 200 and not answer["taken"] and "/nonexistent.so" in answer["error"]
+    connector.wait_ready()
+    assert ask_reload(connector, "GET") == (405, "only POST\n")
+
+    # Many at once: each is told, by one reload or by several.
+    connector.write_config()
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask_reload(connector), range(6)))
+    assert all(status == 200 and answer["taken"] for status, answer in answers), answers
+    assert connector.process.stop() == 0
 
 
 def test_stop_gives_work_back(setting):
