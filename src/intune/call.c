@@ -58,6 +58,20 @@ read_refusal(json_object *json, const char **ret_code, const char **ret_message)
         *ret_message = text_of(object_of(error, "message"), "value");
 }
 
+/* The first of OAuth's "error_codes". */
+static long
+entra_number(json_object *json)
+{
+    json_object *codes = NULL;
+    int64_t number;
+
+    if (json == NULL || cc_json_get_array(json, "error_codes", &codes, NULL) != 0 ||
+            codes == NULL || json_object_array_length(codes) == 0)
+        return 0;
+    number = json_object_get_int64(json_object_array_get_idx(codes, 0));
+    return number > 0 && number < INT32_MAX ? (long)number : 0;
+}
+
 int
 intune_refusal(struct intune_attempt *attempt, const struct http_response *response,
         const char *what, struct cc_err *err)
@@ -72,6 +86,7 @@ intune_refusal(struct intune_attempt *attempt, const struct http_response *respo
     if (attempt->retry_after_ms < 0)
         attempt->retry_after_ms = response->ms_retry_after;
     read_refusal(json, &code, &message);
+    attempt->entra_number = entra_number(json);
     cc_err_set(err, CC_DOM_HTTP, response->status,
             "%s%sstatus %ld%s%s%s%s (client-request-id %s%s%s)", what == NULL ? "" : what,
             what == NULL ? "" : ": ", response->status, code == NULL ? "" : ": ",

@@ -128,8 +128,9 @@ struct intune_attempt {
     int64_t retry_after_ms; /* asked for by whoever refused; -1: nothing asked */
     bool renewed[INTUNE_SCOPES];
     bool rediscovered;
-    bool refused; /* it failed because we are not let in */
-    bool unable;  /* it failed because we cannot say who we are */
+    bool refused;      /* it failed because we are not let in */
+    bool unable;       /* it failed because we cannot say who we are */
+    long entra_number; /* of Entra ID's last refusal, "AADSTS" and this; 0: none */
 };
 
 /* ---- service.c ---- */
