@@ -30,6 +30,15 @@ void store_close(struct store *store); /* accepts NULL */
 /* Whether uri has a form that store_open() knows; nothing is opened. */
 CC_MUST int store_check_uri(const char *uri, struct cc_err *err);
 
+/* What there is, looked at without changing anything: a database that is not up to date stays as it is. */
+struct store_look {
+    bool shared;    /* by several machines */
+    int64_t schema; /* numbered steps that it has; 0: none, or there is no file yet */
+    int64_t known;  /* that this program knows */
+    bool usable;    /* what is newer allows to be used by this program */
+};
+CC_MUST int store_look(const char *uri, struct store_look *ret, struct cc_err *err);
+
 /* What group commit does, since store_open(). */
 struct store_stats {
     uint64_t writes;                        /* calls that wrote */

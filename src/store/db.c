@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "db.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -653,21 +654,12 @@ db_blob(struct db_rows *rows, int column)
 
 /* Which steps the database has, and how many a program must know to use it. */
 static int
-read_version(struct db_conn *conn, const char *name, int64_t *ret_version, int64_t *ret_oldest,
+query_version(struct db_conn *conn, const char *name, int64_t *ret_version, int64_t *ret_oldest,
         struct cc_err *err)
 {
     struct db_rows *rows = NULL;
     int got;
 
-    if (conn->backend->script(conn,
-                "CREATE TABLE IF NOT EXISTS schema_version ("
-                " name TEXT PRIMARY KEY,"
-                " version BIGINT NOT NULL);"
-                "CREATE TABLE IF NOT EXISTS schema_oldest ("
-                " name TEXT PRIMARY KEY,"
-                " version BIGINT NOT NULL)",
-                err) != 0)
-        return -1;
     if (db_query(conn,
                 "SELECT v.version, COALESCE(o.version, v.version) FROM schema_version v"
                 " LEFT JOIN schema_oldest o ON o.name = v.name WHERE v.name = $1",
@@ -680,6 +672,22 @@ read_version(struct db_conn *conn, const char *name, int64_t *ret_version, int64
     }
     db_rows_free(rows);
     return got < 0 ? -1 : 0;
+}
+
+static int
+read_version(struct db_conn *conn, const char *name, int64_t *ret_version, int64_t *ret_oldest,
+        struct cc_err *err)
+{
+    if (conn->backend->script(conn,
+                "CREATE TABLE IF NOT EXISTS schema_version ("
+                " name TEXT PRIMARY KEY,"
+                " version BIGINT NOT NULL);"
+                "CREATE TABLE IF NOT EXISTS schema_oldest ("
+                " name TEXT PRIMARY KEY,"
+                " version BIGINT NOT NULL)",
+                err) != 0)
+        return -1;
+    return query_version(conn, name, ret_version, ret_oldest, err);
 }
 
 static int
@@ -796,6 +804,49 @@ db_open(const char *uri, const struct db_schema *schema, struct db **ret_db, str
 fail:
     db_close(db);
     return cc_err_in(err, "database %s", uri);
+}
+
+static int
+look(const struct db_backend *backend, struct db_conn *conn, const struct db_schema *schema,
+        struct db_look *ret, struct cc_err *err)
+{
+    struct cc_err why = { 0 };
+    int rc;
+
+    if (backend->begin(conn, false, err) != 0)
+        return -1;
+    rc = query_version(conn, schema->name, &ret->version, &ret->oldest, &why);
+    backend->rollback(conn);
+    /* Without the tables nothing of ours is in it. */
+    if (rc == 0 || (!backend->is_outage(&why) && !backend->is_broken(conn)))
+        return 0;
+    return cc_err_set(err, why.domain, why.code, "%s", why.text);
+}
+
+int
+db_look(const char *uri, const struct db_schema *schema, struct db_look *ret, struct cc_err *err)
+{
+    const struct db_backend *backend;
+    const char *place;
+    struct db_look found = { .version = 0 };
+    struct db_conn *conn = NULL;
+    int rc;
+
+    if ((backend = find_backend(uri, &place, err)) == NULL || backend->check(place, err) != 0)
+        return cc_err_in(err, "database %s", uri);
+    found.shared = backend->hold_alone == NULL;
+    if (!found.shared && access(place, F_OK) != 0 && errno == ENOENT) {
+        *ret = found;
+        return 0;
+    }
+    rc = backend->connect(place, false, &conn, err);
+    if (rc == 0)
+        rc = look(backend, conn, schema, &found, err);
+    backend->disconnect(conn);
+    if (rc != 0)
+        return cc_err_in(err, "database %s", uri);
+    *ret = found;
+    return 0;
 }
 
 void

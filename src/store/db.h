@@ -86,6 +86,15 @@ CC_MUST int db_open(const char *uri, const struct db_schema *schema, struct db *
         struct cc_err *err);
 void db_close(struct db *db); /* accepts NULL; no call may be under way */
 
+/* Which steps a database has, without running any or making a file: 0 where there is nothing. */
+struct db_look {
+    bool shared; /* db_is_shared() */
+    int64_t version;
+    int64_t oldest; /* as in struct db_schema */
+};
+CC_MUST int db_look(const char *uri, const struct db_schema *schema, struct db_look *ret,
+        struct cc_err *err);
+
 /* Whether uri has a form that db_open() knows. */
 CC_MUST int db_check_uri(const char *uri, struct cc_err *err);
 

@@ -43,6 +43,22 @@ store_check_uri(const char *uri, struct cc_err *err)
     return db_check_uri(uri, err);
 }
 
+int
+store_look(const char *uri, struct store_look *ret, struct cc_err *err)
+{
+    struct db_look look = { .version = 0 };
+
+    if (db_look(uri, &store_schema, &look, err) != 0)
+        return -1;
+    *ret = (struct store_look){
+        .shared = look.shared,
+        .schema = look.version,
+        .known = (int64_t)store_schema.count,
+        .usable = look.oldest <= (int64_t)store_schema.count,
+    };
+    return 0;
+}
+
 bool
 store_is_passing(const struct store *store, const struct cc_err *err)
 {
