@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-everything="base config eventlog store http pki hsm intune flow ca scep pkcs pfximport revocation update"
+everything="base config eventlog store http pki hsm intune flow ca scep pkcs pfximport revocation upkeep update"
 workload="base eventlog store hsm pki ca intune flow"
 
 # ROOM: the rooms that it may include
@@ -23,6 +23,7 @@ scep: $workload http
 pkcs: $workload
 pfximport: $workload
 revocation: $workload
+upkeep: base config store pki hsm
 update: base http pki eventlog
 daemon: $everything
 cli: $everything

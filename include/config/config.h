@@ -149,9 +149,10 @@ struct config {
     struct {
         const char *tenant;
         const char *client_id;
-        const char *client_secret;      /* reference; or NULL: the certificate signs in */
-        const char *client_certificate; /* file; or NULL: the secret signs in */
-        const char *client_key;         /* PKCS#11 URI of its key; default [keys] identity */
+        const char *client_secret;         /* reference; or NULL: the certificate signs in */
+        const char *client_secret_expires; /* "2027-01-31", or NULL: not known */
+        const char *client_certificate;    /* file; or NULL: the secret signs in */
+        const char *client_key;            /* PKCS#11 URI of its key; default [keys] identity */
         enum config_assertion client_assertion; /* default ps256 */
         bool client_chain;                      /* default no: the file's certificates are sent */
         enum config_cloud cloud;

@@ -226,6 +226,7 @@ int config_check_reference(const char *value, struct cc_err *err);
 int config_check_url(const char *value, struct cc_err *err);
 int config_check_proxy(const char *value, struct cc_err *err);
 int config_check_uuid(const char *value, struct cc_err *err);
+int config_check_date(const char *value, struct cc_err *err);
 int config_check_tenant(const char *value, struct cc_err *err);
 int config_check_alias(const char *value, struct cc_err *err);
 int config_check_pointer(const char *value, struct cc_err *err);

@@ -11,9 +11,11 @@
 
 #include <arpa/inet.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
+#include "base/clock.h"
 #include "base/secret.h"
 #include "base/text.h"
 
@@ -239,6 +241,19 @@ config_check_uuid(const char *value, struct cc_err *err)
 {
     if (!cc_is_uuid(value))
         return config_bad(err, "must be a UUID, 11111111-2222-3333-4444-555555555555");
+    return 0;
+}
+
+int
+config_check_date(const char *value, struct cc_err *err)
+{
+    char time[CC_TIME_LEN];
+    int64_t ms;
+
+    if (strlen(value) != strlen("2027-01-31") ||
+            snprintf(time, sizeof(time), "%sT00:00:00Z", value) < 0 ||
+            cc_time_parse(time, &ms, NULL) != 0)
+        return config_bad(err, "must be a day, YEAR-MONTH-DAY as in 2027-01-31");
     return 0;
 }
 

@@ -175,6 +175,8 @@ const struct config_setting config_settings[] = {
      .check = config_check_uuid, .need = CONFIG_NEED_SERVICE, .example = "11111111-2222-3333-4444-555555555555"},
     {.section = "service", .key = "client-secret", .form = CONFIG_FORM_TEXT, .offset = AT(service.client_secret),
      .check = config_check_reference, .secret = true, .example = "file:/etc/certconnector/client.secret"},
+    {.section = "service", .key = "client-secret-expires", .form = CONFIG_FORM_TEXT,
+     .offset = AT(service.client_secret_expires), .check = config_check_date, .example = "2027-01-31"},
     {.section = "service", .key = "client-certificate", .form = CONFIG_FORM_TEXT,
      .offset = AT(service.client_certificate), .check = config_check_path,
      .example = "/etc/certconnector/client.pem"},

@@ -166,11 +166,6 @@ CC_MUST int parts_reconfigure(struct daemon *d, const struct config *new_config,
 
 struct eventlog_settings parts_log_settings(const struct config *config);
 
-/* ---- pins.c ---- */
-
-/* What the instances of the store know of the token's PINs. */
-struct hsm_pin_memory pins_memory(struct daemon *d);
-
 /* ---- workloads.c ---- */
 
 CC_MUST int workloads_start(struct daemon *d, struct parts *parts, struct cc_err *err);

@@ -7,6 +7,7 @@
 #include "authorities.h"
 #include "base/log.h"
 #include "store/instance.h"
+#include "upkeep/pins.h"
 
 /*
  * The parts and their settings: from the configuration to what each room wants to know.
@@ -140,7 +141,7 @@ token_settings(struct daemon *d, const struct config *config)
         .deadline_ms = config->token.deadline_ms,
         .allow_raw_rsa = config->token.allow_raw_rsa,
         .state_dir = config->connector.state_directory,
-        .pin_memory = pins_memory(d),
+        .pin_memory = upkeep_pins_memory(d->store),
         .on_state = on_token,
         .on_state_arg = d,
         .on_key = on_key,

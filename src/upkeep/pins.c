@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon_int.h"
+#include "upkeep/pins.h"
 
 #include "store/pin.h"
-
-/*
- * What the instances that share a token know of its PINs lies in the store that they share too: from the token's words to
- * the store's.
- */
 
 /* A start spends half a tenth of a second on it; what a thief of the store would need for each guess. */
 #define PIN_ITERATIONS 200000
@@ -21,10 +16,10 @@ static int
 salt(void *arg, const char *token, uint8_t ret_salt[HSM_PIN_SALT], uint32_t *ret_iterations,
         struct cc_err *err)
 {
-    struct daemon *d = arg;
+    struct store *store = arg;
 
-    return store_pin_salt(d->store, cc_bytes_of_str(token), PIN_ITERATIONS, ret_salt,
-            ret_iterations, err);
+    return store_pin_salt(store, cc_bytes_of_str(token), PIN_ITERATIONS, ret_salt, ret_iterations,
+            err);
 }
 
 /* What the administrator is told goes into why. */
@@ -58,12 +53,12 @@ static int
 ask(void *arg, const struct hsm_pin *pin, bool token_tells, enum hsm_pin_answer *ret_answer,
         struct cc_err *why)
 {
-    struct daemon *d = arg;
+    struct store *store = arg;
     enum store_pin_answer said = STORE_PIN_WAIT;
     char reason[STORE_PIN_REASON];
 
-    if (store_pin_ask(d->store, cc_bytes_of_str(pin->token), hash_of(pin), token_tells, &said,
-                reason, why) != 0)
+    if (store_pin_ask(store, cc_bytes_of_str(pin->token), hash_of(pin), token_tells, &said, reason,
+                why) != 0)
         return -1;
     *ret_answer = answer(said, reason, why);
     return 0;
@@ -79,14 +74,14 @@ tell(void *arg, const struct hsm_pin *pin, enum hsm_pin_outcome outcome, const c
         [HSM_PIN_NOT_TRIED] = STORE_PIN_NOT_TRIED,
         [HSM_PIN_NOT_KNOWN] = STORE_PIN_NOT_KNOWN,
     };
-    struct daemon *d = arg;
+    struct store *store = arg;
 
-    return store_pin_tell(d->store, cc_bytes_of_str(pin->token), hash_of(pin), outcomes[outcome],
+    return store_pin_tell(store, cc_bytes_of_str(pin->token), hash_of(pin), outcomes[outcome],
             reason, err);
 }
 
 struct hsm_pin_memory
-pins_memory(struct daemon *d)
+upkeep_pins_memory(struct store *store)
 {
-    return (struct hsm_pin_memory){ .salt = salt, .ask = ask, .tell = tell, .arg = d };
+    return (struct hsm_pin_memory){ .salt = salt, .ask = ask, .tell = tell, .arg = store };
 }
