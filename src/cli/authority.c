@@ -36,8 +36,8 @@ cli_authority_load(const char *config_path, const char *name, struct cli_authori
 
 /* ---- store and token ---- */
 
-static struct hsm_settings
-token_settings(const struct config *config)
+struct hsm_settings
+cli_token_settings(const struct config *config)
 {
     return (struct hsm_settings){
         .helper = config->token.helper,
@@ -53,15 +53,11 @@ token_settings(const struct config *config)
     };
 }
 
-static void
-fill_settings(struct cli_authority *a)
+struct ca_local_settings
+cli_authority_settings(const struct config *config, const struct config_ca *ca)
 {
-    const struct config_ca *ca = a->entry;
-
-    a->settings = (struct ca_local_settings){
+    return (struct ca_local_settings){
         .name = ca->name,
-        .store = a->store,
-        .hsm = a->hsm,
         .digest = ca->digest,
         .crl_validity_ms = ca->crl_validity_ms,
         .crl_interval_ms = ca->crl_interval_ms,
@@ -71,8 +67,16 @@ fill_settings(struct cli_authority *a)
         .issuer_urls = texts_of(&ca->issuer_urls),
         .ocsp_urls = texts_of(&ca->ocsp_urls),
         .ocsp_validity_ms = ca->ocsp_validity_ms,
-        .folder = a->config->connector.state_directory,
+        .folder = config->connector.state_directory,
     };
+}
+
+static void
+fill_settings(struct cli_authority *a)
+{
+    a->settings = cli_authority_settings(a->config, a->entry);
+    a->settings.store = a->store;
+    a->settings.hsm = a->hsm;
 }
 
 int
@@ -84,7 +88,7 @@ cli_authority_open_store(struct cli_authority *a, struct cc_err *err)
 int
 cli_authority_open(struct cli_authority *a, struct cc_err *err)
 {
-    const struct hsm_settings token = token_settings(a->config);
+    const struct hsm_settings token = cli_token_settings(a->config);
 
     if (cli_authority_open_store(a, err) != 0)
         return -1;

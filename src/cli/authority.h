@@ -38,6 +38,11 @@ CC_MUST int cli_authority_open_ca(struct cli_authority *authority, struct cc_err
 
 void cli_authority_close(struct cli_authority *authority);
 
+/* From the configuration to what the rooms want to know; store, token and keys of the CA are the caller's to set. */
+struct hsm_settings cli_token_settings(const struct config *config);
+struct ca_local_settings cli_authority_settings(const struct config *config,
+        const struct config_ca *ca);
+
 /* The [profile] of this name, or the only one; yours to free with pki_profile_free(). */
 CC_MUST int cli_authority_profile(const struct cli_authority *authority, const char *name,
         struct pki_profile **ret_profile, struct cc_err *err);

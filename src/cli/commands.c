@@ -4,6 +4,7 @@
 #include "cli_int.h"
 
 extern const struct cli_command cli_ca;
+extern const struct cli_command cli_check;
 extern const struct cli_command cli_check_config;
 extern const struct cli_command cli_events;
 extern const struct cli_command cli_key;
@@ -16,6 +17,7 @@ extern const struct cli_command cli_token;
 /* In the order of --help: what is set up first comes first. */
 const struct cli_command *const cli_commands[] = {
     &cli_check_config,
+    &cli_check,
     &cli_token,
     &cli_key,
     &cli_ca,

@@ -1,52 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #include "service.h"
 
+#include "authority.h"
+
 #define TOKEN_OPEN_MS 15000
 
 static int
 open_token(const struct config *config, struct cli_service *service, struct cc_err *err)
 {
-    const struct hsm_settings token = {
-        .helper = config->token.helper,
-        .module = config->token.module,
-        .init_args = config->token.init_args,
-        .uri = config->token.uri,
-        .pin = config->token.pin,
-        .profile = config->token.profile,
-        .sessions = 1,
-        .deadline_ms = config->token.deadline_ms,
-        .allow_raw_rsa = config->token.allow_raw_rsa,
-    };
+    struct hsm_settings token = cli_token_settings(config);
 
+    token.sessions = 1;
     if (hsm_open(&token, &service->hsm, err) != 0)
         return -1;
     return hsm_wait_open(service->hsm, TOKEN_OPEN_MS, err);
 }
 
-static int
-set_sign_in(const struct config *config, struct cli_service *service,
-        struct intune_settings *settings, struct cc_err *err)
-{
-    if (config->service.client_certificate == NULL) {
-        settings->client_secret = config->service.client_secret;
-        return 0;
-    }
-    settings->assertion = (struct intune_assertion){
-        .certificate = config->service.client_certificate,
-        .alg = config->service.client_assertion == CONFIG_ASSERTION_RS256 ? INTUNE_RS256
-                                                                          : INTUNE_PS256,
-        .chain = config->service.client_chain,
-    };
-    if (open_token(config, service, err) != 0)
-        return -1;
-    return hsm_key_get0(service->hsm, HSM_ROLE_IDENTITY, config->service.client_key,
-            &settings->assertion.key, err);
-}
-
 int
-cli_service_open(const struct config *config, struct cli_service *service, struct cc_err *err)
+cli_service_settings(const struct config *config, struct hsm *hsm, struct intune_settings *ret,
+        struct cc_err *err)
 {
-    struct intune_settings settings = {
+    *ret = (struct intune_settings){
         .authority = config->service.authority,
         .graph = config->service.graph,
         .graph_version = config->service.graph_version,
@@ -54,6 +28,7 @@ cli_service_open(const struct config *config, struct cli_service *service, struc
         .app_id = config->service.intune_app_id,
         .tenant = config->service.tenant,
         .client_id = config->service.client_id,
+        .client_secret = config->service.client_secret,
         .caller_info = "certconnector/" CC_VERSION,
         .proxy = config->service.proxy,
         .no_proxy = config->service.no_proxy,
@@ -61,10 +36,35 @@ cli_service_open(const struct config *config, struct cli_service *service, struc
         .allow_http = config->service.allow_http,
         .timeout_ms = config->service.timeout_ms,
     };
+    if (config->service.client_certificate == NULL)
+        return 0;
+    ret->client_secret = NULL;
+    ret->assertion = (struct intune_assertion){
+        .certificate = config->service.client_certificate,
+        .alg = config->service.client_assertion == CONFIG_ASSERTION_RS256 ? INTUNE_RS256
+                                                                          : INTUNE_PS256,
+        .chain = config->service.client_chain,
+    };
+    return hsm_key_get0(hsm, HSM_ROLE_IDENTITY, config->service.client_key, &ret->assertion.key,
+            err);
+}
 
-    if (set_sign_in(config, service, &settings, err) != 0)
+int
+cli_service_open(const struct config *config, struct cli_service *service, struct cc_err *err)
+{
+    struct intune_settings settings;
+
+    if (cli_service_signs_with_token(config) && open_token(config, service, err) != 0)
+        return -1;
+    if (cli_service_settings(config, service->hsm, &settings, err) != 0)
         return -1;
     return intune_open(&settings, &service->intune, err);
+}
+
+bool
+cli_service_signs_with_token(const struct config *config)
+{
+    return config->service.client_certificate != NULL;
 }
 
 void

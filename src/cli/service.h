@@ -15,6 +15,13 @@ struct cli_service {
     struct hsm *hsm; /* NULL where a secret signs in */
 };
 
+/* Whether signing in takes a key of the token. */
+bool cli_service_signs_with_token(const struct config *config);
+
+/* Borrows from the configuration and, where its key signs in, from the token; else hsm may be NULL. */
+CC_MUST int cli_service_settings(const struct config *config, struct hsm *hsm,
+        struct intune_settings *ret, struct cc_err *err);
+
 /*
  * The service is not contacted yet; the token, where its key signs in, has been opened.  A refused PIN is not remembered
  * beyond this command.  cli_service_close() it in every case; service is all zero before.

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "ask_daemon.h"
 #include "cli_int.h"
 
 #include <inttypes.h>
@@ -8,63 +9,11 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "http/client.h"
 
-#define STATUS_TIMEOUT_MS 5000
-#define STATUS_ANSWER_MAX ((size_t)256 * 1024)
 #define LABEL_WIDTH 16 /* of the longest, "  last contact", and a gap */
 #define TEXT_MAX 4096  /* bytes of one text in the answer */
 
 /* ---- asking the daemon ---- */
-
-static int
-ask(struct http_client *client, const char *socket, struct http_response *response,
-        struct cc_err *err)
-{
-    const struct http_request request = {
-        .method = "GET",
-        .url = "http://localhost/v1/status",
-        .timeout_ms = STATUS_TIMEOUT_MS,
-        .max_response = STATUS_ANSWER_MAX,
-    };
-    struct cc_err cause = { 0 };
-
-    if (http_client_send(client, &request, response, &cause) != 0)
-        return cc_err_set(err, cause.domain, cause.code,
-                "the daemon does not answer on %s: start it (systemctl start certconnectord) and look at "
-                "its log when it does not stay; you must be root or of its group to ask it (%s)",
-                socket, cc_err_text(&cause));
-    if (response->status != 200)
-        return cc_err_set(err, CC_DOM_HTTP, response->status,
-                "the daemon on %s answered with status %ld: is it of another version?", socket,
-                response->status);
-    return 0;
-}
-
-static int
-fetch(const char *socket, json_object **ret_status, struct cc_err *err)
-{
-    const struct http_client_settings settings = {
-        .user_agent = "certconnector/" CC_VERSION,
-        .unix_socket = socket,
-    };
-    struct http_client *client = NULL;
-    struct http_response response;
-    int rc = -1;
-
-    http_response_init(&response);
-    if (http_client_open(&settings, &client, err) != 0 || ask(client, socket, &response, err) != 0)
-        goto out;
-    if ((*ret_status = cc_json_parse(response.body.data, response.body.len, err)) == NULL) {
-        cc_err_in(err, "answer of the daemon on %s", socket);
-        goto out;
-    }
-    rc = 0;
-out:
-    http_response_free(&response);
-    http_client_close(client);
-    return rc;
-}
 
 static int
 fetch_configured(const char *config_path, const char *socket, json_object **ret_status,
@@ -74,10 +23,10 @@ fetch_configured(const char *config_path, const char *socket, json_object **ret_
     int rc;
 
     if (socket != NULL)
-        return fetch(socket, ret_status, err);
+        return cli_fetch_status(socket, ret_status, err);
     if (cli_load_config(config_path, &config, err) != 0)
         return -1;
-    rc = fetch(config->connector.control_socket, ret_status, err);
+    rc = cli_fetch_status(config->connector.control_socket, ret_status, err);
     config_free(config);
     return rc;
 }
