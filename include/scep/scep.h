@@ -21,6 +21,7 @@
  * FAILURE, which would make them give up.
  */
 
+#include <openssl/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -113,6 +114,9 @@ enum scep_answered {
     SCEP_ANSWERED_KINDS
 };
 #define SCEP_FAIL_INFOS 5 /* of RFC 8894 section 3.2.1.4.5, from 0 */
+
+/* The RA's certificates in use, of all profiles; yours to free.  Into an array of max; how many. */
+size_t scep_get1_certificates(struct scep *scep, X509 **ret, size_t max);
 
 struct scep_status {
     bool ready;                 /* every profile has its RA certificates */

@@ -364,6 +364,35 @@ scep_adopt(struct scep *scep)
     notify_adopt(scep);
 }
 
+static size_t
+add_certificate(X509 *certificate, X509 **ret, size_t count, size_t max)
+{
+    for (size_t i = 0; i < count; i++)
+        if (X509_cmp(ret[i], certificate) == 0)
+            return count;
+    if (count == max || X509_up_ref(certificate) != 1)
+        return count;
+    ret[count] = certificate;
+    return count + 1;
+}
+
+size_t
+scep_get1_certificates(struct scep *scep, X509 **ret, size_t max)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < scep->endpoint_count; i++) {
+        struct ra *ra = ra_get(&scep->endpoints[i]);
+
+        if (ra == NULL)
+            continue;
+        count = add_certificate(ra->sign, ret, count, max);
+        count = add_certificate(ra->encrypt[0], ret, count, max);
+        ra_free(ra);
+    }
+    return count;
+}
+
 void
 scep_get_status(struct scep *scep, struct scep_status *ret)
 {
