@@ -290,6 +290,26 @@ show_scep(const char *name, json_object *workload)
     show("  warning", line);
 }
 
+/* What ends on a day, the first in front. */
+static void
+show_certificates(json_object *status)
+{
+    json_object *list = NULL;
+
+    if (cc_json_get_array(status, "certificates", &list, NULL) != 0 || list == NULL)
+        return;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        json_object *one = json_object_array_get_idx(list, i);
+        const int64_t days = number(one, "daysLeft");
+        char line[320];
+
+        (void)snprintf(line, sizeof(line),
+                days < 0 ? "EXPIRED: %.256s" : "%.256s: %" PRId64 " days left",
+                text(one, "name") != NULL ? text(one, "name") : "?", days);
+        show(i == 0 ? "ends" : "", line);
+    }
+}
+
 static void
 show_status(json_object *status)
 {
@@ -301,6 +321,7 @@ show_status(json_object *status)
     show_durable("state store", inner(status, "store"));
     show_durable("event log", inner(status, "eventLog"));
     show_service(inner(status, "service"));
+    show_certificates(status);
     if (workloads == NULL)
         return;
     json_object_object_foreach(workloads, name, workload)
@@ -346,7 +367,8 @@ const struct cli_command cli_status = {
     .usage = "usage: certconnector status [--json] [--config FILE | --socket PATH]\n"
              "\n"
              "Asks the running daemon over its control socket: version, features, token,\n"
-             "service, requests in work and done, the oldest request.\n"
+             "service, requests in work and done, the oldest request, and when certificates,\n"
+             "CRLs and secrets end.\n"
              "\n"
              "  --json          as one JSON object\n"
              "  --config FILE   where the control socket is named (default\n"

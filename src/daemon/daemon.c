@@ -188,6 +188,7 @@ run_with_log(struct daemon *d)
     int rc;
 
     daemon_log_settings(d);
+    findings_say(d);
     rc = start(d, &err);
     started = rc == 0;
     if (started)

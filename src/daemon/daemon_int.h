@@ -34,6 +34,7 @@
 #include "revocation/revocation.h"
 #include "scep/scep.h"
 #include "store/store.h"
+#include "upkeep/expiry.h"
 
 #define DAEMON_DRAIN_MS 20000        /* for work under way, when we stop */
 #define DAEMON_GOODBYE_MS 3000       /* for the last health message */
@@ -50,6 +51,7 @@ struct options {
 };
 
 struct authorities;
+struct expiry;
 struct health;
 struct keys;
 struct watch;
@@ -64,6 +66,7 @@ struct parts {
     struct pfximport *pfximport;
     struct health *health;
     struct keys *keys;
+    struct expiry *expiry;
 };
 
 /* How the service supports our release, by its last answer to a health message. */
@@ -257,6 +260,25 @@ size_t keys_get(struct keys *keys, struct key_state *ret_states);
 
 /* Waits for an operation under way, at most its deadline; accepts NULL. */
 void keys_stop(struct keys *keys);
+
+/* ---- expiry.c ---- */
+
+/*
+ * Says events 50, 51 and 53 of what ends on a day, each crossing of a threshold once and for all; from a thread of its own.
+ * scep (NULL: off) is borrowed until expiry_stop(), config until that or expiry_reconfigure().
+ */
+CC_MUST int expiry_start(struct daemon *d, struct scep *scep, struct expiry **ret_expiry,
+        struct cc_err *err);
+void expiry_reconfigure(struct expiry *expiry, const struct config *config);
+
+/* What it looks after, those that end first in front; a copy, yours to free with upkeep_items_free(). */
+CC_MUST int expiry_get(struct expiry *expiry, struct upkeep_items *ret, struct cc_err *err);
+void expiry_stop(struct expiry *expiry); /* accepts NULL */
+
+/* ---- findings.c ---- */
+
+/* Event 52 for each thing that is wrong with files and disks. */
+void findings_say(struct daemon *d);
 
 /* ---- watch.c ---- */
 

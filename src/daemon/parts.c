@@ -212,6 +212,7 @@ close_parts(struct daemon *d, const struct parts *parts, int64_t drain_ms)
 {
     struct parts seen = *parts;
 
+    seen.expiry = NULL;
     seen.pfximport = NULL;
     seen.pkcs = NULL;
     seen.revocation = NULL;
@@ -219,6 +220,7 @@ close_parts(struct daemon *d, const struct parts *parts, int64_t drain_ms)
     seen.authorities = NULL;
     seen.keys = NULL;
     set_parts(d, &seen);
+    expiry_stop(parts->expiry);
     workloads_stop(parts, drain_ms);
     keys_stop(parts->keys);
     health_stop(parts->health);
@@ -263,6 +265,8 @@ start_once(struct daemon *d, struct cc_err *err)
     if (workloads_start(d, &parts, err) != 0)
         goto out;
     if (keys_start(d, parts.hsm, d->config->service.heartbeat_ms, &parts.keys, err) != 0)
+        goto out;
+    if (expiry_start(d, parts.scep, &parts.expiry, err) != 0)
         goto out;
     set_parts(d, &parts);
     if (health_start(d, parts.intune, d->config->service.heartbeat_ms, &parts.health, err) != 0)
@@ -324,5 +328,6 @@ parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_e
         return -1;
     health_set_interval(d->parts.health, new_config->service.heartbeat_ms);
     keys_set_interval(d->parts.keys, new_config->service.heartbeat_ms);
+    expiry_reconfigure(d->parts.expiry, new_config);
     return 0;
 }

@@ -286,6 +286,61 @@ put_keys(json_object *status, struct daemon *d, bool *ok)
     free(states);
 }
 
+/* ---- what ends on a day ---- */
+
+/* Empty while the parts are started anew. */
+static void
+take_items(struct daemon *d, struct upkeep_items *ret, bool *ok)
+{
+    *ret = (struct upkeep_items){ .count = 0 };
+    pthread_mutex_lock(&d->lock);
+    if (d->parts.expiry != NULL)
+        *ok = expiry_get(d->parts.expiry, ret, NULL) == 0 && *ok;
+    pthread_mutex_unlock(&d->lock);
+}
+
+static json_object *
+add_object(json_object *list, bool *ok)
+{
+    json_object *obj = json_object_new_object();
+
+    if (*ok && obj != NULL && json_object_array_add(list, obj) == 0)
+        return obj;
+    json_object_put(obj);
+    *ok = false;
+    return NULL;
+}
+
+static json_object *
+put_list(json_object *obj, const char *name, bool *ok)
+{
+    json_object *list = json_object_new_array();
+
+    *ok = *ok && list != NULL && cc_json_add(obj, name, list, NULL) == 0;
+    return *ok ? list : NULL;
+}
+
+static void
+put_certificates(json_object *obj, struct daemon *d, bool *ok)
+{
+    json_object *list = put_list(obj, "certificates", ok);
+    const int64_t now = cc_clock_now_ms();
+    struct upkeep_items items;
+
+    take_items(d, &items, ok);
+    for (size_t i = 0; *ok && i < items.count; i++) {
+        json_object *one = add_object(list, ok);
+
+        put_str(one, "role", items.item[i].role, ok);
+        put_str(one, "name", items.item[i].name, ok);
+        put_time(one, "expirationDateTime", items.item[i].not_after_ms, ok);
+        put_int(one, "daysLeft", upkeep_days_left(&items.item[i], now), ok);
+        if (upkeep_threshold(&items.item[i], now) >= 0)
+            put_int(one, "threshold", upkeep_threshold(&items.item[i], now), ok);
+    }
+    upkeep_items_free(&items);
+}
+
 /* It has no queue: its requests come by themselves, and its rows are not the journal's. */
 static void
 put_scep(json_object *obj, const struct workload_status *workload, bool *ok)
@@ -353,6 +408,7 @@ status_build(struct daemon *d)
     put_service(service, &s.service, &ok);
     put_lifecycle(service, d, s.features, &ok);
     put_workloads(put_object(status, "workloads", &ok), d, &s, &ok);
+    put_certificates(status, d, &ok);
     return finish(status, ok);
 }
 
@@ -424,15 +480,6 @@ put_issue(json_object *list, const char *code, const char *severity, const char 
     }
 }
 
-static json_object *
-put_list(json_object *obj, const char *name, bool *ok)
-{
-    json_object *list = json_object_new_array();
-
-    *ok = *ok && list != NULL && cc_json_add(obj, name, list, NULL) == 0;
-    return *ok ? list : NULL;
-}
-
 static void
 put_heartbeat_token(json_object *obj, const struct hsm_status *token, bool *ok)
 {
@@ -456,6 +503,26 @@ put_heartbeat_workloads(json_object *beat, const struct snapshot *s, bool *ok)
         put_int(queues, name, workload->in_work, ok);
         put_metric(metrics, name, workload->succeeded, workload->failed, ok);
     }
+}
+
+/* CRLs come and go by themselves, and are nobody's certificates. */
+static void
+put_heartbeat_certificates(json_object *beat, struct daemon *d, bool *ok)
+{
+    json_object *list = put_list(beat, "certificates", ok);
+    struct upkeep_items items;
+
+    take_items(d, &items, ok);
+    for (size_t i = 0; *ok && i < items.count; i++) {
+        json_object *one;
+
+        if (strstr(items.item[i].role, "crl") != NULL)
+            continue;
+        one = add_object(list, ok);
+        put_str(one, "role", items.item[i].role, ok);
+        put_time(one, "expirationDateTime", items.item[i].not_after_ms, ok);
+    }
+    upkeep_items_free(&items);
 }
 
 static void
@@ -575,6 +642,7 @@ status_build_heartbeat(struct daemon *d, unsigned *ret_features)
     put_heartbeat_token(put_object(beat, "token", &ok), &s.token, &ok);
     put_heartbeat_workloads(beat, &s, &ok);
     put_issues(beat, d, &s, &ok);
+    put_heartbeat_certificates(beat, d, &ok);
     *ret_features = s.features;
     return finish(beat, ok);
 }

@@ -217,7 +217,7 @@ class Service:
         self.options = options
         key = rsa.generate_private_key(65537, 2048)
         self.ca_file = rig.folder / "service-ca.pem"
-        self.ca_file.write_bytes(make_certificate("localhost", key).public_bytes(serialization.Encoding.PEM))
+        self.ca_file.write_bytes(make_certificate("localhost", key, days=365).public_bytes(serialization.Encoding.PEM))
         rig.private_folder(self.folder)
         rig.private_file(self.folder / "tls.key", key.private_bytes(serialization.Encoding.PEM,
                          serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
