@@ -162,8 +162,7 @@ check_crl(struct authority *a)
         check_say(c, "crl", UPKEEP_OK, "the CRL of the CA \"%s\" is fresh", name);
         return;
     }
-    UPKEEP_COMMAND(f, "certconnector", "ca", "crl", "--ca", name, "--out", "/dev/null", "--config",
-            c->path);
+    UPKEEP_COMMAND(f, "certconnector", "ca", "crl", "--ca", name, "--pem", "--config", c->path);
 }
 
 /* ---- whether it could issue ---- */

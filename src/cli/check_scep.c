@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "pki/cert.h"
 #include "upkeep/expiry.h"
 
@@ -175,6 +176,48 @@ say_end(struct check *c, const struct upkeep_item *item, int64_t now)
     upkeep_cure(f, "%s", item->cure);
 }
 
+static bool
+is_listed(const struct upkeep_items *items, const char *name)
+{
+    for (size_t i = 0; i < items->count; i++)
+        if (strcmp(items->item[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* What only a running daemon has: the RA's certificates that its CA gave it. */
+static void
+take_from_daemon(struct check *c, struct upkeep_items *items)
+{
+    json_object *list = NULL;
+
+    if (c->status == NULL || cc_json_get_array(c->status, "certificates", &list, NULL) != 0 ||
+            list == NULL)
+        return;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        json_object *one = json_object_array_get_idx(list, i);
+        struct upkeep_item item = {
+            .cure = "it should have been renewed by itself: the daemon's log says why not"
+        };
+        struct upkeep_item *more;
+
+        if (strcmp(check_text(one, "role"), "scep-ra") != 0 ||
+                is_listed(items, check_text(one, "name")) ||
+                cc_time_parse(check_text(one, "expirationDateTime"), &item.not_after_ms, NULL) != 0)
+            continue;
+        (void)cc_strcpy(item.name, sizeof(item.name), check_text(one, "name"));
+        /* Nothing is wrong with one that has its threshold still before it. */
+        if (!json_object_object_get_ex(one, "threshold", NULL))
+            item.quiet_until_ms = INT64_MAX;
+        if ((more = realloc(items->item, (items->count + 1) * sizeof(*more))) == NULL) {
+            c->no_memory = true;
+            return;
+        }
+        items->item = more;
+        items->item[items->count++] = item;
+    }
+}
+
 void
 check_expiry(struct check *c)
 {
@@ -185,6 +228,7 @@ check_expiry(struct check *c)
 
     if (upkeep_items_collect(c->config, c->store, &items, &err) != 0)
         c->no_memory = true;
+    take_from_daemon(c, &items);
     for (size_t i = 0; i < items.count; i++) {
         if (upkeep_threshold(&items.item[i], now) < 0)
             continue;

@@ -334,6 +334,26 @@ add_softhsm_rights(struct check *c, struct upkeep_finding *f)
     UPKEEP_COMMAND(f, "chmod", "-R", "u=rwX,g=rX,o=", folder);
 }
 
+/* Whether something else on the token has the label: seen without a PIN, so of what is public alone. */
+static bool
+is_label_taken(const struct check *c, const char *label)
+{
+    const struct hsm_admin_target target = { .helper = c->config->token.helper,
+        .module = c->config->token.module,
+        .init_args = c->config->token.init_args,
+        .uri = c->config->token.uri };
+    struct hsm_admin_key *keys = NULL;
+    size_t count = 0;
+    bool taken = false;
+
+    if (hsm_admin_list_keys(&target, &keys, &count, NULL) != 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        taken = taken || strcmp(keys[i].label, label) == 0;
+    free(keys);
+    return taken;
+}
+
 static void
 say_missing(struct check *c, const char *role, const char *uri, const char *cause)
 {
@@ -346,7 +366,7 @@ say_missing(struct check *c, const char *role, const char *uri, const char *caus
     upkeep_cure(f,
             "correct the key's URI to that of one key (certconnector key list shows them all), bring the key back "
             "from a backup, or make a new one where nothing hangs on the old");
-    if (label[0] == '\0' || strchr(label, '%') != NULL)
+    if (label[0] == '\0' || strchr(label, '%') != NULL || is_label_taken(c, label))
         return;
     UPKEEP_COMMAND(f, "certconnector", "key", "generate", "--role", role, "--type", type_of(role),
             "--label", label, "--config", c->path);

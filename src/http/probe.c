@@ -114,10 +114,10 @@ static enum http_obstacle
 judge_certificate(long code)
 {
     switch (code) {
+    /* libcurl compares names itself, behind a handshake that was good, before it records that. */
     case X509_V_OK:
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return HTTP_OBSTACLE_HOST; /* libcurl compares names when all else is good */
+    case X509_V_ERR_UNSPECIFIED:
+        return HTTP_OBSTACLE_HOST;
     case X509_V_ERR_CERT_HAS_EXPIRED:
     case X509_V_ERR_CERT_NOT_YET_VALID:
         return HTTP_OBSTACLE_EXPIRED;

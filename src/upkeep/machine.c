@@ -101,7 +101,7 @@ say_open(struct look *look, const struct wanted_file *wanted, const char *path, 
                                : "who can change it can make the connector do anything");
         upkeep_cure(f, "take the right from others%s",
                 wanted->secret ? ", and change the secret, which somebody may have read" : "");
-        UPKEEP_COMMAND(f, "chmod", wanted->secret ? "o=" : "o-w", path);
+        UPKEEP_COMMAND(f, "chmod", wanted->secret ? "g-w,o=" : "go-w", path);
     } else if ((mode & S_IWGRP) != 0) {
         f = begin(look, FILES, wanted->check, UPKEEP_WARNING);
         upkeep_what(f, "%s, %s, can be changed by its group (mode %04o)", path, wanted->what,
