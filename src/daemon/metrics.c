@@ -105,6 +105,21 @@ seconds(int64_t ms)
 }
 
 static void
+write_standing(struct exposition *e, struct daemon *d)
+{
+    static const enum intune_standing standings[] = { INTUNE_STANDING_UNKNOWN,
+        INTUNE_STANDING_ACTIVE, INTUNE_STANDING_WARNING, INTUNE_STANDING_ERROR };
+    struct intune_lifecycle lifecycle;
+
+    lifecycle_get(d, &lifecycle);
+    exposition_begin(e, "version_status", EXPOSITION_GAUGE,
+            "1 for how the service supports the version that runs.");
+    for (size_t i = 0; i < CC_COUNT(standings); i++)
+        exposition_put(e, lifecycle.standing == standings[i], "status",
+                intune_standing_name(standings[i]), NULL);
+}
+
+static void
 write_connector(struct exposition *e, struct daemon *d, const struct view *view)
 {
     char why[512];
@@ -121,6 +136,7 @@ write_connector(struct exposition *e, struct daemon *d, const struct view *view)
     for (int i = 0; i < WORKLOADS; i++)
         exposition_put(e, (view->features & workload_feature((enum workload)i)) != 0, "feature",
                 workload_name((enum workload)i), NULL);
+    write_standing(e, d);
 }
 
 /* ---- workloads ---- */
@@ -395,6 +411,65 @@ write_authorities(struct exposition *e, const struct view *view)
             "CRLs and CA certificates that were fetched.", (double)view->publish.files);
 }
 
+/* ---- what ends on a day ---- */
+
+static const int thresholds[] = { 60, 30, 14, 7, 1, 0 };
+
+/* They come in the order in which they end. */
+static bool
+is_first_of_its_name(const struct upkeep_items *items, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(items->item[k].role, items->item[i].role) == 0 &&
+                strcmp(items->item[k].name, items->item[i].name) == 0)
+            return false;
+    return true;
+}
+
+static void
+write_items(struct exposition *e, const struct upkeep_items *items)
+{
+    const int64_t now_ms = cc_clock_now_ms();
+    unsigned at[CC_COUNT(thresholds)] = { 0 };
+
+    exposition_begin(e, "expiry_timestamp_seconds", EXPOSITION_GAUGE,
+            "When what the connector depends on ends, since 1970.");
+    for (size_t i = 0; i < items->count; i++) {
+        const struct upkeep_item *item = &items->item[i];
+        const int threshold = upkeep_threshold(item, now_ms);
+
+        if (is_first_of_its_name(items, i))
+            exposition_put(e, seconds(item->not_after_ms), "role", item->role, "name", item->name,
+                    NULL);
+        for (size_t k = 0; k < CC_COUNT(thresholds); k++)
+            at[k] += threshold == thresholds[k];
+    }
+    exposition_begin(e, "expiring", EXPOSITION_GAUGE,
+            "Things that end within so many days, 0: that have ended, and that nothing renews by "
+            "itself in time.");
+    for (size_t k = 0; k < CC_COUNT(thresholds); k++) {
+        char days[16];
+
+        (void)snprintf(days, sizeof(days), "%d", thresholds[k]);
+        exposition_put(e, at[k], "days", days, NULL);
+    }
+}
+
+static void
+write_expiry(struct exposition *e, struct daemon *d)
+{
+    struct upkeep_items items = { .count = 0 };
+    int rc = 0;
+
+    pthread_mutex_lock(&d->lock);
+    if (d->parts.expiry != NULL)
+        rc = expiry_get(d->parts.expiry, &items, NULL);
+    pthread_mutex_unlock(&d->lock);
+    e->failed |= rc != 0;
+    write_items(e, &items);
+    upkeep_items_free(&items);
+}
+
 /* ---- store and event log ---- */
 
 static void
@@ -517,6 +592,7 @@ metrics_write(struct daemon *d, struct exposition *e)
     write_token(e, view);
     write_service(e, view);
     write_authorities(e, view);
+    write_expiry(e, d);
     write_store(e, d);
     write_log(e, d);
     write_processes(e, d, view);
