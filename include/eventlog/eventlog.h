@@ -107,6 +107,7 @@ struct event_filter {
     int category;           /* enum event_category, or -1: any */
     int64_t since_ms;       /* 0: from the beginning */
     const char *request_id; /* or transaction id; NULL: any */
+    const char *about;      /* the same, or serial number of a certificate; NULL: any */
 };
 
 /* line: the JSON text as written, without its line end.  Non-zero ends the reading. */

@@ -179,6 +179,13 @@ CC_MUST int journal_walk(struct store *store, const char *workload, journal_fn f
 CC_MUST int journal_find(struct store *store, const char *workload, const char *request_id,
         journal_fn fn, void *arg, struct cc_err *err);
 
+/*
+ * For people who look for something: all rows of any workload and instance with this request id, in whatever case, or this
+ * serial number of a certificate (upper-case hex; NULL: none), oldest first.  It may read the whole journal.
+ */
+CC_MUST int journal_search(struct store *store, const char *request_id, const char *serial_number,
+        journal_fn fn, void *arg, struct cc_err *err);
+
 struct journal_counts {
     /* Our rows in each state; closed ones are all instances', and those not yet pruned. */
     uint64_t by_state[JOURNAL_CLOSED + 1];

@@ -93,6 +93,11 @@ CC_MUST int scepdb_find_transaction(struct store *store, const char *profile,
         const char *transaction_id, struct cc_bytes key_hash, scepdb_fn fn, void *arg,
         struct cc_err *err);
 
+/* For people who look for something: all of this transaction, whoever signed it, or of this request at a CA (NULL: none),
+   oldest first, until fn returns non-zero. */
+CC_MUST int scepdb_search(struct store *store, const char *transaction_id,
+        const char *ca_request_id, scepdb_fn fn, void *arg, struct cc_err *err);
+
 /* Takes a row that is claimed or pending over, or keeps it: *ret_ours. */
 CC_MUST int scepdb_take(struct store *store, struct cc_bytes id, int64_t now_ms,
         int64_t lease_until_ms, bool *ret_ours, struct cc_err *err);

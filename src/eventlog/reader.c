@@ -269,12 +269,17 @@ wanted(const struct event_filter *f, const struct row *row)
         return false;
     if (f->request_id != NULL && surely_without(row->line, row->len, f->request_id))
         return false;
+    if (f->about != NULL && surely_without(row->line, row->len, f->about))
+        return false;
     if ((obj = cc_json_parse(row->line, row->len, NULL)) == NULL) /* torn in a crash */
         return false;
     yes = cc_json_get_int(obj, "id", 1, INT32_MAX, 0, &id, NULL) == 0 && id != 0 &&
           (f->id == 0 || f->id == id) && (f->category < 0 || category_is(obj, f->category)) &&
           (f->request_id == NULL || member_is(obj, "requestId", f->request_id) ||
-                  member_is(obj, "transactionId", f->request_id));
+                  member_is(obj, "transactionId", f->request_id)) &&
+          (f->about == NULL || member_is(obj, "requestId", f->about) ||
+                  member_is(obj, "transactionId", f->about) ||
+                  member_is(obj, "serialNumber", f->about));
     json_object_put(obj);
     return yes;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/journal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "store_int.h"
 
 /*
@@ -592,6 +594,7 @@ struct reading {
     const struct store *store;
     const char *workload;
     const char *request_id;
+    const char *serial_number;
     journal_fn fn;
     void *arg;
 };
@@ -694,6 +697,38 @@ journal_find(struct store *store, const char *workload, const char *request_id, 
         .arg = arg };
 
     return db_read(store->db, find, &reading, err);
+}
+
+static int
+search(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct reading *reading = arg;
+    struct db_rows *rows = NULL;
+
+    if (db_query(conn,
+                "SELECT " ENTRY_COLUMNS " FROM journal WHERE lower(request_id) = $1"
+                " OR serial_number = $2 ORDER BY received_ms, request_id",
+                DB_PARAMS(DB_TEXT(reading->request_id), DB_TEXT(reading->serial_number)), &rows,
+                err) != 0)
+        return -1;
+    return show_rows(rows, reading, err);
+}
+
+int
+journal_search(struct store *store, const char *request_id, const char *serial_number,
+        journal_fn fn, void *arg, struct cc_err *err)
+{
+    struct reading reading = { .serial_number = serial_number, .fn = fn, .arg = arg };
+    char *lower = cc_strdup(request_id, err);
+    int rc;
+
+    if (lower == NULL)
+        return -1;
+    cc_lower(lower);
+    reading.request_id = lower;
+    rc = db_read(store->db, search, &reading, err);
+    free(lower);
+    return rc;
 }
 
 /* ---- counts ---- */

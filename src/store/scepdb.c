@@ -198,7 +198,7 @@ scepdb_claim(struct store *store, const struct scepdb_claiming *claiming,
 struct look_op {
     int64_t epoch;
     struct cc_bytes id, key_hash;
-    const char *profile, *transaction_id;
+    const char *profile, *transaction_id, *ca_request_id;
     int64_t now_ms, next_ms;
     unsigned max;
     scepdb_fn fn;
@@ -252,6 +252,37 @@ scepdb_find_transaction(struct store *store, const char *profile, const char *tr
         .arg = arg };
 
     return db_read(store->db, look_transaction, &op, err);
+}
+
+static int
+look_search(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct look_op *op = arg;
+    struct db_rows *rows = NULL;
+    int rc;
+
+    if (db_query(conn,
+                "SELECT " COLUMNS " FROM scep_transaction"
+                " WHERE transaction_id = $1 OR ca_request_id = $2 ORDER BY received_ms",
+                DB_PARAMS(DB_TEXT(op->transaction_id), DB_TEXT(op->ca_request_id)), &rows,
+                err) != 0)
+        return -1;
+    rc = each_row(rows, op->epoch, op->fn, op->arg, err);
+    db_rows_free(rows);
+    return rc;
+}
+
+int
+scepdb_search(struct store *store, const char *transaction_id, const char *ca_request_id,
+        scepdb_fn fn, void *arg, struct cc_err *err)
+{
+    struct look_op op = { .epoch = store->epoch,
+        .transaction_id = transaction_id,
+        .ca_request_id = ca_request_id,
+        .fn = fn,
+        .arg = arg };
+
+    return db_read(store->db, look_search, &op, err);
 }
 
 static int

@@ -984,13 +984,19 @@ test_filters(void **state)
         { { .channel = -1, .category = -1, .request_id = "r-1" }, 3 },
         { { .channel = -1, .category = -1, .request_id = "t/\"1" }, 1 },
         { { .channel = -1, .category = -1, .request_id = "r" }, 0 },
+        { { .channel = -1, .category = -1, .request_id = "0A1B" }, 0 },
+        { { .channel = -1, .category = -1, .about = "0A1B" }, 1 },
+        { { .channel = -1, .category = -1, .about = "t/\"1" }, 1 },
+        { { .channel = -1, .category = -1, .about = "r-1" }, 3 },
         { { .channel = EVENT_CHANNEL_ADMIN, .category = -1, .request_id = "r-1", .id = 2000 }, 1 },
         { { .channel = -1, .category = EVENT_CATEGORY_HEALTH }, 0 },
     };
     struct folder *folder = *state;
     struct eventlog *log = open_log(folder, SMALL);
     const struct event_fields r1 = { .request_id = "r-1" };
-    const struct event_fields r2 = { .request_id = "r-2", .transaction_id = "t/\"1" };
+    const struct event_fields r2 = { .request_id = "r-2",
+        .transaction_id = "t/\"1",
+        .serial_number = "0A1B" };
     const struct {
         enum event_id id;
         const struct event_fields *fields;

@@ -660,6 +660,41 @@ test_finish_batch(void **state)
     assert_int_equal(err.domain, CC_DOM_INTERNAL);
 }
 
+static void
+assert_search(const char *id, const char *serial, const char *want)
+{
+    struct seen seen = { 0 };
+
+    assert_int_equal(journal_search(store, id, serial, see, &seen, NULL), 0);
+    assert_string_equal(seen.ids, want);
+}
+
+static void
+search_finds_by_id_and_serial_number(void **state)
+{
+    struct journal_entry other = { .workload = "revocation",
+        .request_id = "Third",
+        .request_context = "c" };
+    struct journal_finished finished = { .request_id = "first",
+        .outcome = JOURNAL_SUCCEEDED,
+        .result = "{}",
+        .serial_number = "0A" };
+    enum journal_todo todo;
+    bool done = false;
+
+    (void)state;
+    receive("first", 1, "c1");
+    receive("second", 1, "c2");
+    assert_int_equal(journal_receive(store, &other, 1, &todo, NULL), 0);
+    assert_search("FIRST", NULL, "first ");
+    assert_search("third", NULL, "Third ");
+    assert_search("0A", "0A", "");
+    assert_int_equal(journal_finish_batch(store, WORKLOAD, &finished, 1, &done, NULL), 0);
+    assert_search("0A", "0A", "first ");
+    assert_search("second", "0A", "first second ");
+    assert_search("nobody", NULL, "");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -681,6 +716,7 @@ main(void)
         CASE(test_finish_batch),
         CASE(request_and_certificate_of_a_row),
         CASE(named_values),
+        CASE(search_finds_by_id_and_serial_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

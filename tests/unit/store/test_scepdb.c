@@ -517,6 +517,27 @@ race(void *arg)
     return NULL;
 }
 
+/* The whole story of a transaction, whoever signed; and by the id at the CA. */
+static void
+test_search(void **state)
+{
+    struct seen seen = { .calls = 0 };
+
+    (void)state;
+    assert_int_equal(claim_as('a', NULL, "one", NOW, &seen), SCEPDB_NEW);
+    assert_int_equal(end('a', "one", "first", SCEPDB_NOTIFY_EVENT), 0);
+    assert_int_equal(claim_as('b', NULL, "two", NOW + 1, &seen), SCEPDB_NEW);
+    memset(&seen, 0, sizeof(seen));
+    assert_int_equal(scepdb_search(store, "transaction", NULL, see, &seen, NULL), 0);
+    assert_int_equal(seen.calls, 2);
+    assert_int_equal(seen.state, SCEPDB_CLAIMED);
+    memset(&seen, 0, sizeof(seen));
+    assert_int_equal(scepdb_search(store, "another", NULL, see, &seen, NULL), 0);
+    assert_int_equal(seen.calls, 0);
+    assert_int_equal(scepdb_search(store, "another", "scep/id", see, &seen, NULL), 0);
+    assert_true(seen.calls > 0);
+}
+
 static void
 test_one_of_many(void **state)
 {
@@ -552,6 +573,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_newest_of_a_transaction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outbox, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_of_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_search, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
