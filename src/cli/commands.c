@@ -7,6 +7,7 @@ extern const struct cli_command cli_ca;
 extern const struct cli_command cli_check;
 extern const struct cli_command cli_check_config;
 extern const struct cli_command cli_events;
+extern const struct cli_command cli_explain;
 extern const struct cli_command cli_key;
 extern const struct cli_command cli_pfx;
 extern const struct cli_command cli_scep;
@@ -26,5 +27,6 @@ const struct cli_command *const cli_commands[] = {
     &cli_store,
     &cli_status,
     &cli_events,
+    &cli_explain,
     NULL,
 };
