@@ -19,6 +19,8 @@
  * certificate is not of the key.  The text carries the service's error code and message, escaped, and the client-request-id.
  */
 
+#include <openssl/types.h>
+#include <openssl/x509.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,8 +36,10 @@ enum intune_contact {
     INTUNE_CONTACT_OK,
     INTUNE_CONTACT_LOST,
     INTUNE_SIGN_IN_REFUSED,
-    INTUNE_SIGN_IN_UNABLE,  /* we cannot say who we are: the token is away, a file is not there */
-    INTUNE_CONNECTOR_LIMIT, /* the tenant has as many connectors as there can be */
+    INTUNE_SIGN_IN_UNABLE, /* we cannot say who we are: the token is away, a file is not there */
+    INTUNE_CERTIFICATE_REFUSED, /* the connectors' service does not take our identity, or wants one */
+    INTUNE_CONNECTOR_REMOVED,   /* it took this instance out */
+    INTUNE_CONNECTOR_LIMIT,     /* the tenant has as many connectors as there can be */
     INTUNE_MOVED
 };
 
@@ -52,6 +56,17 @@ struct intune_assertion {
     bool chain; /* the certificates of the file are sent, too */
 };
 
+/*
+ * Who this instance is to the connectors' service: shown in TLS there, not at sign-in, not to Graph.  Calls then speak in
+ * the name of this connector, whichever they are given: the service lets nobody speak in another's.
+ */
+struct intune_identity {
+    X509 *certificate;        /* NULL: there is none yet */
+    STACK_OF(X509) *chain;    /* or NULL */
+    struct hsm_key *key;      /* lives longer than struct intune */
+    const char *connector_id; /* its subject */
+};
+
 /* Everything is copied.  URLs end with a slash. */
 struct intune_settings {
     const char *authority;     /* https://login.microsoftonline.com/ */
@@ -64,6 +79,7 @@ struct intune_settings {
     const char *
             client_secret; /* reference (base/secret.h), read at each sign-in; NULL with an assertion */
     struct intune_assertion assertion;
+    struct intune_identity identity;
     const char *caller_info; /* "certconnector/1.2.3" */
     const char *proxy, *no_proxy, *ca_file;
     bool allow_http;
@@ -72,8 +88,8 @@ struct intune_settings {
     int64_t backoff_ms; /* span of the first pause between attempts, doubled each time; 0: 500 */
 
     /*
-     * Told of each change of contact, from the calling thread, one at a time; err says why on LOST, REFUSED,
-     * UNABLE and LIMIT, else NULL.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
+     * Told of each change of contact, from the calling thread, one at a time; err is NULL on OK and MOVED,
+     * else says why.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
      * call into this room but for intune_get_status().
      */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
@@ -94,6 +110,10 @@ void intune_cancel_downloads(struct intune *intune);
 /* New settings for what follows; calls under way end with the old ones. */
 CC_MUST int intune_reconfigure(struct intune *intune, const struct intune_settings *settings,
         struct cc_err *err);
+
+/* What a call failed with is that we were refused for our identity (or for having none); it is told as
+   CC_DOM_NETWORK, as it says nothing of what was asked. */
+bool intune_was_certificate(const struct cc_err *err);
 
 struct intune_status {
     enum intune_contact contact;

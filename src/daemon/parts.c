@@ -90,6 +90,10 @@ on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
                 "The connector cannot sign in, as it cannot say who it is; it is tried again until it can: %s",
                 cc_err_text(err));
         break;
+    case INTUNE_CERTIFICATE_REFUSED:
+    case INTUNE_CONNECTOR_REMOVED:
+        atomic_store(&d->service_was_lost, true); /* who looks after the identity says it */
+        break;
     case INTUNE_CONNECTOR_LIMIT:
         atomic_store(&d->service_was_lost, true);
         eventlog_write(d->log, EVENT_CONNECTOR_LIMIT, &fields,

@@ -124,6 +124,10 @@ status_contact_name(enum intune_contact contact)
         return "sign-in refused";
     case INTUNE_SIGN_IN_UNABLE:
         return "sign-in not possible";
+    case INTUNE_CERTIFICATE_REFUSED:
+        return "identity refused";
+    case INTUNE_CONNECTOR_REMOVED:
+        return "removed";
     case INTUNE_CONNECTOR_LIMIT:
         return "connector limit reached";
     case INTUNE_MOVED:

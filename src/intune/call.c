@@ -7,6 +7,7 @@
 #include "base/cond.h"
 #include "base/failpoint.h"
 #include "base/json.h"
+#include "hsm/hsm.h"
 
 #define BACKOFF_CAP_MS 20000
 #define RETRY_AFTER_CAP_MS 60000
@@ -72,6 +73,17 @@ entra_number(json_object *json)
     return number > 0 && number < INT32_MAX ? (long)number : 0;
 }
 
+/* The names that the connectors' service has for what it thinks of our identity. */
+static void
+note_code(struct intune_attempt *attempt, const char *code)
+{
+    if (code == NULL)
+        return;
+    attempt->certificate_refused = cc_equal_nocase(code, "CertificateRefused") ||
+                                   cc_equal_nocase(code, "CertificateRequired");
+    attempt->removed = cc_equal_nocase(code, "ConnectorRemoved");
+}
+
 int
 intune_refusal(struct intune_attempt *attempt, const struct http_response *response,
         const char *what, struct cc_err *err)
@@ -87,6 +99,7 @@ intune_refusal(struct intune_attempt *attempt, const struct http_response *respo
         attempt->retry_after_ms = response->ms_retry_after;
     read_refusal(json, &code, &message);
     attempt->entra_number = entra_number(json);
+    note_code(attempt, code);
     cc_err_set(err, CC_DOM_HTTP, response->status,
             "%s%sstatus %ld%s%s%s%s (client-request-id %s%s%s)", what == NULL ? "" : what,
             what == NULL ? "" : ": ", response->status, code == NULL ? "" : ": ",
@@ -138,6 +151,45 @@ intune_flight_wait(struct intune_attempt *attempt, const struct intune_flight *f
     return 0;
 }
 
+/* ---- with our identity ---- */
+
+bool
+intune_was_certificate(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_NETWORK && err->code == HTTP_CERTIFICATE_REFUSED;
+}
+
+static struct http_client *
+client_for(const struct intune_attempt *attempt, bool shown)
+{
+    const struct intune_link *link = attempt->link;
+
+    if (shown)
+        return attempt->download ? link->shown_download : link->shown;
+    return attempt->download ? link->download : link->http;
+}
+
+/* A token that went away in the middle of a handshake is told by libcurl as a broken connection. */
+static int
+exchange_shown(struct intune_attempt *attempt, const struct http_request *request,
+        struct http_response *ret, struct cc_err *err)
+{
+    struct hsm_key *key = attempt->link->identity_key;
+    const uint64_t outages = hsm_key_outages(key);
+
+    if (intune_exchange(attempt, client_for(attempt, true), request, ret, err) == 0)
+        return 0;
+    attempt->certificate_refused = intune_was_certificate(err);
+    if (err->domain == CC_DOM_NETWORK && hsm_key_outages(key) != outages) {
+        err->domain = CC_DOM_TOKEN;
+        err->code = HSM_FAULT_UNAVAILABLE;
+        cc_err_in(err, "the token did not sign");
+    }
+    attempt->unable = err->domain == CC_DOM_TOKEN || err->domain == CC_DOM_PKCS11 ||
+                      err->domain == CC_DOM_CONFIG;
+    return -1;
+}
+
 /* ---- with a token ---- */
 
 static int
@@ -150,8 +202,10 @@ send_once(struct intune_attempt *attempt, enum intune_scope scope, struct http_r
     if (intune_token_get(attempt, scope, &token, err) != 0)
         return -1;
     request->bearer = token->secret;
-    rc = intune_exchange(attempt, attempt->download ? attempt->link->download : attempt->link->http,
-            request, ret, err);
+    if (scope == INTUNE_SCOPE_SERVICE && attempt->shown && attempt->link->shown != NULL)
+        rc = exchange_shown(attempt, request, ret, err);
+    else
+        rc = intune_exchange(attempt, client_for(attempt, false), request, ret, err);
     request->bearer = NULL;
     *ret_token = token;
     return rc;
@@ -257,6 +311,19 @@ read_answer(const struct intune_call *call, const struct http_response *response
     return 0;
 }
 
+/* Of our identity it says nothing of what was asked: that may well be done when we are somebody again. */
+static int
+refuse(struct intune_attempt *attempt, const struct http_response *response, struct cc_err *err)
+{
+    intune_refusal(attempt, response, NULL, err);
+    if (attempt->certificate_refused) {
+        attempt->refused = false;
+        err->domain = CC_DOM_NETWORK;
+        err->code = HTTP_CERTIFICATE_REFUSED;
+    }
+    return -1;
+}
+
 /*
  * One attempt, with what it may repeat at once: a refused token (intune_send()) and an address that is gone.  Of other
  * failures the address may be to blame as well, so that the next attempt asks discovery first.
@@ -273,7 +340,8 @@ try_call(struct intune_attempt *attempt, const struct intune_call *call, struct 
         http_response_init(&response);
         rc = send_passing(attempt, call, &response, err);
         gone = rc == 0 && (response.status == 404 || response.status == 410);
-        doubtful = rc == 0 ? response.status >= 500 : err != NULL && err->domain == CC_DOM_NETWORK;
+        doubtful = rc == 0 ? response.status >= 500
+                           : err->domain == CC_DOM_NETWORK && !attempt->certificate_refused;
         again = call->url == NULL && gone && !attempt->rediscovered;
         if (call->url == NULL && (gone || doubtful) && !attempt->rediscovered) {
             attempt->rediscovered = true;
@@ -283,7 +351,7 @@ try_call(struct intune_attempt *attempt, const struct intune_call *call, struct 
             if (response.status >= 200 && response.status < 300)
                 rc = read_answer(call, &response, ret, err);
             else
-                rc = intune_refusal(attempt, &response, NULL, err);
+                rc = refuse(attempt, &response, err);
         }
         http_response_free(&response);
         if (!again)
@@ -378,6 +446,29 @@ heed_retry_after(const struct intune_attempt *attempt, const struct intune_call 
     return intune_wait(intune, left, call->download, err) == 0;
 }
 
+/* The identity may have been renewed meanwhile; who the body speaks for stays. */
+static void
+take_new_identity(struct intune_attempt *attempt)
+{
+    struct intune_link *now = intune_link_get(attempt->link->intune);
+
+    if (strcmp(now->connector_id, attempt->link->connector_id) == 0) {
+        intune_link_put(attempt->link);
+        attempt->link = now;
+    } else {
+        intune_link_put(now);
+    }
+}
+
+/* What an identity is told that is not ours any more is no news. */
+static void
+note_identity(struct intune *intune, const struct intune_attempt *attempt, const struct cc_err *why)
+{
+    if (intune_link_is_current(attempt->link))
+        intune_note_failure(intune,
+                attempt->removed ? INTUNE_CONNECTOR_REMOVED : INTUNE_CERTIFICATE_REFUSED, why);
+}
+
 /* Graph is the administrator's; contact with the service is what the connector lives by. */
 static void
 note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
@@ -394,6 +485,9 @@ note(struct intune *intune, const struct intune_call *call, const struct intune_
         intune_note_failure(intune, INTUNE_SIGN_IN_REFUSED, why);
     else if (attempt->unable)
         intune_note_failure(intune, INTUNE_SIGN_IN_UNABLE, why);
+    else if (attempt->certificate_refused ||
+             (attempt->removed && attempt->shown && attempt->link->identity_key != NULL))
+        note_identity(intune, attempt, why);
     else if (counted && why->domain == CC_DOM_HTTP && why->code == 409)
         intune_note_failure(intune, INTUNE_CONNECTOR_LIMIT, why);
     else if (why->domain == CC_DOM_HTTP && why->code >= 400 && why->code < 500 &&
@@ -408,8 +502,9 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
         struct cc_err *err)
 {
     struct intune_attempt attempt = {
-        .link = intune_link_get(intune),
+        .link = call->link,
         .download = call->download,
+        .shown = is_connector_service(call) && !call->unshown,
         .deadline = call->deadline != 0 ? call->deadline : INT64_MAX,
     };
     const int64_t began_us = cc_histogram_now();
@@ -419,6 +514,10 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
     struct cc_err why = { 0 };
     int rc;
 
+    if (attempt.link == NULL)
+        attempt.link = intune_link_get(intune);
+    else
+        intune_link_ref(attempt.link);
     if (!heed_retry_after(&attempt, call, &why)) {
         intune_link_put(attempt.link);
         return cc_err_set(err, why.domain, why.code, "%s: %s", call->what, why.text);
@@ -428,6 +527,10 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
         attempt.retry_after_ms = -1;
         attempt.refused = false;
         attempt.unable = false;
+        attempt.removed = false;
+        if (attempt.certificate_refused)
+            take_new_identity(&attempt);
+        attempt.certificate_refused = false;
         rc = cc_uuid(attempt.request_id, &why);
         if (rc == 0)
             rc = try_call(&attempt, call, &answer, &why);
@@ -437,12 +540,22 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
     note(intune, call, &attempt, answer.date_ms, &why);
     intune_measure(intune, call->what, began_us, &why);
     intune_link_put(attempt.link);
+    if (rc != 0 && call->removal &&
+            (attempt.removed || (why.domain == CC_DOM_HTTP && why.code == 404)))
+        return 0;
     if (rc != 0) {
         cc_err_set(err, why.domain, why.code, "%s: %s", call->what, why.text);
         return -1;
     }
     *ret = answer;
     return 0;
+}
+
+const char *
+intune_call_name(struct intune *intune, struct intune_call *call, const char *name)
+{
+    call->link = intune_link_get(intune);
+    return call->link->connector_id[0] != '\0' ? call->link->connector_id : name;
 }
 
 int

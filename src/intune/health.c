@@ -119,11 +119,16 @@ intune_heartbeat(struct intune *intune, json_object *take_heartbeat, struct intu
     json_object *body = json_object_new_object();
     struct intune_answer answer = { 0 };
     int rc = cc_json_add(body, "heartbeat", take_heartbeat, err);
+    const char *name = intune_call_name(intune, &call, NULL);
 
+    /* A member of this name is replaced; there is none where nobody has a name, as in tests. */
+    if (rc == 0 && name != NULL)
+        rc = cc_json_add_str(take_heartbeat, "connectorId", name, err);
     if (rc == 0) {
         call.body = body;
         rc = intune_call(intune, &call, &answer, err);
     }
+    intune_link_put(call.link);
     json_object_put(body);
     if (rc == 0)
         atomic_store(&intune->was_heard, true);

@@ -82,12 +82,16 @@ struct intune_link {
     char *authority, *graph, *graph_version, *resource, *app_id, *tenant, *client_id,
             *client_secret, *caller_info; /* client_secret: NULL with an assertion */
     struct intune_assertion assertion;    /* its texts are ours */
+    struct hsm_key *identity_key;         /* NULL: no identity */
+    char connector_id[CC_UUID_LEN];       /* of the identity; "": none */
     bool allow_http;
     int64_t timeout_ms;
     int64_t backoff_ms;
     unsigned attempts;
     struct http_client *http;
-    struct http_client *download; /* of the long polls, so that they can be ended by themselves */
+    struct http_client *download; /* of long polls, so that they can be ended by themselves */
+    /* The same, showing our identity, at the connectors' service; NULL: there is none. */
+    struct http_client *shown, *shown_download;
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t landed;
@@ -123,20 +127,25 @@ struct intune {
 struct intune_attempt {
     struct intune_link *link;
     bool download;
+    bool shown;       /* our identity is */
     int64_t deadline; /* monotonic; INT64_MAX: none */
     char request_id[CC_UUID_LEN];
     int64_t retry_after_ms; /* asked for by whoever refused; -1: nothing asked */
     bool renewed[INTUNE_SCOPES];
     bool rediscovered;
-    bool refused;      /* it failed because we are not let in */
-    bool unable;       /* it failed because we cannot say who we are */
-    long entra_number; /* of Entra ID's last refusal, "AADSTS" and this; 0: none */
+    bool refused;             /* it failed because we are not let in */
+    bool unable;              /* it failed because we cannot say who we are */
+    bool certificate_refused; /* … because of our identity */
+    bool removed;             /* … because this instance was taken out */
+    long entra_number;        /* of Entra ID's last refusal, "AADSTS" and this; 0: none */
 };
 
 /* ---- service.c ---- */
 
 CC_MUST struct intune_link *intune_link_get(struct intune *intune);
+void intune_link_ref(struct intune_link *link);
 void intune_link_put(struct intune_link *link);
+bool intune_link_is_current(struct intune_link *link);
 
 /* What a call came to, for the status and on_contact. */
 void intune_note_success(struct intune *intune, bool counted, int64_t date_ms);
@@ -251,8 +260,11 @@ struct intune_call {
     int64_t wait_ms;      /* that the service may take on purpose */
     int64_t deadline;     /* monotonic, of the call with all its attempts; 0: none */
     size_t max_response;
-    bool may_be_empty; /* no JSON in the answer is fine too */
-    bool download;     /* ends with intune_cancel_downloads() */
+    bool may_be_empty;        /* no JSON in the answer is fine too */
+    bool download;            /* ends with intune_cancel_downloads() */
+    bool removal;             /* one that is not there, or not any more, is no error */
+    bool unshown;             /* without our identity, where we have one */
+    struct intune_link *link; /* whose connector the body speaks for; NULL: for none */
 };
 
 struct intune_answer {
@@ -262,6 +274,9 @@ struct intune_answer {
 
 CC_MUST int intune_call(struct intune *intune, const struct intune_call *call,
         struct intune_answer *ret, struct cc_err *err);
+
+/* For a call whose body names the connector: fills call->link, and returns whom to name.  intune_link_put(). */
+const char *intune_call_name(struct intune *intune, struct intune_call *call, const char *name);
 
 /* ---- health.c ---- */
 

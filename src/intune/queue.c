@@ -292,13 +292,14 @@ intune_queue_download(struct intune *intune, enum intune_queue queue, const char
     call.wait_ms = wait_s * 1000;
     call.download = true;
     call.max_response = ANSWER_MIN + max * REQUEST_MAX;
-    if ((call.body = download_body(connector_id, max, wait_s, err)) == NULL)
-        return -1;
-    if (intune_call(intune, &call, &answer, err) == 0) {
+    connector_id = intune_call_name(intune, &call, connector_id);
+    if ((call.body = download_body(connector_id, max, wait_s, err)) != NULL &&
+            intune_call(intune, &call, &answer, err) == 0) {
         rc = download_read(&answer, max, ret_work, ret_count, ret_malformed, err);
         if (rc != 0)
             cc_err_in(err, "%s", call.what);
     }
+    intune_link_put(call.link);
     json_object_put(answer.json);
     json_object_put(call.body);
     return rc;
@@ -329,9 +330,9 @@ intune_queue_renew(struct intune *intune, enum intune_queue queue, const char *c
     size_t i;
 
     call.max_response = ANSWER_MIN + count * 2 * CONTEXT_MAX;
-    if ((call.body = contexts_body(connector_id, contexts, count, err)) == NULL)
-        return -1;
-    if (intune_call(intune, &call, &answer, err) != 0)
+    connector_id = intune_call_name(intune, &call, connector_id);
+    if ((call.body = contexts_body(connector_id, contexts, count, err)) == NULL ||
+            intune_call(intune, &call, &answer, err) != 0)
         goto out;
     if (answer_list(answer.json, &list, err) != 0) {
         cc_err_in(err, "%s", call.what);
@@ -348,6 +349,7 @@ intune_queue_renew(struct intune *intune, enum intune_queue queue, const char *c
     }
     rc = 0;
 out:
+    intune_link_put(call.link);
     json_object_put(answer.json);
     json_object_put(call.body);
     return rc;
@@ -361,11 +363,12 @@ intune_queue_release(struct intune *intune, enum intune_queue queue, const char 
         .method = "POST",
         .may_be_empty = true };
     struct intune_answer answer = { 0 };
-    int rc;
+    int rc = -1;
 
-    if ((call.body = contexts_body(connector_id, contexts, count, err)) == NULL)
-        return -1;
-    rc = intune_call(intune, &call, &answer, err);
+    connector_id = intune_call_name(intune, &call, connector_id);
+    if ((call.body = contexts_body(connector_id, contexts, count, err)) != NULL)
+        rc = intune_call(intune, &call, &answer, err);
+    intune_link_put(call.link);
     json_object_put(answer.json);
     json_object_put(call.body);
     return rc;
@@ -446,6 +449,7 @@ intune_queue_upload(struct intune *intune, enum intune_queue queue, const char *
     int rc = -1;
     size_t i;
 
+    connector_id = intune_call_name(intune, &call, connector_id);
     if (sent == NULL) {
         cc_err_nomem(err);
         goto out;
@@ -472,6 +476,7 @@ out:
     for (i = 0; sent != NULL && i < count; i++)
         json_object_put(sent[i].json);
     free(sent);
+    intune_link_put(call.link);
     json_object_put(answer.json);
     cc_buf_free(&text);
     return rc;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "hsm/hsm.h"
 #include "intune_int.h"
 
 #define TIMEOUT_MS 30000
@@ -32,6 +33,8 @@ link_free(struct intune_link *link)
     intune_endpoints_clear(&link->endpoints);
     http_client_close(link->http);
     http_client_close(link->download);
+    http_client_close(link->shown);
+    http_client_close(link->shown_download);
     pthread_cond_destroy(&link->landed);
     pthread_mutex_destroy(&link->lock);
     free(link->authority);
@@ -87,16 +90,46 @@ copy_settings(struct intune_link *link, const struct intune_settings *settings, 
     return 0;
 }
 
-static struct intune_link *
-link_new(struct intune *intune, const struct intune_settings *settings, struct cc_err *err)
+static int
+give_identity_key(void *arg, EVP_PKEY **ret_key, struct cc_err *err)
 {
-    const struct http_client_settings http = {
+    return hsm_key_get0_evp(arg, ret_key, err);
+}
+
+static int
+open_clients(struct intune_link *link, const struct intune_settings *settings, struct cc_err *err)
+{
+    const struct http_client_identity identity = {
+        .certificate = settings->identity.certificate,
+        .chain = settings->identity.chain,
+        .key = give_identity_key,
+        .arg = settings->identity.key,
+    };
+    struct http_client_settings http = {
         .user_agent = settings->caller_info,
         .proxy = settings->proxy,
         .no_proxy = settings->no_proxy,
         .ca_file = settings->ca_file,
         .allow_http = settings->allow_http,
     };
+
+    if (http_client_open(&http, &link->http, err) != 0 ||
+            http_client_open(&http, &link->download, err) != 0)
+        return -1;
+    if (settings->identity.certificate == NULL)
+        return 0;
+    http.identity = &identity;
+    link->identity_key = settings->identity.key;
+    (void)cc_strcpy(link->connector_id, sizeof(link->connector_id),
+            settings->identity.connector_id);
+    if (http_client_open(&http, &link->shown, err) != 0)
+        return -1;
+    return http_client_open(&http, &link->shown_download, err);
+}
+
+static struct intune_link *
+link_new(struct intune *intune, const struct intune_settings *settings, struct cc_err *err)
+{
     struct intune_link *link = calloc(1, sizeof(*link));
 
     if (link == NULL) {
@@ -111,8 +144,7 @@ link_new(struct intune *intune, const struct intune_settings *settings, struct c
     }
     link->intune = intune;
     link->owners = 1;
-    if (copy_settings(link, settings, err) != 0 || http_client_open(&http, &link->http, err) != 0 ||
-            http_client_open(&http, &link->download, err) != 0) {
+    if (copy_settings(link, settings, err) != 0 || open_clients(link, settings, err) != 0) {
         link_free(link);
         return NULL;
     }
@@ -129,6 +161,25 @@ intune_link_get(struct intune *intune)
     link->owners++;
     pthread_mutex_unlock(&intune->lock);
     return link;
+}
+
+void
+intune_link_ref(struct intune_link *link)
+{
+    pthread_mutex_lock(&link->intune->lock);
+    link->owners++;
+    pthread_mutex_unlock(&link->intune->lock);
+}
+
+bool
+intune_link_is_current(struct intune_link *link)
+{
+    bool current;
+
+    pthread_mutex_lock(&link->intune->lock);
+    current = link->intune->links == link;
+    pthread_mutex_unlock(&link->intune->lock);
+    return current;
 }
 
 void
@@ -189,6 +240,23 @@ intune_close(struct intune *intune)
     free(intune);
 }
 
+static void
+cancel_downloads(struct intune_link *link)
+{
+    http_client_cancel(link->download);
+    if (link->shown_download != NULL)
+        http_client_cancel(link->shown_download);
+}
+
+static void
+cancel_all(struct intune_link *link)
+{
+    cancel_downloads(link);
+    http_client_cancel(link->http);
+    if (link->shown != NULL)
+        http_client_cancel(link->shown);
+}
+
 void
 intune_cancel(struct intune *intune)
 {
@@ -197,10 +265,8 @@ intune_cancel(struct intune *intune)
     pthread_mutex_lock(&intune->lock);
     intune->cancelled = true;
     intune->downloads_cancelled = true;
-    for (link = intune->links; link != NULL; link = link->next) {
-        http_client_cancel(link->http);
-        http_client_cancel(link->download);
-    }
+    for (link = intune->links; link != NULL; link = link->next)
+        cancel_all(link);
     pthread_cond_broadcast(&intune->cancel);
     pthread_mutex_unlock(&intune->lock);
 }
@@ -213,7 +279,7 @@ intune_cancel_downloads(struct intune *intune)
     pthread_mutex_lock(&intune->lock);
     intune->downloads_cancelled = true;
     for (link = intune->links; link != NULL; link = link->next)
-        http_client_cancel(link->download);
+        cancel_downloads(link);
     pthread_cond_broadcast(&intune->cancel);
     pthread_mutex_unlock(&intune->lock);
 }
@@ -230,9 +296,9 @@ intune_reconfigure(struct intune *intune, const struct intune_settings *settings
     pthread_mutex_lock(&intune->contact_lock);
     pthread_mutex_lock(&intune->lock);
     if (intune->cancelled)
-        http_client_cancel(link->http);
-    if (intune->downloads_cancelled)
-        http_client_cancel(link->download);
+        cancel_all(link);
+    else if (intune->downloads_cancelled)
+        cancel_downloads(link);
     old = intune->links;
     link->next = old;
     intune->links = link;
@@ -312,12 +378,15 @@ void
 intune_note_success(struct intune *intune, bool counted, int64_t date_ms)
 {
     int64_t now = cc_clock_now_ms();
+    enum intune_contact was;
     bool changed, refused;
 
     pthread_mutex_lock(&intune->contact_lock);
     pthread_mutex_lock(&intune->lock);
-    refused = intune->status.contact == INTUNE_CONNECTOR_LIMIT && !counted;
-    changed = intune->status.contact != INTUNE_CONTACT_OK && !refused;
+    was = intune->status.contact;
+    refused = !counted && (was == INTUNE_CONNECTOR_LIMIT || was == INTUNE_CERTIFICATE_REFUSED ||
+                                  was == INTUNE_CONNECTOR_REMOVED);
+    changed = was != INTUNE_CONTACT_OK && !refused;
     if (!refused) {
         intune->status.contact = INTUNE_CONTACT_OK;
         intune->status.last_error[0] = '\0';

@@ -215,13 +215,11 @@ fake_close(struct fake *fake)
 static inline void
 fake_on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
 {
-    static const char *const names[] = { "none ", "ok ", "lost ", "refused ", "unable ", "limit ",
-        "moved " };
+    static const char *const names[] = { "none ", "ok ", "lost ", "refused ", "unable ",
+        "certificate ", "removed ", "limit ", "moved " };
     struct fake *fake = arg;
 
-    assert_true((err != NULL) ==
-                (contact == INTUNE_CONTACT_LOST || contact == INTUNE_SIGN_IN_REFUSED ||
-                        contact == INTUNE_SIGN_IN_UNABLE || contact == INTUNE_CONNECTOR_LIMIT));
+    assert_true((err == NULL) == (contact == INTUNE_CONTACT_OK || contact == INTUNE_MOVED));
     pthread_mutex_lock(&fake->lock);
     (void)strncat(fake->contacts, names[contact],
             sizeof(fake->contacts) - strlen(fake->contacts) - 1);
