@@ -9,8 +9,11 @@
  * are kept and shared.  Any thread may send; each call blocks until its deadline.  Memory that held a request or an
  * answer is wiped when freed, as both may carry secrets.
  *
- * Errors: CC_DOM_NETWORK (code: CURLcode, or HTTP_CERTIFICATE_REFUSED) when there is no answer; CC_DOM_CANCELLED after http_client_cancel();
- * CC_DOM_INPUT for an answer beyond its ceiling or a URL that is not allowed.  An answer of any status is no error.
+ * A proxy is asked for a tunnel (CONNECT) to https servers, with basic authentication when there is a user.
+ *
+ * Errors: CC_DOM_NETWORK (code: CURLcode, HTTP_CERTIFICATE_REFUSED, or the status of a proxy that gives no tunnel) when
+ * there is no answer; CC_DOM_CANCELLED after http_client_cancel(); CC_DOM_INPUT for an answer beyond its ceiling or a URL
+ * that is not allowed.  An answer of any status is no error.
  */
 
 #include <openssl/types.h>
@@ -45,12 +48,15 @@ struct http_client_identity {
 /* Everything is copied. */
 struct http_client_settings {
     const char *user_agent;
-    const char *proxy;          /* http://host:port, or NULL */
-    const char *no_proxy;       /* curl's list form, or NULL */
-    const char *ca_file;        /* PEM, or NULL: the system's */
-    const char *unix_socket;    /* connect here whatever the URL's host says, or NULL */
-    bool allow_http;            /* else only https:// (a unix socket may always speak http://) */
-    int64_t connect_timeout_ms; /* 0: 10 s */
+    const char *proxy;      /* http://host:port or https://host:port, or NULL */
+    const char *proxy_user; /* or NULL: the proxy wants none */
+    const char
+            *proxy_password; /* reference (base/secret.h), read for each call and wiped; or NULL */
+    const char *no_proxy;    /* curl's list form, or NULL */
+    const char *ca_file;     /* PEM, or NULL: the system's */
+    const char *unix_socket; /* connect here whatever the URL's host says, or NULL */
+    bool allow_http;         /* else only https:// (a unix socket may always speak http://) */
+    int64_t connect_timeout_ms;                  /* 0: 10 s */
     const struct http_client_identity *identity; /* NULL: none */
 };
 
@@ -76,6 +82,8 @@ struct http_request {
     struct cc_bytes body;
     int64_t timeout_ms;  /* of the whole call; 0: 30 s */
     size_t max_response; /* bytes of the answer's body; 0: 1 MiB */
+    /* Refuse to connect where only this host or its network is, unless a proxy does the connecting. */
+    bool public_only;
 };
 
 struct http_response {

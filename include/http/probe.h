@@ -18,7 +18,8 @@
 
 struct http_probe_settings {
     const char *url;
-    const char *proxy, *no_proxy, *ca_file; /* as in struct http_client_settings */
+    const char *proxy, *proxy_user, *proxy_password, *no_proxy,
+            *ca_file; /* as in struct http_client_settings */
     int64_t timeout_ms;
 };
 

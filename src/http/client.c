@@ -4,17 +4,21 @@
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include <curl/curl.h>
 #include <pthread.h>
 
+#include "address.h"
 #include "base/clock.h"
 #include "base/text.h"
 #include "identity.h"
+#include "proxy.h"
 
 #define CONNECT_TIMEOUT_MS 10000
 #define TIMEOUT_MS 30000
@@ -39,6 +43,8 @@ struct line {
 struct http_client {
     char *user_agent;
     char *proxy;
+    char *proxy_user;
+    char *proxy_password;
     char *no_proxy;
     char *ca_file;
     char *unix_socket;
@@ -202,6 +208,8 @@ http_client_open(const struct http_client_settings *settings, struct http_client
             settings->connect_timeout_ms > 0 ? settings->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     if (copy_text(&client->user_agent, settings->user_agent, err) != 0 ||
             copy_text(&client->proxy, settings->proxy, err) != 0 ||
+            copy_text(&client->proxy_user, settings->proxy_user, err) != 0 ||
+            copy_text(&client->proxy_password, settings->proxy_password, err) != 0 ||
             copy_text(&client->no_proxy, settings->no_proxy, err) != 0 ||
             copy_text(&client->ca_file, settings->ca_file, err) != 0 ||
             copy_text(&client->unix_socket, settings->unix_socket, err) != 0 ||
@@ -228,6 +236,8 @@ http_client_close(struct http_client *client)
     pthread_mutex_destroy(&client->lock);
     free(client->user_agent);
     free(client->proxy);
+    free(client->proxy_user);
+    free(client->proxy_password);
     free(client->no_proxy);
     free(client->ca_file);
     free(client->unix_socket);
@@ -256,8 +266,9 @@ struct call {
     struct cc_buf body; /* of the answer */
     size_t max_response;
     bool too_large;
-    bool head_whole;   /* its empty line has come */
-    struct cc_err err; /* of the write callback */
+    bool head_whole;         /* its empty line has come */
+    char inside[NI_MAXHOST]; /* an address that was refused as not public, or "" */
+    struct cc_err err;       /* of the write callback */
     char text[CURL_ERROR_SIZE];
 };
 
@@ -432,6 +443,46 @@ set_body(CURL *easy, const struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
+/* Looked at when it is to be connected to, so that no name can mean something else by then. */
+static curl_socket_t
+open_public(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct call *call = arg;
+
+    (void)purpose;
+    if (!http_address_is_public(&address->addr)) {
+        if (getnameinfo(&address->addr, address->addrlen, call->inside, sizeof(call->inside), NULL,
+                    0, NI_NUMERICHOST) != 0)
+            (void)cc_strcpy(call->inside, sizeof(call->inside), "not of the internet");
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+static int
+set_proxy(const struct http_client *client, CURL *easy, struct call *call, struct cc_err *err)
+{
+    CURLcode bad = CURLE_OK;
+
+    bad |= curl_easy_setopt(easy, CURLOPT_PROXY, client->proxy != NULL ? client->proxy : "");
+    bad |= curl_easy_setopt(easy, CURLOPT_NOPROXY,
+            client->no_proxy != NULL ? client->no_proxy : "");
+    bad |= curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (client->ca_file != NULL) {
+        bad |= curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, client->ca_file);
+        bad |= curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
+    }
+    if (call->request->public_only && client->proxy == NULL && client->unix_socket == NULL) {
+        bad |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_public);
+        bad |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
+    }
+    if (bad != CURLE_OK)
+        return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
+    if (client->proxy == NULL)
+        return 0;
+    return proxy_set_user(easy, client->proxy_user, client->proxy_password, err);
+}
+
 /* Connections that were kept have shown theirs; what they hear of it still counts for this call. */
 static CURLcode
 set_identity(const struct http_client *client, struct line *line)
@@ -458,9 +509,6 @@ set_options(const struct http_client *client, struct line *line, struct call *ca
     /* Nothing of the environment, of other sites, or of older TLS. */
     bad |= curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, protocols);
     bad |= curl_easy_setopt(easy, CURLOPT_URL, request->url);
-    bad |= curl_easy_setopt(easy, CURLOPT_PROXY, client->proxy != NULL ? client->proxy : "");
-    bad |= curl_easy_setopt(easy, CURLOPT_NOPROXY,
-            client->no_proxy != NULL ? client->no_proxy : "");
     bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     bad |= curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     bad |= curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -491,7 +539,7 @@ set_options(const struct http_client *client, struct line *line, struct call *ca
     set_body(easy, request);
     if (bad != CURLE_OK)
         return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
-    return 0;
+    return set_proxy(client, easy, call, err);
 }
 
 /* Runs the transfer; its result, or -1 when it was cancelled. */
@@ -580,21 +628,72 @@ read_answer(CURL *easy, struct call *call, struct http_response *ret)
     cc_buf_init(&call->body, 0);
 }
 
+#define WHERE_MAX 256
+
 /* Scheme and host: what a person needs to know of a URL, without what it may carry. */
+static const char *
+where_of(const char *url, char ret[WHERE_MAX])
+{
+    const char *host = strstr(url, "://");
+    size_t len = host == NULL ? 0 : (size_t)(host - url) + 3;
+    char plain[WHERE_MAX];
+
+    len += strcspn(url + len, "/?#");
+    (void)cc_strcpy(plain, len < sizeof(plain) ? len + 1 : sizeof(plain), url);
+    return cc_escape_into(ret, WHERE_MAX, plain);
+}
+
+#define PROXY_WANTS_USER 407
+
+/* What a proxy said instead of letting us through; 0: it did, or there is none. */
+static long
+proxy_refusal(const struct http_client *client, CURL *easy, CURLcode result)
+{
+    long status = 0;
+
+    if (client->proxy == NULL)
+        return 0;
+    curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &status);
+    if (status >= 300)
+        return status;
+    /* Without a tunnel, for http, its answer comes as the server's. */
+    if (result == CURLE_OK &&
+            curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
+            status == PROXY_WANTS_USER)
+        return status;
+    return 0;
+}
+
+static int
+not_let_through(const struct http_client *client, const struct call *call, long status,
+        struct cc_err *err)
+{
+    char proxy[WHERE_MAX], where[WHERE_MAX];
+
+    where_of(client->proxy, proxy);
+    where_of(call->request->url, where);
+    if (status != PROXY_WANTS_USER)
+        return cc_err_set(err, CC_DOM_NETWORK, status,
+                "%s: the proxy %s does not let us through: it answers with status %ld", where,
+                proxy, status);
+    if (client->proxy_user == NULL)
+        return cc_err_set(err, CC_DOM_NETWORK, status,
+                "%s: the proxy %s wants a user name and a password: set proxy-user and proxy-password",
+                where, proxy);
+    return cc_err_set(err, CC_DOM_NETWORK, status,
+            "%s: the proxy %s refuses the user name and password: correct proxy-user or the file of "
+            "proxy-password",
+            where, proxy);
+}
+
 static int
 no_answer(const struct call *call, const struct identity_use *identity, CURLcode result,
         struct cc_err *err)
 {
-    const char *url = call->request->url;
-    const char *host = strstr(url, "://");
-    size_t len = host == NULL ? 0 : (size_t)(host - url) + 3;
-    char where[256];
+    char where[WHERE_MAX];
     char why[CURL_ERROR_SIZE];
-    char plain[256];
 
-    len += strcspn(url + len, "/?#");
-    (void)cc_strcpy(plain, len < sizeof(plain) ? len + 1 : sizeof(plain), url);
-    cc_escape_into(where, sizeof(where), plain);
+    where_of(call->request->url, where);
     cc_escape_into(why, sizeof(why),
             call->text[0] != '\0' ? call->text : curl_easy_strerror(result));
     if (call->too_large)
@@ -608,6 +707,10 @@ no_answer(const struct call *call, const struct identity_use *identity, CURLcode
     if (identity->refusal != NULL)
         return cc_err_set(err, CC_DOM_NETWORK, HTTP_CERTIFICATE_REFUSED,
                 "%s: our certificate was refused (%s)", where, identity->refusal);
+    if (result == CURLE_COULDNT_CONNECT && call->inside[0] != '\0')
+        return cc_err_set(err, CC_DOM_NETWORK, (long)result,
+                "%s: its address %s is inside of our own network, where it has no business to be",
+                where, call->inside);
     return cc_err_set(err, CC_DOM_NETWORK, (long)result, "%s: %s", where, why);
 }
 
@@ -618,6 +721,7 @@ http_client_send(struct http_client *client, const struct http_request *request,
     struct call call = { .request = request };
     struct line *line = NULL;
     CURLcode result = CURLE_OK;
+    long refusal;
     int rc = -1;
 
     if (atomic_load(&client->cancelled))
@@ -629,6 +733,10 @@ http_client_send(struct http_client *client, const struct http_request *request,
         goto out;
     if (set_options(client, line, &call, err) != 0 || run(client, line, &result, err) != 0)
         goto out;
+    if ((refusal = proxy_refusal(client, line->easy, result)) != 0) {
+        not_let_through(client, &call, refusal, err);
+        goto out;
+    }
     if (result == CURLE_OK && !call.head_whole)
         result = CURLE_WEIRD_SERVER_REPLY;
     if (result != CURLE_OK) {

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "proxy.h"
 
 struct call {
     const struct http_probe_settings *settings;
@@ -107,7 +108,7 @@ set_options(struct call *call, bool verify, struct cc_err *err)
     }
     if (bad != CURLE_OK)
         return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
-    return 0;
+    return s->proxy != NULL ? proxy_set_user(easy, s->proxy_user, s->proxy_password, err) : 0;
 }
 
 static enum http_obstacle

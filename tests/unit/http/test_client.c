@@ -525,6 +525,7 @@ no_answer_is_an_error(void **state)
 struct scripted {
     int fd;
     const char *bytes;
+    char head[4096]; /* of the request */
 };
 
 /* Takes one connection, reads a request's head, writes the bytes, closes. */
@@ -532,13 +533,122 @@ static void *
 scripted_peer(void *arg)
 {
     struct scripted *s = arg;
-    char head[4096];
     int fd = accept(s->fd, NULL, NULL);
 
-    (void)raw_read_until(fd, "\r\n\r\n", head, sizeof(head));
+    (void)raw_read_until(fd, "\r\n\r\n", s->head, sizeof(s->head));
     raw_send(fd, s->bytes, strlen(s->bytes));
     (void)close(fd);
     return NULL;
+}
+
+/* Proxies that give no tunnel, and what they were told of us. */
+static void
+proxies_that_refuse(void **state)
+{
+    static const struct {
+        const char *answer, *user, *password;
+        long want_code;
+        const char *want_text;
+        const char *want_head; /* NULL: no such header */
+    } cases[] = {
+        { "HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+                NULL, NULL, 407, "wants a user name and a password", NULL },
+        { "HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+                "connector", "s3cr:t@", 407, "refuses the user name and password",
+                "Proxy-Authorization: Basic Y29ubmVjdG9yOnMzY3I6dEA=\r\n" },
+        { "HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n", "connector", NULL, 403,
+                "does not let us through: it answers with status 403",
+                "Proxy-Authorization: Basic Y29ubmVjdG9yOg==\r\n" },
+        { "HTTP/1.1 503 X\r\n\r\n", NULL, NULL, 503, "status 503", NULL },
+    };
+    struct fixture *f = *state;
+    char path[128], reference[160];
+
+    (void)snprintf(path, sizeof(path), "%s/proxy.password", f->folder);
+    (void)snprintf(reference, sizeof(reference), "file:%s", path);
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct scripted s = { .bytes = cases[i].answer };
+        struct sockaddr_in address = { .sin_family = AF_INET,
+            .sin_addr = { htonl(INADDR_LOOPBACK) } };
+        socklen_t len = sizeof(address);
+        struct http_response response;
+        struct http_client *client;
+        struct cc_err err = { 0 };
+        pthread_t thread;
+        char proxy[64];
+        FILE *file;
+
+        s.fd = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(s.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(s.fd, 1), 0);
+        assert_int_equal(getsockname(s.fd, (struct sockaddr *)&address, &len), 0);
+        (void)snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%u", ntohs(address.sin_port));
+        assert_non_null(file = fopen(path, "w"));
+        (void)fputs(cases[i].password != NULL ? cases[i].password : "", file);
+        (void)fclose(file);
+        assert_int_equal(chmod(path, 0600), 0);
+        client = client_with(&(struct http_client_settings){ .proxy = proxy,
+                .proxy_user = cases[i].user,
+                .proxy_password = cases[i].password != NULL ? reference : NULL,
+                .ca_file = f->cert });
+        assert_int_equal(pthread_create(&thread, NULL, scripted_peer, &s), 0);
+        assert_int_equal(get(client, "https://server.example", "/x", &response, &err), -1);
+        (void)shutdown(s.fd, SHUT_RDWR); /* in case nobody came */
+        pthread_join(thread, NULL);
+        (void)close(s.fd);
+        if (err.domain != CC_DOM_NETWORK || err.code != cases[i].want_code ||
+                strstr(err.text, cases[i].want_text) == NULL || strstr(err.text, proxy) == NULL)
+            fail_msg("case %zu: %d %ld %s", i, (int)err.domain, err.code, err.text);
+        assert_null(strstr(err.text, "s3cr"));
+        assert_non_null(strstr(s.head, "CONNECT server.example:443 HTTP/1.1\r\n"));
+        if (cases[i].want_head != NULL)
+            assert_non_null(strstr(s.head, cases[i].want_head));
+        else
+            assert_null(strstr(s.head, "Proxy-Authorization"));
+        http_client_close(client);
+    }
+    (void)unlink(path);
+}
+
+/* The password is looked for when it is needed, and its absence is said. */
+static void
+a_proxy_password_that_is_not_there(void **state)
+{
+    struct fixture *f = *state;
+    struct http_client *client =
+            client_with(&(struct http_client_settings){ .proxy = "http://127.0.0.1:1",
+                    .proxy_user = "connector",
+                    .proxy_password = "file:/nonexistent/password",
+                    .ca_file = f->cert });
+    struct http_response response;
+    struct cc_err err = { 0 };
+
+    assert_int_equal(get(client, f->base, "/x", &response, &err), -1);
+    assert_non_null(strstr(err.text, "the proxy's password: "));
+    http_client_close(client);
+}
+
+static void
+public_addresses_only(void **state)
+{
+    struct fixture *f = *state;
+    char url[160];
+    struct http_request request = { .method = "GET",
+        .url = url,
+        .timeout_ms = 5000,
+        .public_only = true };
+    struct http_client *client = client_with(&(struct http_client_settings){ .ca_file = f->cert });
+    struct http_response response;
+    struct cc_err err = { 0 };
+
+    (void)snprintf(url, sizeof(url), "%s/x", f->base);
+    assert_int_equal(http_client_send(client, &request, &response, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_NETWORK);
+    assert_non_null(strstr(err.text, "is inside of our own network"));
+    request.public_only = false;
+    assert_int_equal(http_client_send(client, &request, &response, NULL), 0);
+    http_response_free(&response);
+    http_client_close(client);
 }
 
 static void
@@ -573,7 +683,7 @@ broken_answers(void **state)
         struct sockaddr_in address = { .sin_family = AF_INET,
             .sin_addr = { htonl(INADDR_LOOPBACK) } };
         socklen_t len = sizeof(address);
-        struct scripted script = { socket(AF_INET, SOCK_STREAM, 0), cases[i].bytes };
+        struct scripted script = { .fd = socket(AF_INET, SOCK_STREAM, 0), .bytes = cases[i].bytes };
         struct http_response response;
         struct cc_err err = { 0 };
         pthread_t thread;
@@ -851,6 +961,9 @@ main(void)
         cmocka_unit_test_setup_teardown(http_where_allowed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(unix_sockets_and_proxies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_answer_is_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(proxies_that_refuse, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_proxy_password_that_is_not_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(public_addresses_only, set_up, tear_down),
         cmocka_unit_test(broken_answers),
         cmocka_unit_test_setup_teardown(cancel_ends_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(any_thread_may_send, set_up, tear_down),
