@@ -585,6 +585,29 @@ put_ca_issues(json_object *issues, struct daemon *d, bool *ok)
 }
 
 static void
+put_expiry_issues(json_object *issues, struct daemon *d, bool *ok)
+{
+    const int64_t now = cc_clock_now_ms();
+    struct upkeep_items items;
+
+    take_items(d, &items, ok);
+    for (size_t i = 0; i < items.count; i++) {
+        const struct upkeep_item *item = &items.item[i];
+        const int threshold = upkeep_threshold(item, now);
+        char end[CC_TIME_LEN], text[sizeof(item->name) + sizeof(item->cure) + 128];
+
+        if (threshold < 0)
+            continue;
+        cc_time_format(item->not_after_ms, end);
+        (void)snprintf(text, sizeof(text), "%s, %s, end%s %.10s: %s", item->role, item->name,
+                threshold == 0 ? "ed on" : "s on", end, item->cure);
+        put_issue(issues, threshold == 0 ? "Expired" : "Expiring",
+                threshold == 0 ? "error" : "warning", text, ok);
+    }
+    upkeep_items_free(&items);
+}
+
+static void
 put_durable_issues(json_object *issues, struct daemon *d, bool *ok)
 {
     struct store_state store;
@@ -625,6 +648,7 @@ put_issues(json_object *beat, struct daemon *d, const struct snapshot *s, bool *
         put_key_issues(issues, d, ok);
         put_ca_issues(issues, d, ok);
     }
+    put_expiry_issues(issues, d, ok);
     put_durable_issues(issues, d, ok);
     put_other_issues(issues, s, ok);
 }

@@ -19,27 +19,56 @@ kind = local
 """
 
 
-@pytest.fixture
-def setting():
+@pytest.fixture(scope="module")
+def shared():
+    """(rig, token)"""
     rig = Rig()
-    service = ScriptedService(rig)
-    yield rig, service
-    rig.close()
+    try:
+        yield rig, rig.token(kinds=TOKEN_KEYS)
+    finally:
+        rig.close()
+
+
+@pytest.fixture
+def service(shared):
+    service = ScriptedService(shared[0])
+    yield service
     service.close()
 
 
-def start(rig, service, extra="", overrides=None, kinds=("pfx-import=rsa2048",), wait=True):
-    connector = rig.connector(service, rig.token(kinds=kinds), extra=extra, start=False, overrides={
-        "service.allow-http": "yes", "service.heartbeat": "200ms", "service.poll-wait": "1s", **(overrides or {})})
-    connector.start(wait=wait)
-    return connector
+def settings(**overrides):
+    return {"service.allow-http": "yes", "service.heartbeat": "100ms", "service.poll-wait": "1s", "keys.ca": "pkcs11:object=ca", **overrides}
+
+
+@pytest.fixture
+def make(shared, service):
+    """Makes a connector, not started, that tells this service of its health; it is stopped when the test ends."""
+    rig, token = shared
+    made = []
+
+    def make(extra="", **overrides):
+        connector = rig.connector(service, token, name=f"connector-{len(rig.started)}", extra=extra, overrides=settings(**overrides), start=False)
+        made.append(connector)
+        return connector
+    yield make
+    for connector in made:
+        connector.process.kill()
+
+
+def make_ca(connector):
+    connector.cli("ca", "init", "--subject", "CN=Contoso Issuing CA")
+
+
+def reload(connector, **overrides):
+    connector.write_config(CA, settings(**overrides))
+    connector.process.child.send_signal(signal.SIGHUP)
 
 
 def issues(service):
     return {issue["code"]: issue for issue in service.heard()[-1]["issues"]}
 
 
-def hear_more(service, count=3):
+def hear_more(service, count=2):
     """So many messages later, the last answer was taken."""
     before = len(service.heard())
     wait_until(lambda: len(service.heard()) >= before + count, f"{count} more health messages")
@@ -49,14 +78,12 @@ def said(connector):
     return [event["id"] for number in LIFECYCLE for event in connector.events("--id", number)]
 
 
-def test_what_a_message_tells(setting):
-    rig, service = setting
-    plain = {"service.allow-http": "yes", "service.heartbeat": "1h", "service.poll-wait": "1s", "keys.ca": "pkcs11:object=ca"}
-    connector = rig.connector(service, rig.token(kinds=TOKEN_KEYS), extra=CA, overrides=plain, start=False)
-    connector.cli("ca", "init", "--subject", "CN=Contoso Issuing CA")
+def test_what_a_message_tells(service, make):
+    connector = make(CA, **{"service.heartbeat": "1h"})
+    make_ca(connector)
     connector.start()
     [first] = wait_until(service.heard, "the first message")
-    version = run(rig.programs / "certconnector", "--version").stdout.split()[-1]
+    version = run(connector.rig.programs / "certconnector", "--version").stdout.split()[-1]
     assert first["connectorId"] == connector.status()["connectorId"]
     assert first["version"] == version and first["features"] == ["pfx-import"]
     times = [datetime.datetime.fromisoformat(first[name].replace("Z", "+00:00")) for name in ("startedDateTime", "sentDateTime")]
@@ -66,18 +93,17 @@ def test_what_a_message_tells(setting):
     assert first["metrics"] == [{"name": "pfx-import", "value": 0, "successCount": 0, "failureCount": 0}]
 
     # A change of features is told at once, by a last message of the old and a first of the new ones; so is a stop.
-    connector.write_config(CA, {**plain, "connector.features": "pfx-import, revocation"})
-    connector.process.child.send_signal(signal.SIGHUP)
+    reload(connector, **{"service.heartbeat": "1h", "connector.features": "pfx-import, revocation"})
     wait_until(lambda: service.heard()[-1]["features"] == ["pfx-import", "revocation"], "the change of features is told")
     before = len(service.heard())
     assert connector.process.stop() == 0
     assert len(service.heard()) == before + 1
 
 
-def test_lifecycle(setting):
-    rig, service = setting
+def test_lifecycle(service, make):
     service.say(status="Active", latestVersion="0.0.1", features=["pfx-import"])
-    connector = start(rig, service)
+    connector = make()
+    connector.start()
     wait_until(lambda: "lifecycle" in connector.status()["service"], "the answer is taken")
     assert connector.status()["service"]["lifecycle"] == {"status": "Active", "latestVersion": "0.0.1", "refusedFeatures": []}
     hear_more(service)
@@ -111,10 +137,10 @@ def test_lifecycle(setting):
     wait_until(lambda: said(connector) == [VERSION_WARNING, VERSION_ERROR, VERSION_SUPPORTED], "the end of it")
 
 
-def test_features_that_are_not_allowed(setting):
-    rig, service = setting
+def test_features_that_are_not_allowed(service, make):
     service.say(status="Active", features=["pkcs"])
-    connector = start(rig, service)
+    connector = make()
+    connector.start()
 
     def refused():
         return connector.events("--id", str(FEATURE_REFUSED))
@@ -131,13 +157,11 @@ def test_features_that_are_not_allowed(setting):
     wait_until(lambda: len(refused()) == 2, "it is said anew")
 
 
-def test_issues(setting):
-    rig, service = setting
+def test_issues(service, make):
+    connector = make(CA)
+    make_ca(connector)
     # The key of the CA is not on the token.
-    plain = {"service.allow-http": "yes", "service.heartbeat": "200ms", "service.poll-wait": "1s"}
-    connector = rig.connector(service, rig.token(kinds=TOKEN_KEYS), extra=CA, overrides={**plain, "keys.ca": "pkcs11:object=ca"}, start=False)
-    connector.cli("ca", "init", "--subject", "CN=Contoso Issuing CA")
-    connector.write_config(CA, {**plain, "keys.ca": "pkcs11:object=nowhere"})
+    connector.write_config(CA, settings(**{"keys.ca": "pkcs11:object=nowhere"}))
     connector.start(wait=False)
     wait_until(lambda: service.heard() and {"CaUnavailable", "KeyUnusable"} <= set(issues(service)), "the issues are told")
     assert "corp" in issues(service)["CaUnavailable"]["message"] and "ca: " in issues(service)["KeyUnusable"]["message"]
@@ -150,20 +174,27 @@ def test_issues(setting):
     assert "behind" in issues(service)["ClockSkew"]["message"]
     service.clock_ahead = 0
 
-    # The right key is named: the issues go.
-    connector.write_config(CA, {**plain, "keys.ca": "pkcs11:object=ca"})
-    connector.process.child.send_signal(signal.SIGHUP)
+    # What ends soon is told, with what there is to do; and when everything ends.
+    soon = datetime.date.today() + datetime.timedelta(days=10)
+    reload(connector, **{"keys.ca": "pkcs11:object=nowhere", "service.client-secret-expires": soon.isoformat()})
+    wait_until(lambda: "Expiring" in issues(service), "the end of the secret is told")
+    assert issues(service)["Expiring"]["severity"] == "warning" and soon.isoformat() in issues(service)["Expiring"]["message"]
+    ends = {certificate["role"]: certificate["expirationDateTime"] for certificate in service.heard()[-1]["certificates"]}
+    assert ends["client-secret"].startswith(soon.isoformat()) and "ca" in ends
+
+    # The right key is named, the secret has no end: the issues go.
+    reload(connector)
     wait_until(lambda: service.heard()[-1]["issues"] == [], "there is nothing to tell")
 
 
-def test_refused_pin_is_an_issue(setting):
-    rig, service = setting
-    connector = start(rig, service)
-    connector.process.stop()
+def test_refused_pin_is_an_issue(service, make):
+    connector = make()
     right = connector.token.pin_file.read_text()
     connector.token.pin_file.write_text("13579\n")
-    connector.start(wait=False)
-    wait_until(lambda: "TokenPinRefused" in issues(service), "the refused PIN is told")
-    assert right.strip() not in str(service.heard()) and "13579" not in str(service.heard())
-    connector.token.pin_file.write_text(right)
+    try:
+        connector.start(wait=False)
+        wait_until(lambda: service.heard() and "TokenPinRefused" in issues(service), "the refused PIN is told")
+    finally:
+        connector.token.pin_file.write_text(right)
     wait_until(lambda: service.heard()[-1]["issues"] == [], "there is nothing to tell")
+    assert right.strip() not in str(service.heard()) and "13579" not in str(service.heard())
