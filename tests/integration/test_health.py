@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pki_rig import TOKEN_KEYS
+from pki_rig import TOKEN_KEYS, free_port
 from rig import Rig, run, wait_until
 from service_rig import ScriptedService
 
@@ -135,6 +135,39 @@ def test_lifecycle(service, make):
     assert connector.events("--id", "HealthMessageUploadFailedAttempt") != []
     service.say(status="Active", latestVersion="9.8.7")
     wait_until(lambda: said(connector) == [VERSION_WARNING, VERSION_ERROR, VERSION_SUPPORTED], "the end of it")
+
+
+def test_six_months_at_the_stand_in(shared):
+    """The life of this release there, by a set clock: in its list of connectors, in status, in metrics and as events."""
+    rig, token = shared
+    port = free_port()
+    service = rig.service()
+    connector = rig.connector(service, token, name="ages", overrides={"service.heartbeat": "100ms", "metrics.listen": f"127.0.0.1:{port}"})
+    version = connector.status()["version"]
+    for released, day in ((version, "2026-01-10"), ("98.0.0", "2026-03-31")):
+        service.admin("POST", "releases", {"version": released, "releaseDateTime": day + "T12:00:00Z"})
+
+    def at(time, want):
+        service.admin("POST", "lifecycleClock", {"dateTime": time})
+        lifecycle = wait_until(lambda: (now := connector.status()["service"]["lifecycle"])["status"] == want and
+                               now.get("supportedUntilDateTime") == "2026-09-30T12:00:00.000Z" and now, f"it is {want}")
+        [listed] = service.admin("GET", "connectors")["value"]
+        assert (listed["status"], listed["statusReason"]) == (want, lifecycle.get("statusReason", ""))
+        shown = run("curl", "--silent", "--fail", "--noproxy", "*", f"http://127.0.0.1:{port}/metrics").stdout
+        assert [line.split()[1] for line in shown.splitlines() if line.startswith("certconnector_version_status") and f'"{want}"' in line] == ["1"]
+        return lifecycle
+
+    at("2026-03-31T11:59:59Z", "Active")
+    hear = len(connector.events("--id", "5000"))
+    wait_until(lambda: len(connector.events("--id", "5000")) > hear, "another health message")
+    assert said(connector) == []
+    assert at("2026-03-31T12:00:00Z", "Warning")["latestVersion"] == "98.0.0"
+    at("2026-09-30T11:59:50Z", "Warning")
+    at("2026-09-30T12:00:01Z", "Error")
+    wait_until(lambda: said(connector) == [VERSION_WARNING, VERSION_ERROR], "both are told")
+    [warning], [error] = (connector.events("--id", str(number)) for number in (VERSION_WARNING, VERSION_ERROR))
+    assert "until 2026-09-30: update to 98.0.0" in warning["message"] and "since 2026-09-30: update to 98.0.0" in error["message"]
+    assert connector.process.stop() == 0 and service.process.stop() == 0
 
 
 def test_features_that_are_not_allowed(service, make):
