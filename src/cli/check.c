@@ -47,6 +47,7 @@ static const struct step {
     { "token", check_uses },
     { "network", check_way },
     { "network", check_clock },
+    { "service", check_client },
     { "service", check_sign_in },
     { "service", check_discovery },
     { "ca", check_authorities },

@@ -90,6 +90,7 @@ void check_uses(struct check *c); /* check_uses.c */
 
 void check_way(struct check *c); /* check_service.c */
 void check_clock(struct check *c);
+void check_client(struct check *c);
 void check_sign_in(struct check *c);
 void check_discovery(struct check *c);
 
@@ -97,6 +98,18 @@ void check_authorities(struct check *c); /* check_ca.c */
 void check_publishing(struct check *c);
 void check_scep(struct check *c); /* check_scep.c */
 void check_expiry(struct check *c);
+
+/* ---- check_certificate.c ---- */
+
+/* A certificate in a file that has to be of a key on the token; what is said where it is not as it should be. */
+struct check_certificate {
+    const char *check, *check_expired, *check_key;
+    const char *what, *path, *setting; /* path NULL: there is none */
+    enum hsm_role role;
+    const char *uri;
+    const char *when_expired, *when_of_another;
+};
+void check_certificate(struct check *c, const struct check_certificate *file);
 
 /* ---- listeners, check_listener.c ---- */
 

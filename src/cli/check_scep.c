@@ -1,121 +1,45 @@
 /* SPDX-License-Identifier: MIT */
 #include "check_int.h"
 
-#include <limits.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "pki/cert.h"
 #include "upkeep/expiry.h"
-
-#define FILE_MAX ((size_t)1 << 20)
 
 /* ---- the RA's certificates, where a CA elsewhere gave them ---- */
 
-static X509 *
-read_certificate(const char *path, struct cc_err *err)
-{
-    struct cc_buf file = CC_BUF_INIT(FILE_MAX);
-    BIO *bio = NULL;
-    X509 *certificate = NULL;
-
-    if (cc_file_read(path, &file, err) == 0) {
-        if (file.len <= INT_MAX && (bio = BIO_new_mem_buf(file.data, (int)file.len)) != NULL)
-            certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-        if (certificate == NULL)
-            cc_err_set_openssl(err, "%s has no certificate in PEM", path);
-    }
-    BIO_free(bio);
-    cc_buf_free(&file);
-    ERR_clear_error();
-    return certificate;
-}
-
-struct ra_file {
-    const char *path, *setting;
-    enum hsm_role role;
-};
-
 static void
-judge_dates(struct check *c, const struct ra_file *ra, X509 *certificate)
+check_ra(struct check *c, const char *path, const char *setting, enum hsm_role role)
 {
-    struct upkeep_finding *f;
-    int64_t from, to;
+    const char *uri = config_key(c->config, hsm_role_name(role));
+    const struct check_certificate file = {
+        .check = "ra-certificate",
+        .check_expired = "ra-expired",
+        .check_key = "ra-key",
+        .what = "the RA certificate",
+        .path = path,
+        .setting = setting,
+        .role = role,
+        /* Without a key of its own for signing, one key does both. */
+        .uri = uri != NULL ? uri : config_key(c->config, hsm_role_name(HSM_ROLE_SCEP_RA_ENCRYPT)),
+        .when_expired =
+                "devices do not encrypt to it any more, or do not believe answers that it signs",
+        .when_of_another =
+                "what devices encrypt to it the token's key cannot open, or what it signs does not verify",
+    };
 
-    if (pki_cert_validity(certificate, &from, &to, NULL) != 0 || to > cc_clock_now_ms())
-        return;
-    f = check_say(c, "ra-expired", UPKEEP_ERROR, "the RA certificate %s has expired", ra->path);
-    upkeep_cause(f,
-            "devices do not encrypt to it any more, or do not believe answers that it signs");
-    upkeep_cure(f,
-            "have the CA issue a new one for the same key, and put it into %s, or into a file that [scep] %s names",
-            ra->path, ra->setting);
-}
-
-static void
-judge_key(struct check *c, const struct ra_file *ra, X509 *certificate)
-{
-    const char *uri = config_key(c->config, hsm_role_name(ra->role));
-    struct upkeep_finding *f;
-    struct hsm_key *key = NULL;
-    EVP_PKEY *public_key = NULL;
-
-    /* Without a key of its own for signing, one key does both. */
-    if (uri == NULL)
-        uri = config_key(c->config, hsm_role_name(HSM_ROLE_SCEP_RA_ENCRYPT));
-    if (c->hsm == NULL || uri == NULL || hsm_key_get0(c->hsm, ra->role, uri, &key, NULL) != 0 ||
-            hsm_key_get1_public(key, &public_key, NULL) != 0)
-        return;
-    if (EVP_PKEY_eq(public_key, X509_get0_pubkey(certificate)) == 1) {
-        check_say(c, "ra-certificate", UPKEEP_OK, "the RA certificate %s is of the %s key",
-                ra->path, hsm_role_name(ra->role));
-    } else {
-        f = check_say(c, "ra-key", UPKEEP_ERROR, "the RA certificate %s is of another key than %s",
-                ra->path, uri);
-        upkeep_cause(f,
-                "what devices encrypt to it the token's key cannot open, or what it signs does not verify");
-        upkeep_cure(f,
-                "put the certificate of this key into %s, or name the key that it belongs to in [keys] %s",
-                ra->path, hsm_role_name(ra->role));
-    }
-    EVP_PKEY_free(public_key);
-}
-
-static void
-check_ra(struct check *c, const struct ra_file *ra)
-{
-    struct upkeep_finding *f;
-    struct cc_err err = { 0 };
-    X509 *certificate;
-
-    if (ra->path == NULL)
-        return;
-    if ((certificate = read_certificate(ra->path, &err)) == NULL) {
-        f = check_say(c, "ra-certificate", UPKEEP_ERROR, "the RA certificate %s cannot be read",
-                ra->path);
-        upkeep_cause(f, "%s", cc_err_text(&err));
-        upkeep_cure(f,
-                "put the certificate there, in PEM, readable for the daemon's user, or correct [scep] %s",
-                ra->setting);
-        return;
-    }
-    judge_dates(c, ra, certificate);
-    judge_key(c, ra, certificate);
-    X509_free(certificate);
+    check_certificate(c, &file);
 }
 
 static void
 check_profile(struct check *c, const struct config_scep *scep)
 {
-    check_ra(c, &(struct ra_file){ scep->ra_encrypt, "ra-encrypt", HSM_ROLE_SCEP_RA_ENCRYPT });
-    check_ra(c, &(struct ra_file){ scep->ra_sign, "ra-sign", HSM_ROLE_SCEP_RA_SIGN });
+    check_ra(c, scep->ra_encrypt, "[scep] ra-encrypt", HSM_ROLE_SCEP_RA_ENCRYPT);
+    check_ra(c, scep->ra_sign, "[scep] ra-sign", HSM_ROLE_SCEP_RA_SIGN);
 }
 
 /* ---- the server ---- */

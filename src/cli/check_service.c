@@ -321,6 +321,46 @@ open_service(struct check *c, struct cc_err *err)
 }
 
 void
+check_client(struct check *c)
+{
+    const struct check_certificate file = {
+        .check = "client-certificate",
+        .check_expired = "client-certificate-expired",
+        .check_key = "client-certificate-key",
+        .what = "the certificate to sign in with",
+        .path = c->config->service.client_certificate,
+        .setting = "[service] client-certificate",
+        .role = HSM_ROLE_IDENTITY,
+        .uri = c->config->service.client_key,
+        .when_expired =
+                "Entra ID takes no assertion of it any more; the new one has to be registered with the application, too",
+        .when_of_another =
+                "what this key signs does not verify with the certificate that the application has",
+    };
+
+    check_certificate(c, &file);
+}
+
+/* The key that signs in is the running daemon's. */
+static void
+ask_sign_in(struct check *c)
+{
+    json_object *service = check_object(c->status, "service");
+    const char *contact = check_text(service, "contact");
+    struct upkeep_finding *f;
+
+    if (strcmp(contact, "ok") == 0) {
+        check_say(c, "sign-in", UPKEEP_OK, "the daemon is signed in, with its certificate");
+        return;
+    }
+    f = check_say(c, "sign-in", UPKEEP_ERROR, "the daemon is not in contact with the service: %s",
+            contact);
+    upkeep_cause(f, "%s", check_text(service, "lastError"));
+    upkeep_cure(f,
+            "stop the daemon and check again: then signing in is tried from here, and what is wrong is told in detail");
+}
+
+void
 check_sign_in(struct check *c)
 {
     static const struct {
@@ -340,7 +380,11 @@ check_sign_in(struct check *c)
         return;
     }
     if (c->hsm == NULL && cli_service_signs_with_token(c->config)) {
-        check_not_tried(c, "sign-in", "signing in", "the token, whose key signs in, is not open");
+        if (c->status != NULL)
+            ask_sign_in(c);
+        else
+            check_not_tried(c, "sign-in", "signing in",
+                    "the token, whose key signs in, is not open");
         return;
     }
     if (open_service(c, &err) != 0) {

@@ -489,6 +489,7 @@ check_keys(struct check *c)
         try_once(c, &tried, config->keys[i].name, config->keys[i].value);
     for (size_t i = 0; i < config->key_alias_count; i++)
         try_once(c, &tried, hsm_role_name(HSM_ROLE_PFX_IMPORT), config->key_aliases[i].value);
+    try_once(c, &tried, hsm_role_name(HSM_ROLE_IDENTITY), config->service.client_key);
     for (size_t i = 0; i < config->ca_count; i++) {
         try_once(c, &tried, hsm_role_name(HSM_ROLE_CA), config->cas[i].key);
         try_once(c, &tried, hsm_role_name(HSM_ROLE_OCSP), config->cas[i].ocsp_key);

@@ -155,9 +155,13 @@ add_files(struct upkeep_items *items, const struct config *config, struct cc_err
         "put the certificate of the CA that the service uses now into this file", false };
     static const struct file_kind identity = { "identity", "identity certificate",
         "it should have been renewed by itself: the connector's log says why not", true };
+    static const struct file_kind client = { "client-certificate", "certificate to sign in with",
+        "make a new one for the key (certconnector key self-sign), register it with the application, and put it into this file",
+        false };
     char path[PATH_MAX];
 
-    if (add_file(items, config->service.ca_file, &service_ca, err) != 0)
+    if (add_file(items, config->service.ca_file, &service_ca, err) != 0 ||
+            add_file(items, config->service.client_certificate, &client, err) != 0)
         return -1;
     if ((size_t)snprintf(path, sizeof(path), "%s/" IDENTITY_FILE,
                 config->connector.state_directory) < sizeof(path) &&

@@ -161,12 +161,16 @@ check_secrets(struct look *look)
     const struct config *config = look->config;
     const struct wanted_file ca = { "ca-file", "the CAs that the service is verified by",
         "[service] ca-file", false };
+    const struct wanted_file client = { "client-certificate-file",
+        "the certificate to sign in with", "[service] client-certificate", false };
 
     check_secret(look, "pin-file", "the token's PIN", "[token] pin", config->token.pin);
     check_secret(look, "secret-file", "the secret to sign in with", "[service] client-secret",
             config->service.client_secret);
     if (config->service.ca_file != NULL)
         check_file(look, &ca, config->service.ca_file);
+    if (config->service.client_certificate != NULL)
+        check_file(look, &client, config->service.client_certificate);
     if ((config->connector.features & CONFIG_SCEP) == 0)
         return;
     check_scep(look, &config->scep.own);

@@ -10,7 +10,6 @@ import datetime
 import http.server
 import json
 import os
-import pathlib
 import re
 import shutil
 import socket
@@ -25,8 +24,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki_rig import connector_with_ca, free_port
-from rig import BUILD, CLIENT_ID, SOFTHSM, TENANT, USER, Rig, make_certificate, run
-from scep_rig import generate_key, leave_to_readers
+from rig import BUILD, USER, Rig, make_certificate, run
+from scep_rig import leave_to_readers
 
 KEYS = ("pfx-import=rsa2048", "ca=rsa2048", "ocsp=ecP256", "scep-ra-sign=rsa2048", "scep-ra-encrypt=rsa2048")
 DAY = 86400
@@ -508,6 +507,40 @@ def _(w):
     return server
 
 
+def certificate_of(w, role, days):
+    """Of the token's key, as a CA elsewhere would give it."""
+    pem = w.run("key", "export-public", "--role", role, "--config", w.connector.config).stdout
+    return foreign_certificate(serialization.load_pem_public_key(pem.encode()), days)
+
+
+def foreign_certificate(public_key, days):
+    issuer = ec.generate_private_key(ec.SECP256R1())
+    holder = type("Holder", (), {"public_key": lambda self: public_key})()
+    start = datetime.datetime.utcnow() - datetime.timedelta(days=100)
+    return make_certificate("holder", holder, days=100 + days, issuer=make_certificate("ca", issuer).subject, issuer_key=issuer, start=start)
+
+
+def sign_in_by(w, certificate):
+    path = write_pem(w.folder / "client.pem", certificate)
+    w.set({**w.server(endpoints=(200, ENDPOINTS)).settings(), "service.client-secret": None, "keys.identity": "pkcs11:object=identity",
+           "service.client-certificate": path})
+    return path
+
+
+def renew_client(w, finding, path):
+    write_pem(path, certificate_of(w, "identity", 200))
+
+
+@fault("client-certificate-expired", "service", "client-certificate-expired", "error", r"for the same key.*client-certificate", renew_client)
+def _(w):
+    return sign_in_by(w, certificate_of(w, "identity", -1))
+
+
+@fault("client-certificate-of-another-key", "service", "client-certificate-key", "error", r"of another key than pkcs11:object=identity", renew_client)
+def _(w):
+    return sign_in_by(w, foreign_certificate(rsa.generate_private_key(65537, 2048).public_key(), 200))
+
+
 # ---- certification authorities ----
 
 def make_ca(w, finding, planted):
@@ -566,39 +599,21 @@ def _(w):
 setting("scep-address-of-another", "scep", "port", "error", r"no such address", {"scep.listen": "192.0.2.1:8080"})
 
 
-def ra_certificate(w, public_key, days):
-    """Of the token's key, as a CA elsewhere would give it."""
-    issuer = ec.generate_private_key(ec.SECP256R1())
-    holder = type("Holder", (), {"public_key": lambda self: public_key})()
-    start = datetime.datetime.utcnow() - datetime.timedelta(days=100)
-    return make_certificate("ra", holder, days=100 + days, issuer=make_certificate("ca", issuer).subject, issuer_key=issuer, start=start)
-
-
-def ra_public_key(w):
-    pem = w.run("key", "export-public", "--role", "scep-ra-encrypt", "--config", w.connector.config).stdout
-    return serialization.load_pem_public_key(pem.encode())
-
-
 def new_ra(w, finding, path):
-    write_pem(path, ra_certificate(w, ra_public_key(w), 200))
+    write_pem(path, certificate_of(w, "scep-ra-encrypt", 200))
 
 
 @fault("ra-expired", "scep", "ra-expired", "error", r"for the same key", new_ra)
 def _(w):
-    path = write_pem(w.folder / "ra.pem", ra_certificate(w, ra_public_key(w), -1))
-    w.set({"scep.ra-encrypt": path, "scep.ra-sign": write_pem(w.folder / "sign.pem", ra_certificate(w, ra_sign_key(w), 200))})
+    path = write_pem(w.folder / "ra.pem", certificate_of(w, "scep-ra-encrypt", -1))
+    w.set({"scep.ra-encrypt": path, "scep.ra-sign": write_pem(w.folder / "sign.pem", certificate_of(w, "scep-ra-sign", 200))})
     return path
-
-
-def ra_sign_key(w):
-    pem = w.run("key", "export-public", "--role", "scep-ra-sign", "--config", w.connector.config).stdout
-    return serialization.load_pem_public_key(pem.encode())
 
 
 @fault("ra-of-another-key", "scep", "ra-key", "error", r"cannot open", new_ra)
 def _(w):
-    path = write_pem(w.folder / "ra.pem", ra_certificate(w, rsa.generate_private_key(65537, 2048).public_key(), 200))
-    w.set({"scep.ra-encrypt": path, "scep.ra-sign": write_pem(w.folder / "sign.pem", ra_certificate(w, ra_sign_key(w), 200))})
+    path = write_pem(w.folder / "ra.pem", foreign_certificate(rsa.generate_private_key(65537, 2048).public_key(), 200))
+    w.set({"scep.ra-encrypt": path, "scep.ra-sign": write_pem(w.folder / "sign.pem", certificate_of(w, "scep-ra-sign", 200))})
     return path
 
 
