@@ -60,6 +60,7 @@ struct expiry {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct upkeep_items items; /* guarded by lock */
+    bool changed_config;       /* guarded by lock */
     bool stopping;             /* guarded by lock */
 };
 
@@ -287,9 +288,12 @@ expiry_wait(struct expiry *e)
     bool stopping;
 
     pthread_mutex_lock(&e->lock);
-    if (!e->stopping)
+    if (!e->stopping && !e->changed_config)
         cc_cond_wait(&e->changed, &e->lock, LOOK_MS);
     stopping = e->stopping;
+    if (e->changed_config)
+        e->collect_at = 0;
+    e->changed_config = false;
     pthread_mutex_unlock(&e->lock);
     return !stopping;
 }
@@ -364,13 +368,16 @@ expiry_start(struct daemon *d, struct scep *scep, struct expiry **ret_expiry, st
     return 0;
 }
 
-/* It is looked at when the minute is over. */
 void
 expiry_reconfigure(struct expiry *e, const struct config *config)
 {
     pthread_mutex_lock(&e->config_lock);
     e->config = config;
     pthread_mutex_unlock(&e->config_lock);
+    pthread_mutex_lock(&e->lock);
+    e->changed_config = true;
+    pthread_cond_signal(&e->changed);
+    pthread_mutex_unlock(&e->lock);
 }
 
 int
