@@ -18,6 +18,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -420,6 +421,9 @@ setting("seal-key-of-wrong-kind", "token", "key", "error", r"the seal key .* is 
 
 setting("name-unknown", "network", "dns", "error", r"resolv", {"service.authority": "https://nowhere.invalid/"})
 setting("nobody-there", "network", "connect", "error", r"firewall", lambda w: {"service.authority": f"https://localhost:{free_port()}/"})
+setting("nobody-there-past-the-proxy", "network", "connect", "error", r"firewall",
+        lambda w: {"service.authority": f"https://localhost:{free_port()}/", "service.proxy": f"http://127.0.0.1:{free_port()}",
+                   "service.no-proxy": "example.com, localhost"})
 setting("tls-name", "network", "tls-name", "error", r"CN ?= ?localhost",
         lambda w: {"service.authority": f"https://127.0.0.1:{w.service.port}/"})
 
@@ -683,6 +687,9 @@ def test_all_is_well(world):
     status, problems, findings = world.check()
     assert status == 0 and problems == {}, problems
     assert {finding["area"] for finding in findings} == {"config", "files", "disk", "store", "token", "network", "service", "ca", "scep", "expiry"}
+    # The daemon's user sees the same.
+    ours = json.loads(world.connector.cli("check", "--json").stdout)["findings"]
+    assert [f for f in ours if f["area"] != "disk"] == [f for f in findings if f["area"] != "disk"]
     checks = {finding["check"] for finding in findings}
     assert {"pin", "key", "use-pfx-import", "use-pkcs", "use-scep", "way", "clock", "sign-in", "discovery", "ca-issue", "crl", "port"} <= checks
 
@@ -697,6 +704,20 @@ def test_output_for_people(world):
     assert "\u2713 ok" in fancy.stdout and "\u2717 error" in fancy.stdout
     assert "certconnector key generate --role ca" in plain.stdout
     assert "1 errors; the daemon does not run; looked at as user certconnector" in plain.stdout
+
+
+def test_silent_server(world):
+    """One that accepts and never answers is given up in time."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    world.closing.append(silent)
+    try:
+        url = f"https://localhost:{silent.getsockname()[1]}/"
+        world.set({"service.authority": url, "service.graph": url})
+        start = time.monotonic()
+        assert set(world.check("network")[1]) == {"connect"}
+        assert 4 < time.monotonic() - start < 10
+    finally:
+        world.tidy()
 
 
 def test_usage(world):

@@ -4,6 +4,7 @@
 import datetime
 import json
 import shutil
+import signal
 import struct
 
 import pytest
@@ -59,6 +60,10 @@ def listed(connector):
     return status and status["certificates"]
 
 
+def in_days(days):
+    return (datetime.date.today() + datetime.timedelta(days=days)).isoformat()
+
+
 def restart(connector):
     assert connector.process.stop() == 0
     connector.start(wait=False)
@@ -66,9 +71,9 @@ def restart(connector):
 
 
 def test_each_threshold_once(rig, service, token):
-    """Through all of them, with a restart behind each: one event a crossing, the level by how near it is."""
+    """Through all of them, with restarts between: one event a crossing, the level by how near it is."""
     connector, _ = connector_with_ca(rig, service, token, name="thresholds", start=False, init=False,
-                                     overrides={"service.client-secret-expires": (datetime.date.today() + datetime.timedelta(days=70)).isoformat()})
+                                     overrides={"service.client-secret-expires": in_days(70)})
     connector.cli("ca", "init", "--subject", "CN=Short CA", "--validity", "80d")
     clock = Clock(rig, connector)
     connector.start()
@@ -79,7 +84,8 @@ def test_each_threshold_once(rig, service, token):
     for count, (left, event_id, words) in enumerate(want, 1):
         clock.turn(80 - left + 0.25)
         wait_until(lambda: len(told(connector, "Short CA")) == count, f"{left} days are told of")
-        restart(connector)
+        if count % 2 == 0:
+            restart(connector)
         events = told(connector, "Short CA")
         assert len(events) == count and events[-1][0] == event_id and words in events[-1][1], events
         assert "certconnector ca init --certificate" in events[-1][1]
@@ -88,7 +94,6 @@ def test_each_threshold_once(rig, service, token):
     clock.turn(0)
     restart(connector)
     clock.turn(75)
-    restart(connector)
     assert connector.process.stop() == 0
     assert len(told(connector, "Short CA")) == len(want)
 
@@ -96,7 +101,7 @@ def test_each_threshold_once(rig, service, token):
 def test_many_restarts(rig, service, token):
     """Of one that is near its end already: once, over ten starts."""
     connector = rig.connector(service, token, name="restarts", start=False, overrides={
-        "service.client-secret-expires": (datetime.date.today() + datetime.timedelta(days=5)).isoformat()})
+        "service.client-secret-expires": in_days(5)})
     connector.start()
     for _ in range(10):
         restart(connector)
@@ -138,7 +143,7 @@ def test_what_renews_itself(rig, service, token):
 def test_shown(rig, service, token):
     """In the status for people and programs, and in the health message."""
     connector, _ = connector_with_ca(rig, service, token, name="shown", overrides={
-        "service.heartbeat": "1s", "service.client-secret-expires": (datetime.date.today() + datetime.timedelta(days=70)).isoformat()})
+        "service.heartbeat": "1s", "service.client-secret-expires": in_days(70)})
     wait_until(lambda: {"ca", "client-secret", "service-ca", "crl"} <= {one["role"] for one in listed(connector)}, "all are listed", 90)
     ends = listed(connector)
     assert [one["expirationDateTime"] for one in ends] == sorted(one["expirationDateTime"] for one in ends)
@@ -155,6 +160,17 @@ def test_shown(rig, service, token):
     wait_until(lambda: "ca" in heartbeat(), "the service was told")
     assert heartbeat()["ca"] == by_role["ca"]["expirationDateTime"] and "crl" not in heartbeat()
     assert connector.process.stop() == 0
+
+
+def test_reload(rig, service, token):
+    """A secret's new day holds at once, and the old one is forgotten."""
+    connector = rig.connector(service, token, name="reload", overrides={"service.client-secret-expires": in_days(3)})
+    wait_until(lambda: [number for number, _ in told(connector, "secret to sign in")] == [EXPIRING], "it is told of")
+    connector.write_config(overrides={"service.client-secret-expires": in_days(100)})
+    connector.process.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: any(one["role"] == "client-secret" and one["daysLeft"] > 90 for one in listed(connector)), "the new day is listed", 10)
+    assert connector.process.stop() == 0
+    assert len(told(connector, "secret to sign in")) == 1
 
 
 def test_findings_at_start(rig, service, token):
