@@ -9,6 +9,7 @@
  * is the cure for a shell, to be run as root; its arguments are quoted.
  */
 
+#include <stdarg.h>
 #include <stddef.h>
 
 #include "base/compiler.h"
@@ -36,6 +37,7 @@ const char *upkeep_severity_name(enum upkeep_severity severity);
 typedef void (*upkeep_fn)(void *arg, const struct upkeep_finding *finding);
 
 /* Fields of a finding; what does not fit is cut. */
+void upkeep_text(char *ret, size_t size, const char *fmt, va_list ap) CC_PRINTF(3, 0);
 void upkeep_what(struct upkeep_finding *finding, const char *fmt, ...) CC_PRINTF(2, 3);
 void upkeep_cause(struct upkeep_finding *finding, const char *fmt, ...) CC_PRINTF(2, 3);
 void upkeep_cure(struct upkeep_finding *finding, const char *fmt, ...) CC_PRINTF(2, 3);

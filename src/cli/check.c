@@ -91,14 +91,13 @@ become_service_user(const struct config *config, struct cc_err *err)
 /* ---- the configuration comes first: without it there is nothing to look at ---- */
 
 static bool
-load(struct check *c, const char *const *overrides, size_t count, struct config **ret_config)
+load(struct check *c, const char *const *overrides, size_t count)
 {
     struct cc_err err = { 0 };
     struct upkeep_finding *f;
 
     c->area = "config";
-    if (config_load(c->path, overrides, count, ret_config, &err) == 0) {
-        c->config = *ret_config;
+    if (config_load(c->path, overrides, count, &c->config, &err) == 0) {
         check_say(c, "settings", UPKEEP_OK, "%s and its drop-ins are good", c->path);
         return true;
     }
@@ -162,6 +161,7 @@ close_all(struct check *c)
     hsm_close(c->hsm);
     store_close(c->store);
     json_object_put(c->status);
+    config_free(c->config);
     free(c->places);
     free(c->findings);
 }
@@ -170,16 +170,14 @@ static int
 look(const struct cli_command *command, struct check *c, const char *const *overrides,
         size_t override_count, const char *only)
 {
-    struct config *config = NULL;
     struct cc_err err = { 0 };
 
-    if (load(c, overrides, override_count, &config)) {
-        if (become_service_user(config, &err) != 0) {
-            config_free(config);
+    if (load(c, overrides, override_count)) {
+        if (become_service_user(c->config, &err) != 0) {
             (void)cli_fail(command, &err);
             return -1;
         }
-        if (cli_fetch_status(config->connector.control_socket, &c->status, &err) != 0)
+        if (cli_fetch_status(c->config->connector.control_socket, &c->status, &err) != 0)
             c->status = NULL;
         if (!is_wanted(only, "config"))
             c->count = 0;

@@ -35,9 +35,9 @@ struct check_place {
 };
 
 struct check {
-    const char *path; /* of the configuration */
-    const struct config *config;
-    json_object *status; /* of the running daemon; NULL: none answers */
+    const char *path;      /* of the configuration */
+    struct config *config; /* NULL: it is bad, and nothing else is looked at */
+    json_object *status;   /* of the running daemon; NULL: none answers */
 
     struct store *store; /* NULL: it cannot be looked into; so the next */
     bool token_found;

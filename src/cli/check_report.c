@@ -33,12 +33,12 @@ struct upkeep_finding *
 check_say(struct check *c, const char *check, enum upkeep_severity severity, const char *fmt, ...)
 {
     struct upkeep_finding *f = add(c);
-    va_list args;
+    va_list ap;
 
     *f = (struct upkeep_finding){ .area = c->area, .check = check, .severity = severity };
-    va_start(args, fmt);
-    (void)vsnprintf(f->what, sizeof(f->what), fmt, args);
-    va_end(args);
+    va_start(ap, fmt);
+    upkeep_text(f->what, sizeof(f->what), fmt, ap);
+    va_end(ap);
     return f;
 }
 

@@ -137,11 +137,9 @@ say_refused(struct check *c, bool remembered, const char *cause)
 
     upkeep_cause(f, "%s", cause);
     upkeep_cure(f,
-            "put the right PIN into %s: a changed PIN is noticed and tried once; where that is the right one, and "
-            "the token was changed, have the refusal forgotten",
+            "put the right PIN into %s: a changed PIN is noticed and tried once; only where it was right all the "
+            "time, and the token was changed, have the refusal forgotten (certconnector token forget-pins)",
             c->config->token.pin);
-    if (remembered)
-        UPKEEP_COMMAND(f, "certconnector", "token", "forget-pins", "--config", c->path);
 }
 
 static void

@@ -73,25 +73,37 @@ told_path(const struct expiry *e, char *ret, size_t size)
                    e->daemon->begun_with->connector.state_directory) < size;
 }
 
+/* One line, taken apart; false: it is none of ours. */
+static bool
+parse_told(char *line, struct told *ret)
+{
+    char *rest = NULL;
+    const char *id = strtok_r(line, " ", &rest), *threshold = strtok_r(NULL, " ", &rest);
+    const char *not_after = strtok_r(NULL, " ", &rest);
+    int64_t number;
+
+    if (id == NULL || threshold == NULL || not_after == NULL ||
+            !cc_strcpy(ret->id, sizeof(ret->id), id) ||
+            cc_parse_int(threshold, 0, INT_MAX, &number, NULL) != 0 ||
+            cc_parse_int(not_after, 0, INT64_MAX, &ret->not_after_ms, NULL) != 0)
+        return false;
+    ret->threshold = (int)number;
+    return true;
+}
+
 static void
 read_told(struct expiry *e)
 {
     struct cc_buf file = CC_BUF_INIT(TOLD_FILE_MAX);
-    char path[PATH_MAX];
-    const char *line;
+    char path[PATH_MAX], *text = NULL, *rest = NULL;
 
-    if (told_path(e, path, sizeof(path)) && cc_file_read(path, &file, NULL) == 0) {
-        for (line = cc_buf_str(&file); line != NULL && *line != '\0' && e->told_count < TOLD_MAX;) {
-            struct told *told = &e->told[e->told_count];
-
-            if (sscanf(line, "%79s %d %" SCNd64, told->id, &told->threshold, &told->not_after_ms) ==
-                    3)
+    if (told_path(e, path, sizeof(path)) && cc_file_read(path, &file, NULL) == 0 &&
+            (text = cc_strdup(cc_buf_str(&file), NULL)) != NULL)
+        for (char *line = strtok_r(text, "\n", &rest); line != NULL && e->told_count < TOLD_MAX;
+                line = strtok_r(NULL, "\n", &rest))
+            if (parse_told(line, &e->told[e->told_count]))
                 e->told_count++;
-            line = strchr(line, '\n');
-            if (line != NULL)
-                line++;
-        }
-    }
+    free(text);
     cc_buf_free(&file);
 }
 

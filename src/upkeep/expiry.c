@@ -20,6 +20,7 @@
 
 #define ITEMS_MAX 256 /* of a file with many CAs the first are enough */
 #define FILE_MAX ((size_t)1 << 20)
+#define BUNDLE_MIN 16
 #define IDENTITY_FILE "identity.pem"
 /* What renews itself a little late, as after a night without the token, is no reason to call anybody. */
 #define RENEWAL_SLACK_MS UPKEEP_DAY_MS
@@ -108,7 +109,18 @@ upkeep_items_free(struct upkeep_items *items)
 struct file_kind {
     const char *role, *name, *cure;
     bool renewed;
+    size_t max; /* with more certificates it is left alone; 0: it is not */
 };
+
+static size_t
+count_certificates(const char *pem)
+{
+    size_t count = 0;
+
+    for (; (pem = strstr(pem, "-----BEGIN ")) != NULL; pem++)
+        count++;
+    return count;
+}
 
 static int
 add_file(struct upkeep_items *items, const char *path, const struct file_kind *kind,
@@ -120,6 +132,7 @@ add_file(struct upkeep_items *items, const char *path, const struct file_kind *k
     int rc = 0;
 
     if (path == NULL || cc_file_read(path, &file, NULL) != 0 || file.len > INT_MAX ||
+            (kind->max != 0 && count_certificates(cc_buf_str(&file)) > kind->max) ||
             (bio = BIO_new_mem_buf(file.data, (int)file.len)) == NULL)
         goto out;
     (void)snprintf(name, sizeof(name), "%s %s", kind->name, path);
@@ -138,9 +151,9 @@ add_scep_files(struct upkeep_items *items, const struct config_scep *scep, struc
 {
     static const struct file_kind ra = { "scep-ra", "RA certificate",
         "have the CA issue the RA a new certificate for the same key, and put it in place of this one",
-        false };
+        false, 0 };
     static const struct file_kind next = { "next-ca", "next CA certificate",
-        "put the CA's next certificate into this file, or remove the setting next-ca", false };
+        "put the CA's next certificate into this file, or remove the setting next-ca", false, 0 };
 
     if (add_file(items, scep->ra_sign, &ra, err) != 0 ||
             add_file(items, scep->ra_encrypt, &ra, err) != 0)
@@ -151,13 +164,15 @@ add_scep_files(struct upkeep_items *items, const struct config_scep *scep, struc
 static int
 add_files(struct upkeep_items *items, const struct config *config, struct cc_err *err)
 {
+    /* A bundle of the whole world's CAs has old ones in it that nobody uses, and is looked after by who made it. */
     static const struct file_kind service_ca = { "service-ca", "CA of the service",
-        "put the certificate of the CA that the service uses now into this file", false };
+        "put the certificate of the CA that the service uses now into this file", false,
+        BUNDLE_MIN };
     static const struct file_kind identity = { "identity", "identity certificate",
-        "it should have been renewed by itself: the connector's log says why not", true };
+        "it should have been renewed by itself: the connector's log says why not", true, 0 };
     static const struct file_kind client = { "client-certificate", "certificate to sign in with",
         "make a new one for the key (certconnector key self-sign), register it with the application, and put it into this file",
-        false };
+        false, 0 };
     char path[PATH_MAX];
 
     if (add_file(items, config->service.ca_file, &service_ca, err) != 0 ||

@@ -21,33 +21,39 @@ upkeep_severity_name(enum upkeep_severity severity)
 }
 
 void
+upkeep_text(char *ret, size_t size, const char *fmt, va_list ap)
+{
+    (void)vsnprintf(ret, size, fmt, ap);
+}
+
+void
 upkeep_what(struct upkeep_finding *finding, const char *fmt, ...)
 {
-    va_list args;
+    va_list ap;
 
-    va_start(args, fmt);
-    (void)vsnprintf(finding->what, sizeof(finding->what), fmt, args);
-    va_end(args);
+    va_start(ap, fmt);
+    upkeep_text(finding->what, sizeof(finding->what), fmt, ap);
+    va_end(ap);
 }
 
 void
 upkeep_cause(struct upkeep_finding *finding, const char *fmt, ...)
 {
-    va_list args;
+    va_list ap;
 
-    va_start(args, fmt);
-    (void)vsnprintf(finding->cause, sizeof(finding->cause), fmt, args);
-    va_end(args);
+    va_start(ap, fmt);
+    upkeep_text(finding->cause, sizeof(finding->cause), fmt, ap);
+    va_end(ap);
 }
 
 void
 upkeep_cure(struct upkeep_finding *finding, const char *fmt, ...)
 {
-    va_list args;
+    va_list ap;
 
-    va_start(args, fmt);
-    (void)vsnprintf(finding->cure, sizeof(finding->cure), fmt, args);
-    va_end(args);
+    va_start(ap, fmt);
+    upkeep_text(finding->cure, sizeof(finding->cure), fmt, ap);
+    va_end(ap);
 }
 
 /* ---- commands ---- */
