@@ -408,6 +408,7 @@ struct tenant_request_query {
     enum tenant_state state; /* 0: any */
     const char *feature;     /* NULL: any */
     int64_t after_seq;       /* those behind it, in order of seq */
+    bool newest_first;       /* in the reverse of it, those that were made before after_seq */
     unsigned limit;
 };
 

@@ -49,6 +49,24 @@ struct request_op {
     " LEFT JOIN tenant_request_document d ON d.seq = r.seq"
 
 static int
+query_newest(struct db_conn *conn, const struct tenant_request_query *q, struct db_rows **ret_rows,
+        struct cc_err *err)
+{
+    if (q->state == 0)
+        return db_query(conn,
+                SELECT_REQUEST " WHERE r.feature = COALESCE($1, r.feature) AND r.seq < $2"
+                               " ORDER BY r.seq DESC LIMIT $3",
+                DB_PARAMS(DB_TEXT(q->feature), DB_INT(q->after_seq), DB_INT(q->limit)), ret_rows,
+                err);
+    return db_query(conn,
+            SELECT_REQUEST " WHERE r.state = $1 AND r.feature = COALESCE($2, r.feature)"
+                           " AND r.seq < $3 ORDER BY r.seq DESC LIMIT $4",
+            DB_PARAMS(DB_INT((int64_t)q->state), DB_TEXT(q->feature), DB_INT(q->after_seq),
+                    DB_INT(q->limit)),
+            ret_rows, err);
+}
+
+static int
 query_requests(struct db_conn *conn, const struct request_op *op, struct db_rows **ret_rows,
         struct cc_err *err)
 {
@@ -57,6 +75,8 @@ query_requests(struct db_conn *conn, const struct request_op *op, struct db_rows
     if (op->id != NULL)
         return db_query(conn, SELECT_REQUEST " WHERE r.id = $1", DB_PARAMS(DB_TEXT(op->id)),
                 ret_rows, err);
+    if (q->newest_first)
+        return query_newest(conn, q, ret_rows, err);
     if (q->state == 0)
         return db_query(conn,
                 SELECT_REQUEST " WHERE r.feature = COALESCE($1, r.feature) AND r.seq > $2"

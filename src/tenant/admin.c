@@ -136,8 +136,8 @@ view_request(void *arg, const struct tenant_request *r)
     return fill_request(v->obj, r, &v->err);
 }
 
-static const char *
-verdict_text(const struct tenant_event *e)
+const char *
+admin_verdict_name(enum tenant_verdict verdict)
 {
     static const char *const names[TENANT_VERDICTS] = {
         [TENANT_ACCEPTED] = "accepted",
@@ -147,7 +147,7 @@ verdict_text(const struct tenant_event *e)
         [TENANT_UNKNOWN] = "unknown",
     };
 
-    return e->verdict > 0 && e->verdict < TENANT_VERDICTS ? names[e->verdict] : NULL;
+    return verdict > 0 && verdict < TENANT_VERDICTS ? names[verdict] : NULL;
 }
 
 /* The last accepted result, also one that was put back, is the request's result. */
@@ -161,7 +161,7 @@ view_event(void *arg, const struct tenant_event *e)
             cc_json_add_str(obj, "event", e->what, &v->err) != 0 ||
             cc_json_add_str(obj, "connectorId", e->connector_id, &v->err) != 0 ||
             cc_json_add_int(obj, "attempt", e->attempt, &v->err) != 0 ||
-            cc_json_add_str(obj, "status", verdict_text(e), &v->err) != 0 ||
+            cc_json_add_str(obj, "status", admin_verdict_name(e->verdict), &v->err) != 0 ||
             admin_add_json(obj, "result", e->result, &v->err) != 0)
         goto fail;
     if (e->lease_until_ms != 0 &&

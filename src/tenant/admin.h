@@ -19,6 +19,9 @@ CC_MUST int admin_add_revocation_counts(struct tenant *tenant, json_object *body
 /* The member "scep" of the counts (admin_scep.c). */
 CC_MUST int admin_add_scep_counts(struct tenant *tenant, json_object *body, struct cc_err *err);
 
+/* As on the wire; NULL where there is none. */
+const char *admin_verdict_name(enum tenant_verdict verdict);
+
 /* ---- lists in pages: $top, $skiptoken (admin_page.c) ---- */
 
 struct admin_page {

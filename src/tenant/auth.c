@@ -122,6 +122,8 @@ auth_check(struct call *call, enum auth auth, unsigned roles)
 
     if (auth == AUTH_NONE)
         return true;
+    if (auth == AUTH_PAGE)
+        return page_admit(call);
     if ((text = bearer(call)) == NULL) {
         call_reply_error(call, 401, "InvalidAuthenticationToken", "a bearer token is needed");
         return false;

@@ -13,7 +13,7 @@
 #include "base/log.h"
 
 #define STORE_RETRY_S 5
-#define HEADERS_MAX 8
+#define HEADERS_MAX 10
 #define ANSWER_MAX ((size_t)32 << 20)
 
 struct call *

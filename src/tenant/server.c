@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "identity.h"
 #include "releases.h"
+#include "session.h"
 
 #define CONFIGURATION_READ (TENANT_ROLE_CONFIGURATION_READ | TENANT_ROLE_CONFIGURATION_WRITE)
 #define CONNECTOR (TENANT_ROLE_SCEP | TENANT_ROLE_PFX)
@@ -71,6 +72,18 @@ static const struct route {
 
     { "POST", "/RACerts/*/StatelessScepRequestValidationService/ScepActions/*", AUTH_RESOURCE,
             scep_call, TENANT_ROLE_SCEP },
+
+    { "GET", "/admin", AUTH_PAGE, page_overview, 0 },
+    { "GET", "/admin/", AUTH_PAGE, page_overview, 0 },
+    { "GET", "/admin/connector", AUTH_PAGE, page_connector, 0 },
+    { "GET", "/admin/requests", AUTH_PAGE, page_requests, 0 },
+    { "GET", "/admin/requests/*", AUTH_PAGE, page_request, 0 },
+    { "GET", "/admin/releases", AUTH_PAGE, page_releases, 0 },
+    { "GET", "/admin/sign-in", AUTH_NONE, page_sign_in, 0 },
+    { "POST", "/admin/sign-in", AUTH_NONE, page_take_sign_in, 0 },
+    { "POST", "/admin/sign-out", AUTH_NONE, page_sign_out, 0 },
+    { "GET", "/admin/style.css", AUTH_NONE, page_style, 0 },
+    { "GET", "/admin/icon.svg", AUTH_NONE, page_icon, 0 },
 
     { "POST", "/admin/api/users", AUTH_ADMIN, admin_add_user, 0 },
     { "POST", "/admin/api/clients", AUTH_ADMIN, admin_put_client, 0 },
@@ -241,7 +254,7 @@ tenant_handle(void *arg, struct http_exchange *exchange)
         http_exchange_reply(exchange, 503, NULL, 0, NULL, NULL, 0);
         return;
     }
-    if (!cc_starts_with(path, "/admin/"))
+    if (strcmp(path, "/admin") != 0 && !cc_starts_with(path, "/admin/"))
         call->fault = faults_decide(tenant->faults, path);
     if (call->fault.latency_ms > 0)
         later_add(tenant->later, call, call->fault.latency_ms, run);
@@ -316,7 +329,7 @@ tenant_open(const struct tenant_settings *settings, struct tenant_store *take_st
     if (connectors_open(tenant->store, &tenant->connectors, err) != 0 ||
             faults_open(&tenant->faults, err) != 0 || later_open(&tenant->later, err) != 0 ||
             releases_open(tenant->store, &tenant->releases, err) != 0 ||
-            open_parkings(tenant, err) != 0)
+            sessions_open(&tenant->sessions, err) != 0 || open_parkings(tenant, err) != 0)
         goto fail;
     *ret_tenant = tenant;
     return 0;
@@ -356,6 +369,7 @@ tenant_close(struct tenant *tenant)
     connectors_close(tenant->connectors);
     identity_close(tenant->identity);
     releases_close(tenant->releases);
+    sessions_close(tenant->sessions);
     tenant_store_close(tenant->store);
     cc_wipe(tenant->scep_key, sizeof(tenant->scep_key));
     free(tenant);

@@ -61,6 +61,7 @@ struct identity;
 struct later;
 struct parking;
 struct releases;
+struct sessions;
 
 struct tenant {
     const struct tenant_settings *settings;
@@ -70,6 +71,7 @@ struct tenant {
     struct identity *identity;
     struct later *later;
     struct releases *releases;
+    struct sessions *sessions;
     struct parking *parking[QUEUES];
     uint8_t admin_hash[TENANT_HASH_LEN];
     uint8_t scep_key[TENANT_SCEP_KEY_LEN]; /* that challenges are signed with */
@@ -146,7 +148,7 @@ CC_MUST int call_read_base_url(struct call *call, struct cc_buf *ret, struct cc_
 
 /* ---- who is calling (auth.c) ---- */
 
-enum auth { AUTH_NONE, AUTH_GRAPH, AUTH_RESOURCE, AUTH_CONNECTOR, AUTH_ADMIN };
+enum auth { AUTH_NONE, AUTH_GRAPH, AUTH_RESOURCE, AUTH_CONNECTOR, AUTH_ADMIN, AUTH_PAGE };
 
 /* What a client may do, as permissions of applications are called. */
 #define TENANT_ROLE_APPLICATIONS 1u        /* Application.Read.All */
@@ -230,6 +232,21 @@ void admin_get_faults(struct call *call);
 void admin_delete_faults(struct call *call);
 void admin_move_account(struct call *call);
 void admin_expire_tokens(struct call *call);
+
+/* The status page: page*.c. */
+void page_overview(struct call *call);
+void page_connector(struct call *call);
+void page_requests(struct call *call);
+void page_request(struct call *call);
+void page_releases(struct call *call);
+void page_style(struct call *call);
+void page_icon(struct call *call);
+void page_sign_in(struct call *call);
+void page_take_sign_in(struct call *call);
+void page_sign_out(struct call *call);
+
+/* Whether somebody has signed in; false: the call was ended, by sending to the form. */
+CC_MUST bool page_admit(struct call *call);
 
 /* ---- what a filter of certificates to be revoked is held against (revocation.c) ---- */
 
