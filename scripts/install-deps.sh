@@ -11,7 +11,8 @@ usage: scripts/install-deps.sh [--demo | --test]
 
 Installs Debian 12 packages with apt-get: what is needed to build and run
 certconnector, with --demo also the SCEP clients of the demo, and with --test
-what its tests use.  Packages that are there already are left as they are.
+what its tests use, playwright-core from npm among it.  What is there already is
+left as it is.
 USAGE
 }
 
@@ -27,14 +28,21 @@ test_packages=(
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
     libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
-    postgresql pgbouncer faketime prometheus python3-msal
+    postgresql pgbouncer faketime prometheus python3-msal chromium
 )
 
+# A node of one's own is as good as Debian's.
+command -v node >/dev/null || test_packages+=(nodejs npm)
+
 packages=("${build_packages[@]}" "${run_packages[@]}")
+with_browser=no
 case "${1-}" in
 '') ;;
 --demo) packages+=("${demo_packages[@]}") ;;
---test) packages+=("${demo_packages[@]}" "${test_packages[@]}") ;;
+--test)
+    packages+=("${demo_packages[@]}" "${test_packages[@]}")
+    with_browser=yes
+    ;;
 -h | --help)
     usage
     exit 0
@@ -47,6 +55,24 @@ esac
 
 [ -x /usr/bin/apt-get ] || die "this is not a Debian system: install by hand: ${packages[*]}"
 
+# What drives the browser is not in Debian: npm has it, in the version and with the hash that stand in its lock.
+install_browser_modules() {
+    local source=$PROJECT/tests/interop/browser target=${CC_BROWSER_MODULES:-$HOME/.cache/certconnector/browser/node_modules}
+    local folder
+    folder=$(dirname "$target")
+    if [ -d "$target/playwright-core" ] && cmp -s "$source/package-lock.json" "$folder/package-lock.json"; then
+        return
+    fi
+    command -v npm >/dev/null || die "npm is missing beside $(command -v node): install it, or leave out --test"
+    say "installing playwright-core in $folder"
+    mkdir -p "$folder"
+    cp "$source/package.json" "$source/package-lock.json" "$folder/"
+    npm ci --prefix "$folder" --no-update-notifier --ignore-scripts --no-audit --no-fund --loglevel=error || {
+        rm -f "$folder/package-lock.json"
+        die "npm failed"
+    }
+}
+
 missing=()
 for package in "${packages[@]}"; do
     # shellcheck disable=SC2016 # dpkg-query's own format
@@ -55,6 +81,7 @@ for package in "${packages[@]}"; do
 done
 if ((${#missing[@]} == 0)); then
     say "all ${#packages[@]} packages are installed"
+    [ "$with_browser" = no ] || install_browser_modules
     exit 0
 fi
 
@@ -98,3 +125,5 @@ if [ -z "$clusters" ] && command -v pg_lsclusters >/dev/null; then
         [ "$name" != main ] || as_root pg_dropcluster --stop "$version" "$name"
     done
 fi
+
+[ "$with_browser" = no ] || install_browser_modules
