@@ -25,7 +25,7 @@ run_packages=(libpq5 softhsm2 openssl ca-certificates curl jq procps util-linux)
 demo_packages=(strongswan-pki libstrongswan-extra-plugins scep)
 test_packages=(
     ccache clang-14 libclang-rt-14-dev clang-format clang-tidy shellcheck
-    libcmocka-dev python3 python3-pytest python3-cryptography python3-requests
+    libcmocka-dev python3 python3-pytest python3-cryptography python3-requests python3-pexpect
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
     libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
     postgresql pgbouncer faketime prometheus python3-msal chromium

@@ -48,6 +48,14 @@ int
 cli_options(const struct cli_command *command, int argc, char **argv,
         const struct cli_option *options, int *ret_first, int *ret_status)
 {
+    return cli_options_each(command, argc, argv, options, NULL, NULL, ret_first, ret_status);
+}
+
+int
+cli_options_each(const struct cli_command *command, int argc, char **argv,
+        const struct cli_option *options, cli_option_fn each, void *arg, int *ret_first,
+        int *ret_status)
+{
     struct option table[OPTIONS_MAX + 1];
     int index, found;
 
@@ -65,6 +73,8 @@ cli_options(const struct cli_command *command, int argc, char **argv,
                     found == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);
             return -1;
         }
+        if (options[index - 1].value != NULL && each != NULL)
+            each(arg, options[index - 1].name, optarg);
         if (options[index - 1].value != NULL)
             *options[index - 1].value = optarg;
         else

@@ -48,6 +48,12 @@ struct cli_option {
 CC_MUST int cli_options(const struct cli_command *command, int argc, char **argv,
         const struct cli_option *options, int *ret_first, int *ret_status);
 
+/* The same, and each option with a value is told as it comes, for those that may be repeated. */
+typedef void (*cli_option_fn)(void *arg, const char *name, const char *value);
+CC_MUST int cli_options_each(const struct cli_command *command, int argc, char **argv,
+        const struct cli_option *options, cli_option_fn each, void *arg, int *ret_first,
+        int *ret_status);
+
 /* A verb of a command ("list" of "key list"). */
 struct cli_verb {
     const char *name;

@@ -6,6 +6,7 @@
 extern const struct cli_command cli_ca;
 extern const struct cli_command cli_check;
 extern const struct cli_command cli_check_config;
+extern const struct cli_command cli_configure;
 extern const struct cli_command cli_events;
 extern const struct cli_command cli_explain;
 extern const struct cli_command cli_key;
@@ -17,6 +18,7 @@ extern const struct cli_command cli_token;
 
 /* In the order of --help: what is set up first comes first. */
 const struct cli_command *const cli_commands[] = {
+    &cli_configure,
     &cli_check_config,
     &cli_check,
     &cli_token,

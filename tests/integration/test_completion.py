@@ -12,7 +12,7 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
-COMMANDS = ["check-config", "check", "token", "key", "pfx", "scep", "ca", "store", "status", "events", "explain"]
+COMMANDS = ["configure", "check-config", "check", "token", "key", "pfx", "scep", "ca", "store", "status", "events", "explain"]
 VERBS = {"token": ["list", "init", "forget-pins"], "key": ["list", "generate", "export-public", "self-sign"], "pfx": ["import", "list", "remove"],
          "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"],
          "store": ["backup", "restore", "migrate"]}
@@ -105,6 +105,8 @@ def test_values_are_expected_where_the_program_wants_them(leaf):
     ("certconnector key generate --role scep", ["scep-ra-sign", "scep-ra-encrypt"]),
     ("certconnector key generate --also scep", ["scep-ra-sign", "scep-ra-encrypt"]),
     ("certconnector ca init --sc", ["--scep"]),
+    ("certconnector configure --key-type s", ["scep-ra-sign=", "scep-ra-encrypt=", "seal="]),
+    ("certconnector configure --no-", ["--no-input", "--no-check"]),
     ("certconnector key generate --type ec", ["ecP256", "ecP384", "ecP521"]),
     ("certconnector key --json", []),
     ("certconnector key export-public --format ", ["pem", "cng"]),

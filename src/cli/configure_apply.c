@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Carrying a plan out: keys, secrets, files, the CA, and the running daemon. */
+
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "configure.h"
+#include "http/client.h"
+
+#define RELOAD_TIMEOUT_MS 120000 /* work under way is finished first */
+#define RELOAD_ANSWER_MAX 65536
+#define DIFF_MAX ((size_t)4 << 20)
+#define REASON_MAX 2048
+
+extern char **environ;
+
+static void
+say(const char *begin, const char *text, const char *end)
+{
+    fputs(begin, stdout);
+    cli_print_escaped(text);
+    puts(end);
+    (void)fflush(stdout);
+}
+
+/* ---- what changes ---- */
+
+int
+configure_show_diff(const struct config_edit *edit, struct cc_err *err)
+{
+    struct cc_buf diff = CC_BUF_INIT(DIFF_MAX);
+    int rc = config_edit_diff(edit, &diff, err);
+
+    for (char *line = (char *)diff.data; rc == 0 && line != NULL && *line != '\0';) {
+        char *end = line + strcspn(line, "\n");
+
+        if (*end != '\0')
+            *end++ = '\0';
+        cli_print_escaped(line);
+        putchar('\n');
+        line = end;
+    }
+    cc_buf_free(&diff);
+    return rc;
+}
+
+/* ---- keys ---- */
+
+/* A key that has to be made, and every role it has. */
+struct new_key {
+    const char *uri;
+    unsigned roles;
+    const char *type;
+};
+
+struct new_keys {
+    struct new_key key[CONFIGURE_ROLES];
+    size_t count;
+};
+
+static void
+want_key(const struct plan *plan, const struct key_list *list, enum hsm_role role, const char *uri,
+        struct new_keys *keys)
+{
+    size_t i = 0;
+
+    if (uri == NULL || key_list_has(list, uri))
+        return;
+    while (i < keys->count && strcmp(keys->key[i].uri, uri) != 0)
+        i++;
+    if (i == CONFIGURE_ROLES)
+        return;
+    if (i == keys->count)
+        keys->key[keys->count++] = (struct new_key){ .uri = uri };
+    keys->key[i].roles |= 1U << role;
+    /* of several roles the more exacting one, which comes later, says of which type */
+    keys->key[i].type =
+            plan->key_type[role][0] != '\0' ? plan->key_type[role] : plan_usual_type(role);
+}
+
+static void
+want_keys(const struct plan *plan, const struct config *config, const struct key_list *list,
+        struct new_keys *keys)
+{
+    for (int role = 0; role < HSM_ROLE_COUNT; role++)
+        want_key(plan, list, (enum hsm_role)role,
+                config_key(config, hsm_role_name((enum hsm_role)role)), keys);
+    for (size_t i = 0; i < config->key_alias_count; i++)
+        want_key(plan, list, HSM_ROLE_PFX_IMPORT, config->key_aliases[i].value, keys);
+    for (size_t i = 0; i < config->ca_count; i++) {
+        want_key(plan, list, HSM_ROLE_CA, config->cas[i].key, keys);
+        want_key(plan, list, HSM_ROLE_OCSP, config->cas[i].ocsp_key, keys);
+    }
+}
+
+static int
+label_of(const char *uri, char *ret, size_t size, struct cc_err *err)
+{
+    const char *label = strstr(uri, "object=");
+    size_t len = label != NULL ? strcspn(label + 7, ";?") : 0;
+
+    if (len == 0 || len >= size || memchr(label + 7, '%', len) != NULL)
+        return cc_err_set(err, CC_DOM_USAGE, 0,
+                "%s has no plain object=LABEL; make this key with certconnector key generate", uri);
+    memcpy(ret, label + 7, len);
+    ret[len] = '\0';
+    return 0;
+}
+
+static int
+make_key(const struct hsm_admin_target *target, const struct new_key *key, struct cc_err *err)
+{
+    char label[128];
+
+    if (label_of(key->uri, label, sizeof(label), err) != 0)
+        return -1;
+    say("Making the key ", key->uri, " …");
+    if (hsm_admin_generate_key(target, key->roles, label, key->type, err) != 0)
+        return cc_err_in(err, "make the key %s (%s)", key->uri, key->type);
+    return 0;
+}
+
+static int
+make_keys(const struct plan *plan, const struct config *config, struct cc_err *err)
+{
+    char pin[4200];
+    const struct hsm_admin_target target = {
+        .helper = config->token.helper,
+        .module = config->token.module,
+        .init_args = config->token.init_args,
+        .uri = config->token.uri,
+        .pin = plan_reference(plan, config->token.pin, pin, sizeof(pin)),
+    };
+    struct new_keys keys = { .count = 0 };
+    struct key_list list;
+    int rc = 0;
+
+    if (!plan->generate_keys)
+        return 0;
+    if (key_list_read(plan, config, &list, err) != 0)
+        return cc_err_in(err, "the token");
+    want_keys(plan, config, &list, &keys);
+    for (size_t i = 0; i < keys.count && rc == 0; i++)
+        rc = make_key(&target, &keys.key[i], err);
+    if (keys.count > 0 && rc == 0)
+        rc = softhsm_settle(config->token.module, err);
+    key_list_free(&list);
+    return rc;
+}
+
+/* ---- secrets and files ---- */
+
+static int
+place_secrets(struct plan *plan, struct cc_err *err)
+{
+    for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
+        struct plan_secret *secret = &plan->secret[i];
+
+        if (secret->path == NULL)
+            continue;
+        if (rename(secret->staged, secret->path) != 0)
+            return cc_err_set_errno(err, errno, "%s", secret->path);
+        say("The secret is in ", secret->path, ".");
+        free(secret->path);
+        free(secret->staged);
+        *secret = (struct plan_secret){ .path = NULL };
+    }
+    return 0;
+}
+
+static void
+on_written(void *arg, const char *file, const char *previous)
+{
+    (void)arg;
+    say("Written: ", file, "");
+    if (previous != NULL)
+        say("What it was before is in ", previous, ".");
+}
+
+/* ---- the CA ---- */
+
+/* By a process of its own: to make a CA is to become, for good, the user that the store belongs to. */
+static int
+make_ca(const struct plan *plan, struct cc_err *err)
+{
+    const char *argv[16] = { "certconnector", "ca", "init", "--config", plan->path, "--subject",
+        plan->subject };
+    size_t argc = 7;
+    pid_t child;
+    int status, rc;
+
+    if (plan->ca[0] != '\0') {
+        argv[argc++] = "--ca";
+        argv[argc++] = plan->ca;
+    }
+    if (plan->validity[0] != '\0') {
+        argv[argc++] = "--validity";
+        argv[argc++] = plan->validity;
+    }
+    argv[argc] = NULL;
+    (void)fflush(stdout);
+    if ((rc = posix_spawn(&child, "/proc/self/exe", NULL, NULL, (char **)(uintptr_t)argv,
+                 environ)) != 0)
+        return cc_err_set_errno(err, rc, "start certconnector ca init");
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR)
+            return cc_err_set_errno(err, errno, "certconnector ca init");
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    return cc_err_set(err, CC_DOM_INPUT, 0,
+            "the CA was not made; certconnector ca init says why above");
+}
+
+/* ---- the running daemon ---- */
+
+static int
+say_outcome(json_object *outcome, struct cc_err *err)
+{
+    const char *error = NULL, *restart = NULL;
+    bool taken = false;
+
+    if (cc_json_get_bool(outcome, "taken", false, &taken, err) != 0 ||
+            cc_json_get_str(outcome, "error", REASON_MAX, &error, err) != 0 ||
+            cc_json_get_str(outcome, "needsRestart", REASON_MAX, &restart, err) != 0)
+        return cc_err_in(err, "answer of the daemon");
+    if (!taken)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "the running connector does not take it: %s",
+                error != NULL ? error : "it does not say why");
+    puts("The running connector has taken the new settings.");
+    if (restart != NULL)
+        say("These wait for a restart (systemctl restart certconnectord): ", restart, ".");
+    return 0;
+}
+
+static int
+ask_reload(struct http_client *client, const char *socket, struct cc_err *err)
+{
+    const struct http_request request = {
+        .method = "POST",
+        .url = "http://localhost/v1/reload",
+        .content_type = "application/json",
+        .timeout_ms = RELOAD_TIMEOUT_MS,
+        .max_response = RELOAD_ANSWER_MAX,
+    };
+    struct http_response response;
+    json_object *outcome = NULL;
+    struct cc_err why = { 0 };
+    int rc = -1;
+
+    http_response_init(&response);
+    if (http_client_send(client, &request, &response, &why) != 0) {
+        say("No connector answers on ", socket,
+                ": the settings count when it is started (systemctl start certconnectord).");
+        rc = 0;
+    } else if (response.status != 200) {
+        cc_err_set(err, CC_DOM_HTTP, response.status,
+                "the running connector answered with status %ld; have it reload: systemctl reload "
+                "certconnectord",
+                response.status);
+    } else if ((outcome = cc_json_parse(response.body.data, response.body.len, err)) != NULL) {
+        rc = say_outcome(outcome, err);
+    }
+    json_object_put(outcome);
+    http_response_free(&response);
+    return rc;
+}
+
+static int
+reload(const char *socket, struct cc_err *err)
+{
+    const struct http_client_settings settings = {
+        .user_agent = "certconnector/" CC_VERSION,
+        .unix_socket = socket,
+    };
+    struct http_client *client = NULL;
+    int rc = http_client_open(&settings, &client, err);
+
+    if (rc == 0)
+        rc = ask_reload(client, socket, err);
+    http_client_close(client);
+    return rc;
+}
+
+/* Where the daemon that runs listens: as the files before said. */
+static int
+reload_running(const struct plan *plan, const struct config *config, struct cc_err *err)
+{
+    struct config *before = NULL;
+    int rc;
+
+    if (config_edit_load(plan->before, &before, NULL) != 0)
+        before = NULL;
+    rc = reload(before != NULL ? before->connector.control_socket
+                               : config->connector.control_socket,
+            err);
+    config_free(before);
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+static int
+put_back(struct config_edit *edit, struct cc_err *err)
+{
+    if (config_edit_undo(edit, err) != 0)
+        return cc_err_in(err, "and the configuration before could not be put back");
+    puts("The configuration is what it was before.");
+    return -1;
+}
+
+int
+configure_apply(struct plan *plan, struct config_edit *edit, const struct config *config,
+        struct cc_err *err)
+{
+    if (make_keys(plan, config, err) != 0 || place_secrets(plan, err) != 0)
+        return -1;
+    if (config_edit_write(edit, CONFIGURE_GROUP, on_written, NULL, err) != 0)
+        return -1;
+    if (!config_edit_changed(edit))
+        puts("The configuration is the same as before; nothing was written.");
+    if (plan->init_ca && make_ca(plan, err) != 0)
+        return put_back(edit, err);
+    if (reload_running(plan, config, err) != 0)
+        return put_back(edit, err);
+    return 0;
+}
