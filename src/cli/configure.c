@@ -14,7 +14,7 @@
 
 struct options {
     const char *config, *key_type, *init_ca, *ca, *ca_validity, *set, *unset;
-    bool no_input, dry_run, no_check, generate_keys;
+    bool no_input, dry_run, no_check, generate_keys, self_sign;
 };
 
 /* While the options are read. */
@@ -177,6 +177,7 @@ run_options(const struct cli_command *command, int argc, char **argv, struct opt
     if ((r.seen = calloc((size_t)argc, sizeof(*r.seen))) == NULL)
         r.failed = cc_err_nomem(&err) != 0;
     plan.generate_keys = options->generate_keys;
+    plan.self_sign = options->self_sign;
     if (!r.failed &&
             cli_options_each(command, argc, argv, table, on_option, &r, &first, &status) != 0)
         goto out;
@@ -210,6 +211,7 @@ run(const struct cli_command *command, int argc, char **argv)
         { "dry-run", NULL, &options.dry_run },
         { "no-check", NULL, &options.no_check },
         { "generate-keys", NULL, &options.generate_keys },
+        { "self-sign", NULL, &options.self_sign },
         { NULL, NULL, NULL },
     };
     int first, status;
@@ -232,8 +234,9 @@ const struct cli_command cli_configure = {
     .usage =
             "usage: certconnector configure [--config FILE] [--set SECTION.KEY=VALUE]...\n"
             "                               [--unset SECTION.KEY]... [--generate-keys]\n"
-            "                               [--key-type ROLE=TYPE]... [--init-ca SUBJECT [--ca NAME]\n"
-            "                               [--ca-validity TIME]] [--no-input | --dry-run] [--no-check]\n"
+            "                               [--key-type ROLE=TYPE]... [--self-sign]\n"
+            "                               [--init-ca SUBJECT [--ca NAME] [--ca-validity TIME]]\n"
+            "                               [--no-input | --dry-run] [--no-check]\n"
             "\n"
             "Asks for what a connector needs: features, token, keys, service, proxy, CA, SCEP, log;\n"
             "then tries it, shows what changes, writes it and has the running connector take it.\n"
@@ -245,6 +248,8 @@ const struct cli_command cli_configure = {
             "  --unset SECTION.KEY      removes a setting\n"
             "  --generate-keys          makes the keys of [keys] that the token does not have\n"
             "  --key-type ROLE=TYPE     of which type, as for certconnector key generate\n"
+            "  --self-sign              makes the certificate to sign in with, when the file that\n"
+            "                           service.client-certificate names is not there\n"
             "  --init-ca SUBJECT        makes the certificate of the built-in CA, as certconnector ca\n"
             "                           init does\n"
             "  --ca NAME                which CA, where there are several\n"

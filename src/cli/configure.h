@@ -35,6 +35,8 @@ struct plan {
     bool generate_keys;
     char key_type[CONFIGURE_ROLES][16]; /* of a key that has to be made; "": its usual one */
 
+    bool self_sign; /* the certificate to sign in with, when its file is not there */
+
     bool init_ca;
     char ca[65]; /* of the configuration; "": its only one */
     char subject[512];
@@ -97,6 +99,9 @@ CC_MUST int configure_check(const struct plan *plan, const struct config *config
 /* Carries the plan out, and says each step.  On failure the configuration is what it was. */
 CC_MUST int configure_apply(struct plan *plan, struct config_edit *edit,
         const struct config *config, struct cc_err *err);
+
+/* Whether a certificate to sign in with is made: it cannot sign in before it was registered. */
+bool configure_makes_certificate(const struct plan *plan, const struct config *config);
 
 /* The lines that change, on standard output. */
 CC_MUST int configure_show_diff(const struct config_edit *edit, struct cc_err *err);

@@ -96,6 +96,7 @@ want_keys(const struct plan *plan, const struct config *config, const struct key
                 config_key(config, hsm_role_name((enum hsm_role)role)), keys);
     for (size_t i = 0; i < config->key_alias_count; i++)
         want_key(plan, list, HSM_ROLE_PFX_IMPORT, config->key_aliases[i].value, keys);
+    want_key(plan, list, HSM_ROLE_IDENTITY, config->service.client_key, keys);
     for (size_t i = 0; i < config->ca_count; i++) {
         want_key(plan, list, HSM_ROLE_CA, config->cas[i].key, keys);
         want_key(plan, list, HSM_ROLE_OCSP, config->cas[i].ocsp_key, keys);
@@ -186,17 +187,40 @@ on_written(void *arg, const char *file, const char *previous)
         say("What it was before is in ", previous, ".");
 }
 
-/* ---- the CA ---- */
+/* ---- the CA, and the certificate to sign in with ---- */
 
-/* By a process of its own: to make a CA is to become, for good, the user that the store belongs to. */
+#define ARGUMENTS_MAX 16
+
+/*
+ * Another command of ours, by a process of its own: to make a CA is to become, for good, the user that the store belongs
+ * to.
+ */
+static int
+run_command(const char *const argv[ARGUMENTS_MAX], struct cc_err *err)
+{
+    pid_t child;
+    int status, rc;
+
+    (void)fflush(stdout);
+    if ((rc = posix_spawn(&child, "/proc/self/exe", NULL, NULL, (char **)(uintptr_t)argv,
+                 environ)) != 0)
+        return cc_err_set_errno(err, rc, "start certconnector %s", argv[1]);
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR)
+            return cc_err_set_errno(err, errno, "certconnector %s", argv[1]);
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    return cc_err_set(err, CC_DOM_INPUT, 0, "certconnector %s %s failed, and says why above",
+            argv[1], argv[2]);
+}
+
 static int
 make_ca(const struct plan *plan, struct cc_err *err)
 {
-    const char *argv[16] = { "certconnector", "ca", "init", "--config", plan->path, "--subject",
-        plan->subject };
+    const char *argv[ARGUMENTS_MAX] = { "certconnector", "ca", "init", "--config", plan->path,
+        "--subject", plan->subject };
     size_t argc = 7;
-    pid_t child;
-    int status, rc;
 
     if (plan->ca[0] != '\0') {
         argv[argc++] = "--ca";
@@ -206,19 +230,30 @@ make_ca(const struct plan *plan, struct cc_err *err)
         argv[argc++] = "--validity";
         argv[argc++] = plan->validity;
     }
-    argv[argc] = NULL;
-    (void)fflush(stdout);
-    if ((rc = posix_spawn(&child, "/proc/self/exe", NULL, NULL, (char **)(uintptr_t)argv,
-                 environ)) != 0)
-        return cc_err_set_errno(err, rc, "start certconnector ca init");
-    while (waitpid(child, &status, 0) < 0) {
-        if (errno != EINTR)
-            return cc_err_set_errno(err, errno, "certconnector ca init");
-    }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
-    return cc_err_set(err, CC_DOM_INPUT, 0,
-            "the CA was not made; certconnector ca init says why above");
+    return run_command(argv, err);
+}
+
+bool
+configure_makes_certificate(const struct plan *plan, const struct config *config)
+{
+    return plan->self_sign && config->service.client_certificate != NULL &&
+           access(config->service.client_certificate, F_OK) != 0;
+}
+
+static int
+make_certificate(const struct plan *plan, const struct config *config, struct cc_err *err)
+{
+    char subject[80];
+    const char *argv[ARGUMENTS_MAX] = { "certconnector", "key", "self-sign", "--config", plan->path,
+        "--role", "identity", "--key", config->service.client_key, "--subject", subject, "--out",
+        config->service.client_certificate };
+
+    (void)snprintf(subject, sizeof(subject), "CN=%s", config->connector.name);
+    if (run_command(argv, err) != 0)
+        return -1;
+    say("Register this certificate with the application in Entra ID, or no sign-in works: ",
+            config->service.client_certificate, "");
+    return 0;
 }
 
 /* ---- the running daemon ---- */
@@ -328,6 +363,8 @@ configure_apply(struct plan *plan, struct config_edit *edit, const struct config
         return -1;
     if (!config_edit_changed(edit))
         puts("The configuration is the same as before; nothing was written.");
+    if (configure_makes_certificate(plan, config) && make_certificate(plan, config, err) != 0)
+        return put_back(edit, err);
     if (plan->init_ca && make_ca(plan, err) != 0)
         return put_back(edit, err);
     if (reload_running(plan, config, err) != 0)

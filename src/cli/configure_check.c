@@ -58,6 +58,8 @@ check_keys(const struct plan *plan, const struct config *config, const struct ke
                 0)
             return -1;
     }
+    if (check_key(plan, list, "identity", config->service.client_key, err) != 0)
+        return -1;
     for (size_t i = 0; i < config->ca_count; i++) {
         const struct config_ca *ca = &config->cas[i];
 
@@ -111,6 +113,10 @@ check_service(const struct plan *plan, const struct config *config, struct cc_er
 
     if (config->connector.features == 0)
         return 0;
+    if (configure_makes_certificate(plan, config)) {
+        say("service", "not tried: its certificate is made first, and must be registered");
+        return 0;
+    }
     if (needs_credential(config)) {
         say("service", "not tried: only the service can read its credentials");
         return 0;

@@ -190,6 +190,8 @@ print_command(const struct plan *plan)
         if (plan->key_type[role][0] != '\0')
             print_option("--key-type", hsm_role_name((enum hsm_role)role), plan->key_type[role]);
     }
+    if (plan->self_sign)
+        printf(" \\\n  --self-sign");
     if (plan->init_ca) {
         print_option("--init-ca", plan->subject, NULL);
         print_option("--ca", plan->ca, NULL);
@@ -217,6 +219,8 @@ show_summary(const struct guide *g, const struct config_edit *edit, struct cc_er
             printf("  a key is made in the token: %s (%s)\n", hsm_role_name((enum hsm_role)role),
                     plan->key_type[role]);
     }
+    if (plan->self_sign)
+        printf("  the certificate to sign in with is made\n");
     if (plan->init_ca)
         printf("  the CA is made: %s\n", plan->subject);
     print_command(plan);
@@ -295,10 +299,13 @@ copy_first(const struct plan *plan, const char *group, char *ret, size_t size)
 static void
 look_around(struct guide *g)
 {
+    char certificate[ASK_ANSWER_MAX];
+
     for (size_t i = 0; i < CC_COUNT(usual_modules); i++) {
         if (access(usual_modules[i], R_OK) == 0)
             g->module[g->module_count++] = usual_modules[i];
     }
+    g->signs_with_key = guide_value(g, "service.client-certificate", certificate);
     copy_first(g->plan, "ca", g->ca, sizeof(g->ca));
     copy_first(g->plan, "profile", g->profile, sizeof(g->profile));
 }

@@ -21,6 +21,7 @@ struct guide {
     struct key_list keys;
     bool keys_known;                /* the token was opened */
     char ca[65], profile[65];       /* that are asked about; "": not yet chosen */
+    bool signs_with_key;            /* and not with a secret */
     bool ca_is_new, profile_is_new; /* no file has them */
 };
 
@@ -75,6 +76,10 @@ int guide_take_token(struct guide *g, const struct question *q, const char *answ
 int guide_take_key(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);
 int guide_take_key_type(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err);
+int guide_take_sign_in(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err);
+int guide_take_self_sign(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);
 int guide_take_ca(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);

@@ -3,6 +3,7 @@
 /* What configure asks, in order. */
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "guide.h"
@@ -43,6 +44,35 @@ is_in_file(const struct guide *g, const struct question *q)
     char value[ASK_ANSWER_MAX];
 
     return guide_value(g, q->name, value) && cc_starts_with(value, "file:");
+}
+
+static bool
+signs_with_key(const struct guide *g, const struct question *q)
+{
+    (void)q;
+    return g->signs_with_key;
+}
+
+static bool
+signs_with_secret(const struct guide *g, const struct question *q)
+{
+    return !signs_with_key(g, q);
+}
+
+static bool
+is_client_secret_in_file(const struct guide *g, const struct question *q)
+{
+    return signs_with_secret(g, q) && is_in_file(g, q);
+}
+
+static bool
+has_no_certificate(const struct guide *g, const struct question *q)
+{
+    char path[ASK_ANSWER_MAX];
+
+    (void)q;
+    return g->signs_with_key && guide_value(g, "service.client-certificate", path) &&
+           access(path, F_OK) != 0;
 }
 
 static bool
@@ -91,6 +121,12 @@ key_is_missing(const struct guide *g, const struct question *q)
 }
 
 static bool
+identity_is_missing(const struct guide *g, const struct question *q)
+{
+    return g->signs_with_key && key_is_missing(g, q);
+}
+
+static bool
 makes_ca(const struct guide *g, const struct question *q)
 {
     (void)q;
@@ -124,6 +160,20 @@ present_ca_now(const struct guide *g, const struct question *q)
 {
     (void)q;
     return g->plan->init_ca ? "yes" : "no";
+}
+
+static const char *
+present_suggestion(const struct guide *g, const struct question *q)
+{
+    (void)g;
+    return q->suggests;
+}
+
+static const char *
+present_sign_in(const struct guide *g, const struct question *q)
+{
+    (void)q;
+    return g->signs_with_key ? "key" : "secret";
 }
 
 static const char *
@@ -282,10 +332,55 @@ const struct question guide_questions[] = {
             .help = "Of the application that was registered for connectors in Entra ID.  It is a "
                     "UUID." },
     { .heading = SERVICE,
+            .prompt = "Sign in with (secret, key)",
+            .features = ANY_FEATURE,
+            .present = present_sign_in,
+            .take = guide_take_sign_in,
+            .help = "A client secret of the application, or a key of the token whose certificate is "
+                    "registered with it.  The key never leaves the token." },
+    { .heading = SERVICE,
+            .prompt = "Key to sign in with",
+            .name = "keys.identity",
+            .suggests = "pkcs11:object=identity",
+            .features = ANY_FEATURE,
+            .when = signs_with_key,
+            .show = guide_show_keys,
+            .take = guide_take_key,
+            .help = "It signs what is shown to Entra ID in place of a secret.  Write the number of a "
+                    "key of the list, its label, or a PKCS#11 URI; one that is not there is made." },
+    { .heading = SERVICE,
+            .prompt = "  the token has no such key; make one of type",
+            .name = "keys.identity",
+            .features = ANY_FEATURE,
+            .role = HSM_ROLE_IDENTITY,
+            .when = identity_is_missing,
+            .present = present_key_type,
+            .take = guide_take_key_type,
+            .help = "Entra ID takes RSA keys for this.  Go back with < to name one that is there "
+                    "already." },
+    { .heading = SERVICE,
+            .prompt = "File with its certificate",
+            .name = "service.client-certificate",
+            .suggests = "/etc/certconnector/client.pem",
+            .features = ANY_FEATURE,
+            .when = signs_with_key,
+            .help = "The certificate of this key that is registered with the application, in PEM.  "
+                    "One that is not there can be made next." },
+    { .heading = SERVICE,
+            .prompt = "It is not there; make it, self-signed (yes, no)",
+            .suggests = "yes",
+            .features = ANY_FEATURE,
+            .when = has_no_certificate,
+            .present = present_suggestion,
+            .take = guide_take_self_sign,
+            .help = "It is made at the end, as certconnector key self-sign does, and has to be "
+                    "registered with the application then.  Signing in works after that." },
+    { .heading = SERVICE,
             .prompt = "Where the client secret is",
             .name = "service.client-secret",
             .suggests = "file:/etc/certconnector/client.secret",
             .features = ANY_FEATURE,
+            .when = signs_with_secret,
             .help = "file:PATH is a file that root and the connector's group can read; "
                     "credential:NAME is a credential of the systemd unit.  The secret itself never "
                     "stands in the configuration." },
@@ -294,7 +389,7 @@ const struct question guide_questions[] = {
             .name = "service.client-secret",
             .features = ANY_FEATURE,
             .secret = true,
-            .when = is_in_file,
+            .when = is_client_secret_in_file,
             .help = "It goes into the file just named.  Entra ID shows it once, when it is made." },
 
     { .heading = PROXY,

@@ -366,6 +366,33 @@ guide_take_key_type(struct guide *g, const struct question *q, const char *answe
     return 0;
 }
 
+/* ---- signing in ---- */
+
+int
+guide_take_sign_in(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err)
+{
+    (void)q;
+    if (strcmp(answer, "secret") != 0 && strcmp(answer, "key") != 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "Write secret or key.");
+    g->signs_with_key = strcmp(answer, "key") == 0;
+    if (g->signs_with_key)
+        return plan_set(g->plan, "service.client-secret", NULL, err);
+    if (plan_set(g->plan, "service.client-certificate", NULL, err) != 0)
+        return -1;
+    return plan_set(g->plan, "service.client-key", NULL, err);
+}
+
+int
+guide_take_self_sign(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err)
+{
+    (void)q;
+    return cc_parse_bool(answer, &g->plan->self_sign, NULL) == 0
+                   ? 0
+                   : cc_err_set(err, CC_DOM_INPUT, 0, "Write yes or no.");
+}
+
 /* ---- CA and profile ---- */
 
 /* A section with a name that is asked about, and the setting that makes it one. */

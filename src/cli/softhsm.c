@@ -9,43 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "base/text.h"
 #include "configure.h"
+#include "upkeep/softhsm.h"
 
-#define CONF_MAX 65536
 #define FILE_MODE 0640
-#define FOLDER_KEY "directories.tokendir"
-
-/* The folder that SoftHSM's configuration names; false: there is none. */
-static bool
-token_folder(char ret[PATH_MAX])
-{
-    const char *conf = getenv("SOFTHSM2_CONF");
-    struct cc_buf text = CC_BUF_INIT(CONF_MAX);
-    const char *at;
-    bool found = false;
-
-    if (cc_file_read(conf != NULL ? conf : "/etc/softhsm/softhsm2.conf", &text, NULL) == 0) {
-        for (at = cc_buf_str(&text); at != NULL && !found; at = strchr(at, '\n')) {
-            at += strspn(at, " \t\n");
-            if (!cc_starts_with(at, FOLDER_KEY))
-                continue;
-            at += strlen(FOLDER_KEY);
-            at += strspn(at, " \t=");
-            (void)snprintf(ret, PATH_MAX, "%.*s", (int)strcspn(at, " \t\r\n"), at);
-            found = ret[0] != '\0';
-        }
-    }
-    cc_buf_free(&text);
-    return found;
-}
 
 /* Files of one token's folder that root made for itself. */
 static int
@@ -81,8 +52,9 @@ softhsm_settle(const char *module, struct cc_err *err)
     DIR *tokens;
     int rc = 0;
 
-    if (geteuid() != 0 || strstr(module, "softhsm") == NULL || !token_folder(path) ||
-            stat(path, &info) != 0 || info.st_uid != 0 || info.st_gid == 0)
+    if (geteuid() != 0 || strstr(module, "softhsm") == NULL ||
+            !softhsm_folder(path, sizeof(path)) || stat(path, &info) != 0 || info.st_uid != 0 ||
+            info.st_gid == 0)
         return 0; /* whoever made the token had other plans */
     if ((tokens = opendir(path)) == NULL)
         return cc_err_set_errno(err, errno, "%s", path);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "softhsm.h"
+#include "upkeep/softhsm.h"
 
 #define FILES "files"
 #define DISK "disk"

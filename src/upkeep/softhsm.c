@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "softhsm.h"
+#include "upkeep/softhsm.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,7 @@
 """certconnector configure, in a pseudo-terminal as an administrator sees it and without questions: from a token without keys
 to a connector that serves all four features, and changes of it while it runs."""
 
+import base64
 import json
 import os
 import pathlib
@@ -204,6 +205,7 @@ def answer_everything(world, terminal):
     terminal.ask("Application (client) id", "1")
     terminal.child.expect("UUID")
     terminal.ask("Application (client) id", CLIENT_ID)
+    assert terminal.ask("Sign in with (secret, key)") == "secret"
     terminal.ask("Where the client secret is", f"file:{folder}/secret")
     terminal.ask("Client secret (not shown; only Enter keeps the one in the file)", world.secret)
     assert terminal.ask("Proxy, or none") == "none"
@@ -382,6 +384,43 @@ def test_changes_reach_the_running_connector(configured):
         world.configure("--set", f"log.directory={connector.log}", "--no-check")
     finally:
         proxy.close()
+
+
+def test_a_key_signs_in_instead_of_the_secret(configured):
+    """And the secret again, by the run before's file."""
+    world = configured
+    before = world.config.read_text()
+    pem = world.config.parent / "client.pem"
+
+    terminal = Terminal(world)
+    terminal.until("Sign in with (secret, key)")
+    terminal.child.sendline("key")
+    terminal.ask("Key to sign in with")
+    terminal.ask("make one of type")
+    terminal.ask("File with its certificate", str(pem))
+    terminal.ask("It is not there; make it, self-signed (yes, no)")
+    terminal.until("Try it now: token, keys, signing in (yes, no)")
+    terminal.child.sendline("yes")
+    terminal.child.expect("not tried: its certificate is made first")
+    terminal.ask("Write it and put it in force (yes, no)")
+    text = terminal.end()
+    assert "Register this certificate" in text and "thumbprint " in text and "has taken the new settings" in text
+    certificate = x509.load_pem_x509_certificate(pem.read_bytes())
+    assert certificate.subject.rfc4514_string() == "CN=dc1"
+    written = world.config.read_text()
+    assert "identity = pkcs11:object=identity\n" in written and f"client-certificate = {pem}\n" in written and "client-secret" not in written
+
+    # Known to the service from now on, it can be tried; what nobody registered is refused.
+    der = base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
+    assert world.configure(check=False).returncode == 1
+    world.service.admin("POST", "clients", {"clientId": CLIENT_ID, "certificate": der})
+    assert "signed in" in world.configure().stdout
+    assert ask_pkcs(world.service, Recipient(), certificateTemplateName="device")["result"]["succeeded"]
+
+    world.configure("--unset", "service.client-certificate", "--unset", "keys.identity", "--set", f"service.client-secret=file:{world.config.parent}/secret")
+    assert sorted(world.config.read_text().splitlines()) == sorted(before.splitlines())
+    world.config.write_text(before)
+    assert ask_pkcs(world.service, Recipient(), certificateTemplateName="device")["result"]["succeeded"]
 
 
 def test_what_is_wrong_changes_nothing(configured):
