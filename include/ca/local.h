@@ -39,6 +39,9 @@ struct ca_local_settings {
     const char *folder;       /* for temporary files */
     /* Requests with an id and a CSR are CA_PENDING until an administrator decides on them (cadb_approval_decide()). */
     bool approval;
+    /* Asked before something is issued: -1, with an error, means not now.  NULL: always. */
+    int (*may_issue)(void *arg, struct cc_err *err);
+    void *may_issue_arg;
 };
 
 /* Needs the authority to be in the store (ca_local_init()); the token need not be there yet. */

@@ -36,6 +36,7 @@ enum config_cloud {
     CONFIG_CLOUD_CUSTOM
 };
 enum config_assertion { CONFIG_ASSERTION_PS256, CONFIG_ASSERTION_RS256 };
+enum config_private { CONFIG_PRIVATE_AUTO, CONFIG_PRIVATE_NO, CONFIG_PRIVATE_YES };
 enum config_reencrypt { CONFIG_REENCRYPT_AUTO, CONFIG_REENCRYPT_TOKEN, CONFIG_REENCRYPT_HOST };
 enum config_debug {
     CONFIG_DEBUG_NONE,
@@ -158,15 +159,21 @@ struct config {
         enum config_cloud cloud;
         const char *authority, *graph, *resource; /* effective, with trailing slash */
         const char *intune_app_id;
-        const char *graph_version; /* default "v1.0": discovery */
-        const char *proxy;         /* or NULL */
-        const char *no_proxy;      /* or NULL */
-        const char *ca_file;       /* or NULL: the system's */
-        bool allow_http;           /* default no; for tests */
-        int64_t poll_wait_ms;      /* long poll, default 30 s */
-        int64_t timeout_ms;        /* of one call, long poll not counted; default 30 s */
-        int64_t heartbeat_ms;      /* default 60 s */
-        unsigned max_attempts;     /* of one request before it is failed for good; default 5 */
+        const char *graph_version;  /* default "v1.0": discovery */
+        const char *proxy;          /* or NULL */
+        const char *proxy_user;     /* or NULL */
+        const char *proxy_password; /* reference, or NULL */
+        const char *no_proxy;       /* or NULL */
+        struct config_list
+                allowed_hosts; /* names, and ends of names, that discovery may give; empty: the hosts of resource and graph */
+        enum config_private private_addresses; /* effective: never AUTO */
+        int64_t max_clock_skew_ms;             /* 0: any; default 5 minutes */
+        const char *ca_file;                   /* or NULL: the system's */
+        bool allow_http;                       /* default no; for tests */
+        int64_t poll_wait_ms;                  /* long poll, default 30 s */
+        int64_t timeout_ms;    /* of one call, long poll not counted; default 30 s */
+        int64_t heartbeat_ms;  /* default 60 s */
+        unsigned max_attempts; /* of one request before it is failed for good; default 5 */
     } service;
     struct config_pair *keys; /* role = PKCS#11 URI */
     size_t key_count;

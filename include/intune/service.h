@@ -22,6 +22,7 @@
 #include <openssl/types.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -40,7 +41,9 @@ enum intune_contact {
     INTUNE_CERTIFICATE_REFUSED, /* the connectors' service does not take our identity, or wants one */
     INTUNE_CONNECTOR_REMOVED,   /* it took this instance out */
     INTUNE_CONNECTOR_LIMIT,     /* the tenant has as many connectors as there can be */
-    INTUNE_MOVED
+    INTUNE_MOVED,
+    INTUNE_CLOCK_OFF,
+    INTUNE_CLOCK_RIGHT
 };
 
 enum intune_assertion_alg { INTUNE_PS256, INTUNE_RS256 };
@@ -82,15 +85,27 @@ struct intune_settings {
     struct intune_identity identity;
     const char *caller_info; /* "certconnector/1.2.3" */
     const char *proxy, *no_proxy, *ca_file;
-    bool allow_http;
-    int64_t timeout_ms; /* of one HTTP call; 0: 30 s */
-    unsigned attempts;  /* of one call; 0: 4 */
+    const char *proxy_user, *proxy_password; /* as in struct http_client_settings */
+
+    /*
+     * What discovery may give: hosts of these names, or whose names end with one of them after a dot; none: the hosts of
+     * resource and graph.  At port 443 and at addresses of the internet, unless it may be any.
+     */
+    const char *const *allowed_hosts;
+    size_t allowed_host_count;
+    bool any_port, private_addresses;
+
+    bool allow_http;           /* for tests; any port and address then, too */
+    int64_t max_clock_skew_ms; /* from when on our clock counts as wrong; 0: never */
+    int64_t timeout_ms;        /* of one HTTP call; 0: 30 s */
+    unsigned attempts;         /* of one call; 0: 4 */
     int64_t backoff_ms; /* span of the first pause between attempts, doubled each time; 0: 500 */
 
     /*
-     * Told of each change of contact, from the calling thread, one at a time; err is NULL on OK and MOVED,
-     * else says why.  MOVED is news and no state: the service has other endpoints now, and contact is what it was.  Must not
-     * call into this room but for intune_get_status().
+     * Told of each change of contact, from the calling thread, one at a time; err is NULL on OK, MOVED and
+     * CLOCK_RIGHT, else says why.  MOVED and the two of the clock are news and no states, contact is what it was: the
+     * service has other endpoints now; our clock differs too much from that of who answers, or does no more.
+     * Must not call into this room but for intune_get_status().
      */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
     void *on_contact_arg;
@@ -118,10 +133,14 @@ bool intune_was_certificate(const struct cc_err *err);
 struct intune_status {
     enum intune_contact contact;
     int64_t last_contact_ms; /* wall time of the last good answer; 0: never */
-    int64_t clock_skew_ms;   /* service's Date minus ours, at the last answer */
+    int64_t clock_skew_ms;   /* Date minus ours, at the last answer of anyone */
+    bool clock_is_off;       /* by more than max_clock_skew_ms */
     char last_error[256];
 };
 void intune_get_status(struct intune *intune, struct intune_status *ret);
+
+/* -1 while our clock is too far off, as far as is known; CC_DOM_SERVICE with what to do. */
+CC_MUST int intune_check_clock(struct intune *intune, struct cc_err *err);
 
 /* Calls of one kind, with all their attempts, since intune_open(). */
 struct intune_measured {

@@ -91,7 +91,7 @@ struct scep_settings {
     size_t profile_count;
     int64_t deadline_ms; /* of one request of a device */
     int64_t remember_ms; /* ended enrolments and spent challenges, to recognise what comes again */
-    const char *proxy, *no_proxy, *ca_file; /* of hooks */
+    const char *proxy, *proxy_user, *proxy_password, *no_proxy, *ca_file; /* of hooks */
     bool allow_http;
 };
 

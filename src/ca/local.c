@@ -417,6 +417,8 @@ ca_local_open(const struct ca_local_settings *settings, struct ca **ret_ca, stru
     local->delta_interval_ms = settings->delta_interval_ms;
     local->ocsp_validity_ms = settings->ocsp_validity_ms;
     local->approval = settings->approval;
+    local->may_issue = settings->may_issue;
+    local->may_issue_arg = settings->may_issue_arg;
     (void)pthread_mutex_init(&local->lock, NULL);
     (void)pthread_mutex_init(&local->crl_lock, NULL);
     (void)pthread_mutex_init(&local->ocsp_lock, NULL);

@@ -30,6 +30,8 @@ struct ca_local {
     const EVP_MD *md;         /* NULL: by the key */
     int64_t crl_validity_ms, crl_interval_ms, delta_interval_ms, ocsp_validity_ms;
     bool approval;
+    int (*may_issue)(void *arg, struct cc_err *err);
+    void *may_issue_arg;
     char *folder;
     struct pki_texts crl_urls, delta_crl_urls, issuer_urls, ocsp_urls;
 

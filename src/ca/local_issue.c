@@ -385,6 +385,8 @@ ca_local_issue(struct ca *ca, const struct ca_checked *checked, X509 **ret_certi
     }
     if (outcome != CA_NOT_FOUND)
         return outcome;
+    if (local->may_issue != NULL && local->may_issue(local->may_issue_arg, err) != 0)
+        return CA_RETRYABLE;
     return ca_local_issue_plan(local, request->plan, checked->key, request->request_id,
             profile != NULL ? profile->name : "", ret_certificate, err);
 }

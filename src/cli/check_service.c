@@ -163,6 +163,8 @@ visit(struct check *c, const char *url)
 {
     struct http_probe_settings settings = {
         .proxy = c->config->service.proxy,
+        .proxy_user = c->config->service.proxy_user,
+        .proxy_password = c->config->service.proxy_password,
         .no_proxy = c->config->service.no_proxy,
         .ca_file = c->config->service.ca_file,
         .timeout_ms = CHECK_NETWORK_MS / 2,

@@ -226,6 +226,7 @@ show_service(json_object *service)
     show("  last contact", ago(text(service, "lastContactDateTime"), since, sizeof(since)));
     (void)snprintf(line, sizeof(line), "%+.1f s", (double)number(service, "clockSkewMs") / 1000);
     show("  its clock", line);
+    show("  warning", text(service, "clockWarning"));
 }
 
 static void

@@ -15,19 +15,20 @@
 /* The addresses of each cloud.  What is NULL the administrator has to say, what is not he may not. */
 struct cloud {
     const char *authority, *graph, *resource;
+    const char *hosts; /* where discovery may send us */
 };
 
 static const struct cloud clouds[] = {
     [CONFIG_CLOUD_PUBLIC] = { "https://login.microsoftonline.com/", "https://graph.microsoft.com/",
-            "https://api.manage.microsoft.com/" },
+            "https://api.manage.microsoft.com/", "manage.microsoft.com" },
     [CONFIG_CLOUD_USGOV] = { "https://login.microsoftonline.us/", "https://graph.microsoft.us/",
-            "https://api.manage.microsoft.us/" },
+            "https://api.manage.microsoft.us/", "manage.microsoft.us" },
     [CONFIG_CLOUD_DOD] = { "https://login.microsoftonline.us/", "https://dod-graph.microsoft.us/",
-            "https://api.manage.microsoft.us/" },
+            "https://api.manage.microsoft.us/", "manage.microsoft.us" },
     /* the service's resource in this cloud is not published */
     [CONFIG_CLOUD_CHINA] = { "https://login.partner.microsoftonline.cn/",
-            "https://microsoftgraph.chinacloudapi.cn/", NULL },
-    [CONFIG_CLOUD_CUSTOM] = { NULL, NULL, NULL },
+            "https://microsoftgraph.chinacloudapi.cn/", NULL, NULL },
+    [CONFIG_CLOUD_CUSTOM] = { NULL, NULL, NULL, NULL },
 };
 
 static const struct config_origin *
@@ -434,6 +435,37 @@ check_sign_in(struct config *config, const struct config_trace *trace, struct cc
     return 0;
 }
 
+/* Where nothing is said of hosts: those of the cloud; with a service of one's own, empty, its addresses' hosts. */
+static int
+check_hosts(struct config *config, const struct config_trace *trace, const struct cloud *cloud,
+        struct cc_err *err)
+{
+    const struct config_setting *setting = config_setting_find("service", "allowed-hosts");
+    const struct config_origin *at = said(trace, config_setting_find("service", "cloud"));
+
+    if (config->service.allowed_hosts.count > 0)
+        return 0;
+    if (config->service.cloud == CONFIG_CLOUD_CHINA)
+        return config_fail(at, "service", "cloud", err,
+                "china needs allowed-hosts too, as its hosts are not published; add for example "
+                "allowed-hosts = manage.microsoft.cn");
+    return config_value_read(setting, cloud->hosts, config, err);
+}
+
+static int
+check_proxy(struct config *config, const struct config_trace *trace, struct cc_err *err)
+{
+    const struct config_setting *proxy = config_setting_find("service", "proxy");
+    const struct config_setting *password = config_setting_find("service", "proxy-password");
+
+    if (config->service.proxy_password != NULL && config->service.proxy_user == NULL)
+        return config_fail(said(trace, password), "service", "proxy-password", err,
+                "is of no user; add for example proxy-user = certconnector");
+    if (config->service.proxy != NULL && strcmp(config->service.proxy, "none") == 0)
+        return config_text_set(config, proxy->offset, NULL, err);
+    return 0;
+}
+
 static int
 check_service(struct config *config, const struct config_trace *trace, struct cc_err *err)
 {
@@ -445,7 +477,15 @@ check_service(struct config *config, const struct config_trace *trace, struct cc
         return -1;
     if (check_address(config, trace, "graph", cloud->graph, err) != 0)
         return -1;
-    return check_address(config, trace, "resource", cloud->resource, err);
+    if (check_address(config, trace, "resource", cloud->resource, err) != 0)
+        return -1;
+    if (config->service.private_addresses == CONFIG_PRIVATE_AUTO)
+        config->service.private_addresses = config->service.cloud == CONFIG_CLOUD_CUSTOM
+                                                    ? CONFIG_PRIVATE_YES
+                                                    : CONFIG_PRIVATE_NO;
+    if (check_hosts(config, trace, cloud, err) != 0)
+        return -1;
+    return check_proxy(config, trace, err);
 }
 
 int

@@ -225,6 +225,8 @@ int config_check_key_uri(const char *value, struct cc_err *err);
 int config_check_reference(const char *value, struct cc_err *err);
 int config_check_url(const char *value, struct cc_err *err);
 int config_check_proxy(const char *value, struct cc_err *err);
+int config_check_proxy_user(const char *value, struct cc_err *err);
+int config_check_host(const char *value, struct cc_err *err);
 int config_check_uuid(const char *value, struct cc_err *err);
 int config_check_date(const char *value, struct cc_err *err);
 int config_check_tenant(const char *value, struct cc_err *err);

@@ -230,9 +230,34 @@ config_check_proxy(const char *value, struct cc_err *err)
 {
     const char *rest = url_rest(value);
 
+    if (strcmp(value, "none") == 0)
+        return 0;
     if (rest == NULL || (strcmp(rest, "") != 0 && strcmp(rest, "/") != 0))
         return config_bad(err,
-                "must be http://HOST:PORT or https://HOST:PORT, without user name or password");
+                "must be http://HOST:PORT or https://HOST:PORT, without user name or password "
+                "(they have keys of their own), or none");
+    return 0;
+}
+
+/* Basic authentication has a colon behind it (RFC 7617 section 2). */
+int
+config_check_proxy_user(const char *value, struct cc_err *err)
+{
+    if (strchr(value, ':') != NULL)
+        return config_bad(err, "must be a user name, in which no colon can be");
+    return 0;
+}
+
+/* A host, or the end of the names of hosts. */
+int
+config_check_host(const char *value, struct cc_err *err)
+{
+    const char *end = value[0] == '\0' ? NULL : host_end(value);
+
+    if (end == NULL || *end != '\0' || (value[0] != '[' && strchr(value, ':') != NULL) ||
+            (value[0] == '[' && end[-1] != ']'))
+        return config_bad(err, "must be a host or the end of the names of hosts, without port: "
+                               "manage.microsoft.com");
     return 0;
 }
 

@@ -18,6 +18,7 @@
 
 static const char *const clouds[] = { "public", "usgov", "dod", "china", "custom", NULL };
 static const char *const assertions[] = { "ps256", "rs256", NULL };
+static const char *const privates[] = { "auto", "no", "yes", NULL };
 static const char *const reencrypts[] = { "auto", "token", "host", NULL };
 static const char *const debugs[] = { "none", "admin", "operational", "all", NULL };
 
@@ -201,8 +202,18 @@ const struct config_setting config_settings[] = {
      .check = config_check_name, .fallback = "v1.0", .example = "v1.0"},
     {.section = "service", .key = "proxy", .form = CONFIG_FORM_TEXT, .offset = AT(service.proxy),
      .check = config_check_proxy, .example = "http://proxy.example:3128"},
+    {.section = "service", .key = "proxy-user", .form = CONFIG_FORM_TEXT, .offset = AT(service.proxy_user),
+     .check = config_check_proxy_user, .example = "certconnector"},
+    {.section = "service", .key = "proxy-password", .form = CONFIG_FORM_TEXT, .offset = AT(service.proxy_password),
+     .check = config_check_reference, .secret = true, .example = "file:/etc/certconnector/proxy.password"},
     {.section = "service", .key = "no-proxy", .form = CONFIG_FORM_TEXT, .offset = AT(service.no_proxy),
      .check = config_check_text, .example = "localhost,.intern.example"},
+    {.section = "service", .key = "allowed-hosts", .form = CONFIG_FORM_LIST, .offset = AT(service.allowed_hosts),
+     .check = config_check_host, .example = "manage.microsoft.com"},
+    {.section = "service", .key = "private-addresses", .form = CONFIG_FORM_CHOICE,
+     .offset = AT(service.private_addresses), .choices = privates, .fallback = "auto", .example = "no"},
+    {.section = "service", .key = "max-clock-skew", .form = CONFIG_FORM_DURATION,
+     .offset = AT(service.max_clock_skew_ms), .min = 0, .max = 7 * DAY, .fallback = "5m", .example = "5m"},
     {.section = "service", .key = "ca-file", .form = CONFIG_FORM_TEXT, .offset = AT(service.ca_file),
      .check = config_check_path, .example = "/etc/certconnector/service-ca.pem"},
     {.section = "service", .key = "allow-http", .form = CONFIG_FORM_BOOL, .offset = AT(service.allow_http),

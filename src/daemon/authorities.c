@@ -38,6 +38,13 @@ texts_of(const struct config_list *list)
     return (struct pki_texts){ list->item, list->count };
 }
 
+/* A certificate says from when until when it is good: not by a clock that is wrong. */
+static int
+may_issue(void *arg, struct cc_err *err)
+{
+    return intune_check_clock(arg, err);
+}
+
 static int
 open_local(const struct authorities_settings *settings, const struct config_ca *ca,
         struct ca **ret_ca, struct cc_err *err)
@@ -57,6 +64,8 @@ open_local(const struct authorities_settings *settings, const struct config_ca *
         .ocsp_validity_ms = ca->ocsp_validity_ms,
         .folder = settings->config->connector.state_directory,
         .approval = ca->approval == CONFIG_APPROVAL_MANUAL,
+        .may_issue = may_issue,
+        .may_issue_arg = settings->intune,
     };
 
     if (hsm_key_get0(settings->hsm, HSM_ROLE_CA, ca->key, &local.key, err) != 0)

@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "eventlog/eventlog.h"
 #include "hsm/hsm.h"
+#include "intune/service.h"
 #include "pki/plan.h"
 #include "store/store.h"
 
@@ -22,6 +23,7 @@ struct authorities_settings {
     struct hsm *hsm;
     struct store *store;
     struct eventlog *log;
+    struct intune *intune; /* whose clock ours is held against */
 };
 
 CC_MUST int authorities_open(const struct authorities_settings *settings,

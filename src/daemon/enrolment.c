@@ -77,6 +77,8 @@ enrolment_start(struct daemon *d, struct parts *parts, struct cc_err *err)
         .deadline_ms = config->scep.deadline_ms,
         .remember_ms = config->scep.remember_ms,
         .proxy = config->service.proxy,
+        .proxy_user = config->service.proxy_user,
+        .proxy_password = config->service.proxy_password,
         .no_proxy = config->service.no_proxy,
         .ca_file = config->service.ca_file,
         .allow_http = config->service.allow_http,

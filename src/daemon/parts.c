@@ -105,6 +105,14 @@ on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
         eventlog_write(d->log, EVENT_ACCOUNT_MOVED, NULL,
                 "The service moved the account; its new addresses are used from now on");
         break;
+    case INTUNE_CLOCK_OFF:
+        eventlog_write(d->log, EVENT_CLOCK_SKEW, &fields, "Have the clock set, by NTP: %s",
+                cc_err_text(err));
+        break;
+    case INTUNE_CLOCK_RIGHT:
+        eventlog_write(d->log, EVENT_CLOCK_RIGHT, NULL,
+                "The clock of this host agrees with that of the service again");
+        break;
     case INTUNE_CONTACT_NONE:
         break;
     }
@@ -190,7 +198,14 @@ service_settings(struct daemon *d, struct hsm *hsm, const struct config *config,
         .client_id = config->service.client_id,
         .caller_info = "certconnector/" CC_VERSION,
         .proxy = config->service.proxy,
+        .proxy_user = config->service.proxy_user,
+        .proxy_password = config->service.proxy_password,
         .no_proxy = config->service.no_proxy,
+        .allowed_hosts = config->service.allowed_hosts.item,
+        .allowed_host_count = config->service.allowed_hosts.count,
+        .any_port = config->service.cloud == CONFIG_CLOUD_CUSTOM,
+        .private_addresses = config->service.private_addresses == CONFIG_PRIVATE_YES,
+        .max_clock_skew_ms = config->service.max_clock_skew_ms,
         .ca_file = config->service.ca_file,
         .allow_http = config->service.allow_http,
         .timeout_ms = config->service.timeout_ms,
@@ -243,6 +258,7 @@ open_authorities(struct daemon *d, struct parts *parts, struct cc_err *err)
         .hsm = parts->hsm,
         .store = d->store,
         .log = d->log,
+        .intune = parts->intune,
     };
 
     return authorities_open(&settings, &parts->authorities, err);

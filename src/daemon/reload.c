@@ -58,6 +58,21 @@ effect_of(const char *section, const char *key)
     return EFFECT_LIVE;
 }
 
+/* The hooks of SCEP challenges, too, are reached by the service's proxy, and live as long as the SCEP server. */
+static bool
+is_of_hooks(const struct config *config, const char *section, const char *key)
+{
+    bool hook = config->scep.own.challenge == CONFIG_CHALLENGE_HOOK;
+
+    if ((config->connector.features & CONFIG_SCEP) == 0 || strcmp(section, "service") != 0 ||
+            (!cc_starts_with(key, "proxy") && strcmp(key, "no-proxy") != 0 &&
+                    strcmp(key, "ca-file") != 0 && strcmp(key, "allow-http") != 0))
+        return false;
+    for (size_t i = 0; i < config->scep_profile_count; i++)
+        hook = hook || config->scep_profiles[i].challenge == CONFIG_CHALLENGE_HOOK;
+    return hook;
+}
+
 /* ---- what is said of settings ---- */
 
 static void
@@ -98,7 +113,7 @@ on_change(void *arg, const char *section, const char *key, const char *old_value
     struct changes *changes = arg;
     enum effect effect = effect_of(section, key);
 
-    if (effect == EFFECT_PARTS)
+    if (effect == EFFECT_PARTS || is_of_hooks(changes->daemon->config, section, key))
         changes->parts = true;
     note_change(&changes->daemon->reload, section, key, effect);
     eventlog_write(changes->daemon->log, EVENT_CONFIGURATION_CHANGED, NULL,

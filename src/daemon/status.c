@@ -132,6 +132,9 @@ status_contact_name(enum intune_contact contact)
         return "connector limit reached";
     case INTUNE_MOVED:
         return "moved";
+    case INTUNE_CLOCK_OFF:
+    case INTUNE_CLOCK_RIGHT:
+        return "clock";
     }
     return "none";
 }
@@ -214,6 +217,10 @@ put_service(json_object *obj, const struct intune_status *service, bool *ok)
     put_str(obj, "contact", status_contact_name(service->contact), ok);
     put_time(obj, "lastContactDateTime", service->last_contact_ms, ok);
     put_int(obj, "clockSkewMs", service->clock_skew_ms, ok);
+    if (service->clock_is_off)
+        put_str(obj, "clockWarning",
+                "the clock of this host is wrong, no certificate is issued: have it set by NTP",
+                ok);
     if (service->contact != INTUNE_CONTACT_OK)
         put_str(obj, "lastError", service->last_error, ok);
 }

@@ -131,7 +131,10 @@ intune_exchange(struct intune_attempt *attempt, struct http_client *client,
         return too_late(err);
     if (bounded.timeout_ms > left)
         bounded.timeout_ms = left;
-    return http_client_send(client, &bounded, ret, err);
+    if (http_client_send(client, &bounded, ret, err) != 0)
+        return -1;
+    intune_note_date(attempt->link->intune, ret->date_ms);
+    return 0;
 }
 
 int
@@ -267,6 +270,8 @@ send_call(struct intune_attempt *attempt, const struct intune_call *call, struct
         .body = call->text,
         .timeout_ms = attempt->link->timeout_ms + call->wait_ms,
         .max_response = call->max_response > 0 ? call->max_response : ANSWER_MAX,
+        .public_only = call->url == NULL && !attempt->link->private_addresses &&
+                       !attempt->link->allow_http,
     };
     int rc = make_url(attempt, call, &url, err);
 
@@ -472,7 +477,7 @@ note_identity(struct intune *intune, const struct intune_attempt *attempt, const
 /* Graph is the administrator's; contact with the service is what the connector lives by. */
 static void
 note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
-        int64_t date_ms, const struct cc_err *why)
+        const struct cc_err *why)
 {
     /* The one where 409 means that there is no place for us. */
     const bool counted = is_connector_service(call);
@@ -480,7 +485,7 @@ note(struct intune *intune, const struct intune_call *call, const struct intune_
     if (call->url != NULL || why->domain == CC_DOM_CANCELLED)
         return;
     if (why->domain == CC_DOM_NONE)
-        intune_note_success(intune, counted, date_ms);
+        intune_note_success(intune, counted);
     else if (attempt->refused)
         intune_note_failure(intune, INTUNE_SIGN_IN_REFUSED, why);
     else if (attempt->unable)
@@ -492,7 +497,7 @@ note(struct intune *intune, const struct intune_call *call, const struct intune_
         intune_note_failure(intune, INTUNE_CONNECTOR_LIMIT, why);
     else if (why->domain == CC_DOM_HTTP && why->code >= 400 && why->code < 500 &&
              why->code != 404 && why->code != 410 && why->code != 429)
-        intune_note_success(intune, counted, 0); /* no, but an answer */
+        intune_note_success(intune, counted); /* no, but an answer */
     else
         intune_note_failure(intune, INTUNE_CONTACT_LOST, why);
 }
@@ -537,7 +542,7 @@ call_text(struct intune *intune, const struct intune_call *call, struct intune_a
         if (rc != 0 && attempt.retry_after_ms > 0 && is_connector_service(call))
             intune_note_call_at(intune, cc_deadline_in(asked_ms(&attempt)));
     } while (rc != 0 && again(&attempt, call, &failed, &slowed, &why));
-    note(intune, call, &attempt, answer.date_ms, &why);
+    note(intune, call, &attempt, &why);
     intune_measure(intune, call->what, began_us, &why);
     intune_link_put(attempt.link);
     if (rc != 0 && call->removal &&

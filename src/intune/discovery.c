@@ -256,15 +256,7 @@ check_uri(const struct intune_link *link, const char *provider, const char *uri,
         return cc_err_set(err, CC_DOM_HTTP, 404,
                 "the service %s is not among the endpoints that discovery gives: is the tenant licensed for it?",
                 provider);
-    if (!cc_starts_with(uri, "https://") && !(link->allow_http && cc_starts_with(uri, "http://"))) {
-        char text[128];
-
-        return cc_err_set(err, CC_DOM_INPUT, 0, "the endpoint of %s is not https: %s", provider,
-                cc_escape_into(text, sizeof(text), uri));
-    }
-    if (strpbrk(uri, "?#") != NULL)
-        return cc_err_set(err, CC_DOM_INPUT, 0, "the endpoint of %s is no plain address", provider);
-    return 0;
+    return intune_check_uri(link, provider, uri, err);
 }
 
 int
@@ -283,9 +275,9 @@ intune_endpoint_get(struct intune_attempt *attempt, const char *provider, struct
     }
     if (rc == 0) {
         uri = find_uri(&link->endpoints, provider);
-        if (uri == NULL)
-            link->endpoints.fresh = false; /* it may be there next time */
         rc = check_uri(link, provider, uri, err);
+        if (rc != 0)
+            link->endpoints.fresh = false; /* it may be there, or better, next time */
         if (rc == 0)
             rc = cc_buf_add_str(ret_uri, uri, err);
     }

@@ -84,7 +84,8 @@ struct intune_link {
     struct intune_assertion assertion;    /* its texts are ours */
     struct hsm_key *identity_key;         /* NULL: no identity */
     char connector_id[CC_UUID_LEN];       /* of the identity; "": none */
-    bool allow_http;
+    char **allowed_hosts;                 /* lower case does not matter; ended by NULL */
+    bool allow_http, any_port, private_addresses;
     int64_t timeout_ms;
     int64_t backoff_ms;
     unsigned attempts;
@@ -108,14 +109,16 @@ struct intune_measure {
 struct intune {
     struct intune_measure measures[INTUNE_MEASURED_MAX]; /* by place in the table of measure.c */
 
-    pthread_mutex_t lock; /* guards links, both kinds of cancelled, status, budget, call_at */
+    pthread_mutex_t
+            lock; /* guards links, both kinds of cancelled, status, max_skew_ms, budget, call_at */
     pthread_cond_t cancel;
     bool cancelled;
     bool downloads_cancelled;
     struct intune_link *links; /* the one in force first */
     struct intune_status status;
-    int budget;      /* tenths of a retry */
-    int64_t call_at; /* monotonic: the connectors' service asked not to be called before */
+    int64_t max_skew_ms; /* 0: no limit */
+    int budget;          /* tenths of a retry */
+    int64_t call_at;     /* monotonic: the connectors' service asked not to be called before */
 
     pthread_mutex_t contact_lock; /* one notice at a time, in order */
     void (*on_contact)(void *arg, enum intune_contact contact, const struct cc_err *err);
@@ -148,7 +151,7 @@ void intune_link_put(struct intune_link *link);
 bool intune_link_is_current(struct intune_link *link);
 
 /* What a call came to, for the status and on_contact. */
-void intune_note_success(struct intune *intune, bool counted, int64_t date_ms);
+void intune_note_success(struct intune *intune, bool counted);
 void intune_note_failure(struct intune *intune, enum intune_contact contact,
         const struct cc_err *err);
 void intune_note_moved(struct intune *intune);
@@ -229,6 +232,15 @@ void intune_endpoints_clear(struct intune_endpoints *endpoints);
 
 /* Reads the answer of the discovery call. */
 CC_MUST int intune_endpoints_read(const void *text, size_t len, struct intune_endpoints *ret,
+        struct cc_err *err);
+
+/* ---- host.c ---- */
+
+/* The host of a URL, and where it ends: at a port, a path or the end. */
+const char *intune_url_host(const char *url, size_t *ret_len);
+
+/* Whether the URI that discovery gave for a service is one that we go to; the error names provider. */
+CC_MUST int intune_check_uri(const struct intune_link *link, const char *provider, const char *uri,
         struct cc_err *err);
 
 /* ---- call.c ---- */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "hsm/hsm.h"
+#include "intune/queue.h"
 #include "intune_int.h"
 
 #define TIMEOUT_MS 30000
@@ -27,6 +28,8 @@
 static void
 link_free(struct intune_link *link)
 {
+    size_t i;
+
     if (link == NULL)
         return;
     intune_tokens_free(link);
@@ -47,6 +50,9 @@ link_free(struct intune_link *link)
     free(link->client_secret);
     intune_assertion_free(&link->assertion);
     free(link->caller_info);
+    for (i = 0; link->allowed_hosts != NULL && link->allowed_hosts[i] != NULL; i++)
+        free(link->allowed_hosts[i]);
+    free(link->allowed_hosts);
     free(link);
 }
 
@@ -62,6 +68,39 @@ copy_url(const char *url, struct cc_err *err)
         return NULL;
     }
     return (char *)text.data;
+}
+
+static char *
+copy_host(const char *url, struct cc_err *err)
+{
+    struct cc_buf text = CC_BUF_INIT(INTUNE_URL_MAX);
+    size_t len;
+    const char *host = intune_url_host(url, &len);
+
+    if (cc_buf_add(&text, host, len, err) != 0 || cc_buf_add(&text, "", 1, err) != 0) {
+        cc_buf_free(&text);
+        return NULL;
+    }
+    return (char *)text.data;
+}
+
+static int
+copy_hosts(struct intune_link *link, const struct intune_settings *settings, struct cc_err *err)
+{
+    const size_t count = settings->allowed_host_count;
+    size_t i;
+
+    if ((link->allowed_hosts = calloc(count + 3, sizeof(*link->allowed_hosts))) == NULL)
+        return cc_err_nomem(err);
+    for (i = 0; i < count; i++)
+        if ((link->allowed_hosts[i] = cc_strdup(settings->allowed_hosts[i], err)) == NULL)
+            return -1;
+    if (count > 0)
+        return 0;
+    if ((link->allowed_hosts[0] = copy_host(settings->resource, err)) == NULL ||
+            (link->allowed_hosts[1] = copy_host(settings->graph, err)) == NULL)
+        return -1;
+    return 0;
 }
 
 static int
@@ -83,7 +122,11 @@ copy_settings(struct intune_link *link, const struct intune_settings *settings, 
                (link->client_secret = cc_strdup(settings->client_secret, err)) == NULL) {
         return -1;
     }
+    if (copy_hosts(link, settings, err) != 0)
+        return -1;
     link->allow_http = settings->allow_http;
+    link->any_port = settings->any_port;
+    link->private_addresses = settings->private_addresses;
     link->timeout_ms = settings->timeout_ms > 0 ? settings->timeout_ms : TIMEOUT_MS;
     link->attempts = settings->attempts > 0 ? settings->attempts : ATTEMPTS;
     link->backoff_ms = settings->backoff_ms > 0 ? settings->backoff_ms : BACKOFF_MS;
@@ -108,6 +151,8 @@ open_clients(struct intune_link *link, const struct intune_settings *settings, s
     struct http_client_settings http = {
         .user_agent = settings->caller_info,
         .proxy = settings->proxy,
+        .proxy_user = settings->proxy_user,
+        .proxy_password = settings->proxy_password,
         .no_proxy = settings->no_proxy,
         .ca_file = settings->ca_file,
         .allow_http = settings->allow_http,
@@ -217,6 +262,7 @@ intune_open(const struct intune_settings *settings, struct intune **ret_intune, 
         return -1;
     }
     intune->budget = BUDGET_FULL;
+    intune->max_skew_ms = settings->max_clock_skew_ms;
     intune->on_contact = settings->on_contact;
     intune->on_contact_arg = settings->on_contact_arg;
     if ((intune->links = link_new(intune, settings, err)) == NULL) {
@@ -302,6 +348,7 @@ intune_reconfigure(struct intune *intune, const struct intune_settings *settings
     old = intune->links;
     link->next = old;
     intune->links = link;
+    intune->max_skew_ms = settings->max_clock_skew_ms;
     intune->on_contact = settings->on_contact;
     intune->on_contact_arg = settings->on_contact_arg;
     pthread_mutex_unlock(&intune->lock);
@@ -375,9 +422,8 @@ tell(struct intune *intune, enum intune_contact contact, const struct cc_err *er
 
 /* counted: an answer of the service that has only so many connectors; of others it takes what it does not give us. */
 void
-intune_note_success(struct intune *intune, bool counted, int64_t date_ms)
+intune_note_success(struct intune *intune, bool counted)
 {
-    int64_t now = cc_clock_now_ms();
     enum intune_contact was;
     bool changed, refused;
 
@@ -391,9 +437,7 @@ intune_note_success(struct intune *intune, bool counted, int64_t date_ms)
         intune->status.contact = INTUNE_CONTACT_OK;
         intune->status.last_error[0] = '\0';
     }
-    intune->status.last_contact_ms = now;
-    if (date_ms != 0)
-        intune->status.clock_skew_ms = date_ms - now;
+    intune->status.last_contact_ms = cc_clock_now_ms();
     if (counted)
         intune->call_at = 0;
     if (intune->budget < BUDGET_FULL)
@@ -420,14 +464,41 @@ intune_note_failure(struct intune *intune, enum intune_contact contact, const st
     pthread_mutex_unlock(&intune->contact_lock);
 }
 
+/* Whoever answers has a clock that is right, a refusal of sign-in (which a wrong clock of ours may be the cause of) included. */
 void
 intune_note_date(struct intune *intune, int64_t date_ms)
 {
+    struct intune_status *status = &intune->status;
+    struct cc_err err = { 0 };
+    bool changed, is_off;
+
     if (date_ms == 0)
         return;
+    pthread_mutex_lock(&intune->contact_lock);
     pthread_mutex_lock(&intune->lock);
-    intune->status.clock_skew_ms = date_ms - cc_clock_now_ms();
+    status->clock_skew_ms = date_ms - cc_clock_now_ms();
+    is_off = intune->max_skew_ms > 0 && llabs(status->clock_skew_ms) > intune->max_skew_ms;
+    changed = is_off != status->clock_is_off;
+    status->clock_is_off = is_off;
     pthread_mutex_unlock(&intune->lock);
+    if (changed && intune_check_clock(intune, &err) != 0)
+        tell(intune, INTUNE_CLOCK_OFF, &err);
+    else if (changed)
+        tell(intune, INTUNE_CLOCK_RIGHT, NULL);
+    pthread_mutex_unlock(&intune->contact_lock);
+}
+
+int
+intune_check_clock(struct intune *intune, struct cc_err *err)
+{
+    struct intune_status status;
+
+    intune_get_status(intune, &status);
+    if (!status.clock_is_off)
+        return 0;
+    return cc_err_set(err, CC_DOM_SERVICE, INTUNE_CA_UNAVAILABLE,
+            "the clock of this host is %lld s %s that of the service: nothing is issued until it is set right",
+            llabs(status.clock_skew_ms) / 1000, status.clock_skew_ms > 0 ? "behind" : "ahead of");
 }
 
 void

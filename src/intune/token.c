@@ -297,7 +297,6 @@ ask(struct intune_attempt *attempt, const char *url, const struct cc_buf *form,
         return -1;
     if (CC_FAILPOINT("service", "sign-in", "after"))
         return cc_err_set(err, CC_DOM_NETWORK, INTUNE_CUT, "fail point after the call");
-    intune_note_date(link->intune, response->date_ms);
     if (response->status == 200)
         return 0;
     attempt->refused =

@@ -74,6 +74,8 @@ open_hook(struct endpoint *endpoint, const struct scep_settings *settings, struc
     const struct http_client_settings client = {
         .user_agent = "certconnector/" CC_VERSION,
         .proxy = settings->proxy,
+        .proxy_user = settings->proxy_user,
+        .proxy_password = settings->proxy_password,
         .no_proxy = settings->no_proxy,
         .ca_file = settings->ca_file,
         .allow_http = settings->allow_http,

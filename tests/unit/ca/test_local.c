@@ -327,6 +327,43 @@ test_checked_by_the_caller(void **state)
     rig_close(&rig);
 }
 
+static int
+may_or_not(void *arg, struct cc_err *err)
+{
+    const bool *may = arg;
+
+    return *may ? 0 : cc_err_set(err, CC_DOM_SERVICE, 0, "the clock is wrong");
+}
+
+/* What was issued is found all the same, and what was refused is issued when it may be. */
+static void
+test_not_now(void **state)
+{
+    struct ca_local_settings settings;
+    struct store *store = NULL;
+    bool may = false;
+    struct rig rig;
+    X509 *first = NULL, *again = NULL;
+    struct cc_err why = { 0 };
+
+    (void)state;
+    must(store_open(memory_store(), &store, err));
+    settings = settings_of(store);
+    settings.may_issue = may_or_not;
+    settings.may_issue_arg = &may;
+    rig = rig_open_with(settings);
+    assert_int_equal(issue(&rig, "r1", "CN=device-1", world.device, &first, &why), CA_RETRYABLE);
+    assert_string_equal(why.text, "the clock is wrong");
+    may = true;
+    first = issue_good(&rig, "r1");
+    may = false;
+    again = issue_good(&rig, "r1");
+    assert_int_equal(X509_cmp(first, again), 0);
+    X509_free(first);
+    X509_free(again);
+    rig_close(&rig);
+}
+
 /* ---- an administrator's decision ---- */
 
 static struct rig
@@ -951,6 +988,7 @@ run_all(void)
         cmocka_unit_test(test_another_instance_is_at_it),
         cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_hold_and_release),
+        cmocka_unit_test(test_not_now),
         cmocka_unit_test(test_delta_crls_combine),
     };
     /* The clock is PostgreSQL's where that is used, and cannot be set. */

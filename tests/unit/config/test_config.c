@@ -644,6 +644,44 @@ test_long_line(void **state)
     config_free(c);
 }
 
+/* Where the service may be, and how it is reached, of each cloud. */
+static void
+test_ways(void **state)
+{
+    static const struct {
+        const char *text, *want_host; /* NULL: none */
+        enum config_private want_private;
+        const char *want_proxy;
+    } cases[] = {
+        { TOKEN, "manage.microsoft.com", CONFIG_PRIVATE_NO, NULL },
+        { TOKEN "[service]\ncloud = dod\nprivate-addresses = yes\nproxy = https://proxy.example:3129\n",
+                "manage.microsoft.us", CONFIG_PRIVATE_YES, "https://proxy.example:3129" },
+        { TOKEN "[service]\ncloud = usgov\nproxy = none\nproxy-user = u\n", "manage.microsoft.us",
+                CONFIG_PRIVATE_NO, NULL },
+        { TOKEN "[service]\nallowed-hosts = .a.example, [::1], 10.0.0.1\n", ".a.example",
+                CONFIG_PRIVATE_NO, NULL },
+        { TOKEN "[service]\ncloud = custom\nauthority = https://a.example\ngraph = https://g.example\n"
+                "resource = https://r.example\n",
+                NULL, CONFIG_PRIVATE_YES, NULL },
+    };
+
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct config *c = load(*state, cases[i].text, NULL, 0);
+
+        if (cases[i].want_host == NULL)
+            assert_int_equal(c->service.allowed_hosts.count, 0);
+        else
+            assert_string_equal(c->service.allowed_hosts.item[0], cases[i].want_host);
+        assert_int_equal(c->service.private_addresses, cases[i].want_private);
+        if (cases[i].want_proxy == NULL)
+            assert_null(c->service.proxy);
+        else
+            assert_string_equal(c->service.proxy, cases[i].want_proxy);
+        assert_int_equal(c->service.max_clock_skew_ms, 300000);
+        config_free(c);
+    }
+}
+
 static void
 test_sign_in(void **state)
 {
@@ -680,7 +718,7 @@ test_clouds(void **state)
     } table[] = {
         { TOKEN "[service]\ncloud = usgov\n", "https://graph.microsoft.us/" },
         { TOKEN "[service]\ncloud = dod\n", "https://dod-graph.microsoft.us/" },
-        { TOKEN "[service]\ncloud = china\nresource = https://manage.example\n",
+        { TOKEN "[service]\ncloud = china\nresource = https://manage.example\nallowed-hosts = manage.example\n",
                 "https://microsoftgraph.chinacloudapi.cn/" },
     };
 
@@ -830,6 +868,13 @@ static const struct bad bad_files[] = {
     { TOKEN "[service]\nproxy = http://u:p@proxy.example:3128\n", 5,
             "without user name or password" },
     { TOKEN "[service]\nproxy = http://proxy.example:99999\n", 5, "must be http://HOST:PORT" },
+    { TOKEN "[service]\nproxy-user = a:b\n", 5, "no colon" },
+    { TOKEN "[service]\nproxy-password = hunter2\n", 5, "must be a reference" },
+    { TOKEN "[service]\nallowed-hosts = https://a.example\n", 5, "must be a host or the end" },
+    { TOKEN "[service]\nallowed-hosts = a.example:443\n", 5, "must be a host or the end" },
+    { TOKEN "[service]\nallowed-hosts = a.example, b.example/x\n", 5, "must be a host or the end" },
+    { TOKEN "[service]\nprivate-addresses = maybe\n", 5, "write one of auto, no, yes" },
+    { TOKEN "[service]\nmax-clock-skew = 8d\n", 5, "must be from 0ms to 7d" },
     { TOKEN "[service]\nmax-attempts = 5x\n", 5, "must be a number from 1 to 100" },
     { TOKEN "[pfx-import]\nbatch = 101\n", 5, "must be a number from 1 to 100" },
     { TOKEN "[log]\nmax-size = 50MB\n", 5, "must be a size" },
@@ -1024,6 +1069,9 @@ static const struct bad bad_files[] = {
     { TOKEN "[service]\ncloud = custom\ngraph=https://a\nresource=https://b\n", 5,
             "[service] cloud: custom needs authority too" },
     { TOKEN "[service]\ncloud = china\n", 5, "[service] cloud: china needs resource too" },
+    { TOKEN "[service]\ncloud = china\nresource = https://manage.example\n", 5,
+            "[service] cloud: china needs allowed-hosts too" },
+    { TOKEN "[service]\nproxy-password = file:/a\n", 5, "[service] proxy-password: is of no user" },
     { TOKEN "[service]\ngraph = https://graph.example/\n", 5,
             "[service] graph: is given by cloud = public" },
     { TOKEN "[service]\ncloud = custom\nauthority=https://a\ngraph=http://a\nresource=https://a\n",
@@ -1305,6 +1353,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_defaults_of_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clouds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ways, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sign_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_layers_of_named, setup, teardown),

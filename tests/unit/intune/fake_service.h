@@ -216,10 +216,11 @@ static inline void
 fake_on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
 {
     static const char *const names[] = { "none ", "ok ", "lost ", "refused ", "unable ",
-        "certificate ", "removed ", "limit ", "moved " };
+        "certificate ", "removed ", "limit ", "moved ", "clock off ", "clock right " };
     struct fake *fake = arg;
 
-    assert_true((err == NULL) == (contact == INTUNE_CONTACT_OK || contact == INTUNE_MOVED));
+    assert_true((err == NULL) == (contact == INTUNE_CONTACT_OK || contact == INTUNE_MOVED ||
+                                         contact == INTUNE_CLOCK_RIGHT));
     pthread_mutex_lock(&fake->lock);
     (void)strncat(fake->contacts, names[contact],
             sizeof(fake->contacts) - strlen(fake->contacts) - 1);

@@ -257,7 +257,13 @@ static const struct call_case cases[] = {
             { { .status = 200,
                       .body = "{\"value\":[{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"https://u:p@x.example\"}]}" },
                     END },
-            GOOD, false, CC_DOM_INPUT, 0, "names a user", 2, 1, 0, "lost " },
+            GOOD, false, CC_DOM_INPUT, 0, "names a user", 1, 1, 0, "lost " },
+    { "at another host", GOOD,
+            { { .status = 200,
+                      .body = "{\"value\":[{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"https://evil.example\"}]}" },
+                    END },
+            GOOD, false, CC_DOM_INPUT, 0, "[service] allowed-hosts does not have", 1, 1, 0,
+            "lost " },
     { "a list of texts", GOOD, { { .status = 200, .body = "{\"value\":[\"x\"]}" }, END }, GOOD,
             false, CC_DOM_INPUT, 0, "not an object", 1, 1, 0, "lost " },
 };
@@ -337,6 +343,102 @@ account_moves(void **state)
     assert_int_equal(beat(intune, NULL), 0);
     assert_int_equal(fake.calls[FAKE_SERVICE], 4);
     assert_int_equal(fake.calls[FAKE_DISCOVERY], 2);
+    intune_close(intune);
+    fake_close(&fake);
+}
+
+/* An address that we do not go to is not kept for a day: the next call asks again. */
+static void
+a_bad_address_is_asked_for_again(void **state)
+{
+    static const struct fake_answer evil[] = {
+        { .status = 200,
+                .body = "{\"value\":[{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"https://evil.example\"}]}" }
+    };
+    struct fake fake;
+    struct intune *intune;
+
+    (void)state;
+    fake_open(&fake);
+    intune = fake_connect(&fake);
+    fake_script(&fake, FAKE_DISCOVERY, evil, CC_COUNT(evil));
+    assert_int_equal(beat(intune, NULL), -1);
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_int_equal(fake.calls[FAKE_DISCOVERY], 2);
+    assert_string_equal(fake.contacts, "lost moved ok ");
+    intune_close(intune);
+    fake_close(&fake);
+}
+
+/* Five minutes are still right; what is beyond is told once, and so is its end. */
+static void
+clock_is_compared(void **state)
+{
+    struct fake fake;
+    struct intune *intune = NULL;
+    struct intune_settings settings;
+    struct intune_status status;
+    struct cc_err err = { 0 };
+    const int64_t now = cc_clock_now_ms();
+
+    (void)state;
+    fake_open(&fake);
+    settings = fake_settings(&fake);
+    settings.max_clock_skew_ms = 300000;
+    assert_int_equal(intune_open(&settings, &intune, NULL), 0);
+    assert_int_equal(intune_check_clock(intune, NULL), 0);
+
+    cc_clock_set(now + 280000, cc_clock_mono_ms());
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_int_equal(intune_check_clock(intune, NULL), 0);
+    assert_string_equal(fake.contacts, "ok ");
+
+    cc_clock_set(now + 3600000, cc_clock_mono_ms());
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_string_equal(fake.contacts, "ok clock off ");
+    assert_int_equal(intune_check_clock(intune, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_SERVICE);
+    assert_non_null(strstr(err.text, " s ahead of that of the service"));
+    intune_get_status(intune, &status);
+    assert_true(status.clock_is_off);
+    assert_int_equal(status.contact, INTUNE_CONTACT_OK);
+
+    cc_clock_set(now - 3600000, cc_clock_mono_ms());
+    assert_int_equal(beat(intune, NULL), 0);
+    cc_err_clear(&err);
+    assert_int_equal(intune_check_clock(intune, &err), -1);
+    assert_non_null(strstr(err.text, " s behind that of the service"));
+    assert_string_equal(fake.contacts, "ok clock off ");
+
+    cc_clock_real();
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_int_equal(intune_check_clock(intune, NULL), 0);
+    assert_string_equal(fake.contacts, "ok clock off clock right ");
+    intune_close(intune);
+    fake_close(&fake);
+}
+
+/* Who refuses us because our clock is wrong says what the time is. */
+static void
+clock_is_compared_when_sign_in_fails(void **state)
+{
+    static const struct fake_answer refusal[] = { { .status = 401,
+            .body = "{\"error\":\"invalid_client\"}" } };
+    struct fake fake;
+    struct intune *intune = NULL;
+    struct intune_settings settings;
+
+    (void)state;
+    fake_open(&fake);
+    settings = fake_settings(&fake);
+    settings.max_clock_skew_ms = 300000;
+    assert_int_equal(intune_open(&settings, &intune, NULL), 0);
+    fake_script(&fake, FAKE_TOKEN, refusal, CC_COUNT(refusal));
+    cc_clock_set(cc_clock_now_ms() + 3600000, cc_clock_mono_ms());
+    assert_int_equal(beat(intune, NULL), -1);
+    assert_string_equal(fake.contacts, "clock off refused ");
+    cc_clock_real();
     intune_close(intune);
     fake_close(&fake);
 }
@@ -764,6 +866,9 @@ main(void)
         cmocka_unit_test(first_call),
         cmocka_unit_test(service_that_lies),
         cmocka_unit_test(account_moves),
+        cmocka_unit_test(a_bad_address_is_asked_for_again),
+        cmocka_unit_test(clock_is_compared),
+        cmocka_unit_test(clock_is_compared_when_sign_in_fails),
         cmocka_unit_test(contact_is_told_when_it_changes),
         cmocka_unit_test(retries_have_a_budget),
         cmocka_unit_test(retry_after_is_obeyed),
