@@ -35,6 +35,7 @@ enum config_cloud {
     CONFIG_CLOUD_CHINA,
     CONFIG_CLOUD_CUSTOM
 };
+enum config_enrol { CONFIG_ENROL_AUTO, CONFIG_ENROL_NO };
 enum config_assertion { CONFIG_ASSERTION_PS256, CONFIG_ASSERTION_RS256 };
 enum config_private { CONFIG_PRIVATE_AUTO, CONFIG_PRIVATE_NO, CONFIG_PRIVATE_YES };
 enum config_reencrypt { CONFIG_REENCRYPT_AUTO, CONFIG_REENCRYPT_TOKEN, CONFIG_REENCRYPT_HOST };
@@ -156,6 +157,7 @@ struct config {
         const char *client_key;            /* PKCS#11 URI of its key; default [keys] identity */
         enum config_assertion client_assertion; /* default ps256 */
         bool client_chain;                      /* default no: the file's certificates are sent */
+        enum config_enrol enrol;                /* default auto: where [keys] has an identity */
         enum config_cloud cloud;
         const char *authority, *graph, *resource; /* effective, with trailing slash */
         const char *intune_app_id;

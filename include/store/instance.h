@@ -56,8 +56,12 @@ void store_leave(struct store *store);
    Of SQLite the machine's own. */
 int64_t store_now_ms(struct store *store);
 
-/* The id under which the service knows the instance of this name: made once, kept for ever. */
+/* The id under which the service knows the instance of this name: made once, kept until it is set. */
 CC_MUST int store_connector_id(struct store *store, const char *name, char ret_id[CC_UUID_LEN],
+        struct cc_err *err);
+
+/* The service gave it another one. */
+CC_MUST int store_connector_id_set(struct store *store, const char *name, const char *id,
         struct cc_err *err);
 
 /* Those that run, by name; fn must not call the store; non-zero ends the walk. */

@@ -229,6 +229,23 @@ show_service(json_object *service)
     show("  warning", text(service, "clockWarning"));
 }
 
+/* The instance's own at the service. */
+static void
+show_identity(json_object *identity)
+{
+    const char *state = text(identity, "state"), *until = text(identity, "expirationDateTime");
+    char line[256];
+
+    if (identity == NULL || state == NULL)
+        return;
+    (void)snprintf(line, sizeof(line), "%s%s%s", state, until != NULL ? ", until " : "",
+            until != NULL ? until : "");
+    show("identity", line);
+    show("  because", text(identity, "lastError"));
+    show("  key", text(identity, "key"));
+    show("  renewal", text(identity, "renewAfterDateTime"));
+}
+
 static void
 show_workload(const char *name, json_object *workload)
 {
@@ -322,6 +339,7 @@ show_status(json_object *status)
     show_durable("state store", inner(status, "store"));
     show_durable("event log", inner(status, "eventLog"));
     show_service(inner(status, "service"));
+    show_identity(inner(status, "identity"));
     show_certificates(status);
     if (workloads == NULL)
         return;

@@ -17,6 +17,7 @@
 #define DAY (24 * HOUR)
 
 static const char *const clouds[] = { "public", "usgov", "dod", "china", "custom", NULL };
+static const char *const enrols[] = { "auto", "no", NULL };
 static const char *const assertions[] = { "ps256", "rs256", NULL };
 static const char *const privates[] = { "auto", "no", "yes", NULL };
 static const char *const reencrypts[] = { "auto", "token", "host", NULL };
@@ -83,6 +84,7 @@ static const char *const roles[] = {
     "ca",
     "ocsp",
     "identity",
+    "identity-next",
     "seal",
     "audit",
     NULL,
@@ -187,6 +189,8 @@ const struct config_setting config_settings[] = {
      .offset = AT(service.client_assertion), .choices = assertions, .fallback = "ps256", .example = "ps256"},
     {.section = "service", .key = "client-chain", .form = CONFIG_FORM_BOOL, .offset = AT(service.client_chain),
      .fallback = "no", .example = "no"},
+    {.section = "service", .key = "enrol", .form = CONFIG_FORM_CHOICE, .offset = AT(service.enrol), .choices = enrols,
+     .fallback = "auto", .example = "auto"},
     {.section = "service", .key = "cloud", .form = CONFIG_FORM_CHOICE, .offset = AT(service.cloud),
      .choices = clouds, .fallback = "public", .example = "public"},
     {.section = "service", .key = "authority", .form = CONFIG_FORM_TEXT, .offset = AT(service.authority),

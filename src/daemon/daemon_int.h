@@ -53,11 +53,13 @@ struct options {
 struct authorities;
 struct expiry;
 struct health;
+struct identity;
 struct keys;
 struct watch;
 
 struct parts {
     struct hsm *hsm;
+    struct identity *identity; /* NULL: the instance has none of its own */
     struct intune *intune;
     struct authorities *authorities;
     struct scep *scep; /* NULL: the feature is off; so here */
@@ -166,6 +168,10 @@ void parts_drop(struct daemon *d);
 /* Gives running parts what may change while they run; new_config is not yet d->config. */
 CC_MUST int parts_reconfigure(struct daemon *d, const struct config *new_config,
         struct cc_err *err);
+
+/* Of the service, without identity.  Borrows from config. */
+CC_MUST int parts_service_settings(struct daemon *d, struct hsm *hsm, const struct config *config,
+        struct intune_settings *ret, struct cc_err *err);
 
 struct eventlog_settings parts_log_settings(const struct config *config);
 
@@ -279,6 +285,43 @@ void expiry_stop(struct expiry *expiry); /* accepts NULL */
 
 /* Event 52 for each thing that is wrong with files and disks. */
 void findings_say(struct daemon *d);
+
+/* ---- identity.c ---- */
+
+/* The names of its keys in [keys]. */
+#define IDENTITY "identity"
+#define IDENTITY_NEXT "identity-next"
+
+/*
+ * Reads the identity that there is, for intune_open(): identity_fill().  *ret_identity is NULL where the configuration
+ * wants none.  config: what the parts are started with.
+ */
+CC_MUST int identity_open(struct daemon *d, struct hsm *hsm, const struct config *config,
+        struct identity **ret_identity, struct cc_err *err);
+void identity_fill(struct identity *identity, struct intune_settings *settings);
+
+/* Enrols, renews and enrols anew from a thread of its own. */
+CC_MUST int identity_start(struct identity *identity, struct intune *intune, struct cc_err *err);
+
+/* Settings of a new configuration for intune, with the identity; of which it goes on to use the texts. */
+CC_MUST int identity_reconfigure(struct identity *identity, const struct config *new_config,
+        struct cc_err *err);
+
+/* What status shows of it. */
+struct identity_status {
+    bool enrolled;
+    bool refused, removed;          /* by the service */
+    char connector_id[CC_UUID_LEN]; /* as the rest: "" or 0 where it is not enrolled */
+    char key[32];
+    char serial[65];
+    int64_t not_before_ms, not_after_ms, renew_after_ms;
+    char last_error
+            [256]; /* why it could not be enrolled or renewed; "": it was not tried, or it worked */
+};
+void identity_get_status(struct identity *identity, struct identity_status *ret);
+
+void identity_stop(struct identity *identity);  /* its thread; NULL is fine, here and below */
+void identity_close(struct identity *identity); /* when intune is closed, before hsm */
 
 /* ---- watch.c ---- */
 

@@ -78,7 +78,7 @@ check_key(struct keys *keys, struct key_state *state, const struct key_state *be
 {
     struct hsm_key *key = NULL;
     struct cc_err err = { 0 };
-    int role = hsm_role_parse(state->role);
+    int role = hsm_role_parse(strcmp(state->role, IDENTITY_NEXT) == 0 ? IDENTITY : state->role);
 
     if (role != -1 && hsm_key_get0(keys->hsm, (enum hsm_role)role, state->uri, &key, &err) == 0 &&
             hsm_key_health(key, &err) == 0) {

@@ -184,8 +184,8 @@ sign_in_settings(struct hsm *hsm, const struct config *config, struct intune_set
             err);
 }
 
-static int
-service_settings(struct daemon *d, struct hsm *hsm, const struct config *config,
+int
+parts_service_settings(struct daemon *d, struct hsm *hsm, const struct config *config,
         struct intune_settings *ret, struct cc_err *err)
 {
     *ret = (struct intune_settings){
@@ -242,10 +242,12 @@ close_parts(struct daemon *d, const struct parts *parts, int64_t drain_ms)
     expiry_stop(parts->expiry);
     workloads_stop(parts, drain_ms);
     keys_stop(parts->keys);
+    identity_stop(parts->identity);
     health_stop(parts->health);
     set_parts(d, &(struct parts){ .hsm = NULL });
     authorities_close(parts->authorities);
     intune_close(parts->intune);
+    identity_close(parts->identity);
     hsm_close(parts->hsm);
     store_leave(d->store);
 }
@@ -265,10 +267,21 @@ open_authorities(struct daemon *d, struct parts *parts, struct cc_err *err)
 }
 
 static int
+open_service(struct daemon *d, struct parts *parts, struct cc_err *err)
+{
+    struct intune_settings service;
+
+    if (parts_service_settings(d, parts->hsm, d->config, &service, err) != 0 ||
+            identity_open(d, parts->hsm, d->config, &parts->identity, err) != 0)
+        return -1;
+    identity_fill(parts->identity, &service);
+    return intune_open(&service, &parts->intune, err);
+}
+
+static int
 start_once(struct daemon *d, struct cc_err *err)
 {
     const struct hsm_settings token = token_settings(d, d->config);
-    struct intune_settings service;
     struct parts parts = { .hsm = NULL };
     int rc = -1;
 
@@ -277,8 +290,7 @@ start_once(struct daemon *d, struct cc_err *err)
         goto out;
     if (hsm_open(&token, &parts.hsm, err) != 0)
         goto out;
-    if (service_settings(d, parts.hsm, d->config, &service, err) != 0 ||
-            intune_open(&service, &parts.intune, err) != 0)
+    if (open_service(d, &parts, err) != 0)
         goto out;
     if (open_authorities(d, &parts, err) != 0)
         goto out;
@@ -287,6 +299,8 @@ start_once(struct daemon *d, struct cc_err *err)
     if (keys_start(d, parts.hsm, d->config->service.heartbeat_ms, &parts.keys, err) != 0)
         goto out;
     if (expiry_start(d, parts.scep, &parts.expiry, err) != 0)
+        goto out;
+    if (parts.identity != NULL && identity_start(parts.identity, parts.intune, err) != 0)
         goto out;
     set_parts(d, &parts);
     if (health_start(d, parts.intune, d->config->service.heartbeat_ms, &parts.health, err) != 0)
@@ -337,14 +351,23 @@ parts_drop(struct daemon *d)
     end_parts(d, 0);
 }
 
-int
-parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_err *err)
+static int
+reconfigure_service(struct daemon *d, const struct config *new_config, struct cc_err *err)
 {
     struct intune_settings service;
 
+    if (d->parts.identity != NULL)
+        return identity_reconfigure(d->parts.identity, new_config, err);
+    if (parts_service_settings(d, d->parts.hsm, new_config, &service, err) != 0)
+        return -1;
+    return intune_reconfigure(d->parts.intune, &service, err);
+}
+
+int
+parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_err *err)
+{
     if (workloads_reconfigure(d, new_config, err) != 0 ||
-            service_settings(d, d->parts.hsm, new_config, &service, err) != 0 ||
-            intune_reconfigure(d->parts.intune, &service, err) != 0)
+            reconfigure_service(d, new_config, err) != 0)
         return -1;
     health_set_interval(d->parts.health, new_config->service.heartbeat_ms);
     keys_set_interval(d->parts.keys, new_config->service.heartbeat_ms);

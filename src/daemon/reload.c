@@ -43,6 +43,7 @@ effect_of(const char *section, const char *key)
         { "pkcs", "ca", EFFECT_PARTS },
         { "pkcs", "profile", EFFECT_PARTS },
         { "publish", NULL, EFFECT_PARTS },
+        { "service", "enrol", EFFECT_PARTS },
         { "scep", NULL, EFFECT_PARTS },
     };
 

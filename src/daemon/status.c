@@ -23,6 +23,8 @@ struct snapshot {
     unsigned features; /* that run */
     struct hsm_status token;
     struct intune_status service;
+    bool has_identity; /* or is to have one */
+    struct identity_status identity;
     struct workload_status workloads[WORKLOADS];
 };
 
@@ -37,6 +39,9 @@ snapshot_take(struct daemon *d, struct snapshot *ret)
         hsm_get_status(d->parts.hsm, &s.token);
     if (d->parts.intune != NULL)
         intune_get_status(d->parts.intune, &s.service);
+    s.has_identity = d->parts.identity != NULL;
+    if (s.has_identity)
+        identity_get_status(d->parts.identity, &s.identity);
     for (int i = 0; i < WORKLOADS; i++) {
         workload_get_status(&d->parts, (enum workload)i, &s.workloads[i]);
         if (s.workloads[i].running)
@@ -226,6 +231,32 @@ put_service(json_object *obj, const struct intune_status *service, bool *ok)
 }
 
 static void
+put_identity(json_object *obj, const struct identity_status *identity, bool *ok)
+{
+    const char *state = "valid";
+
+    if (!identity->enrolled)
+        state = "none";
+    else if (identity->removed)
+        state = "removed";
+    else if (identity->refused)
+        state = "refused";
+    else if (identity->not_after_ms <= cc_clock_now_ms())
+        state = "expired";
+    put_str(obj, "state", state, ok);
+    if (identity->enrolled) {
+        put_str(obj, "connectorId", identity->connector_id, ok);
+        put_str(obj, "serialNumber", identity->serial, ok);
+        put_str(obj, "key", identity->key, ok);
+    }
+    put_time(obj, "notBeforeDateTime", identity->not_before_ms, ok);
+    put_time(obj, "expirationDateTime", identity->not_after_ms, ok);
+    put_time(obj, "renewAfterDateTime", identity->renew_after_ms, ok);
+    if (identity->last_error[0] != '\0')
+        put_str(obj, "lastError", identity->last_error, ok);
+}
+
+static void
 put_journal(json_object *obj, const struct journal_counts *journal, bool *ok)
 {
     static const char *const names[] = {
@@ -407,7 +438,8 @@ status_build(struct daemon *d)
     snapshot_take(d, &s);
     put_str(status, "version", CC_VERSION, &ok);
     put_str(status, "name", s.name, &ok);
-    put_str(status, "connectorId", d->connector_id, &ok);
+    put_str(status, "connectorId", s.identity.enrolled ? s.identity.connector_id : d->connector_id,
+            &ok);
     put_int(status, "pid", getpid(), &ok);
     put_time(status, "startedDateTime", d->started_ms, &ok);
     put_features(status, "features", s.features, &ok);
@@ -418,6 +450,8 @@ status_build(struct daemon *d)
     json_object *service = put_object(status, "service", &ok);
     put_service(service, &s.service, &ok);
     put_lifecycle(service, d, s.features, &ok);
+    if (s.has_identity)
+        put_identity(put_object(status, "identity", &ok), &s.identity, &ok);
     put_workloads(put_object(status, "workloads", &ok), d, &s, &ok);
     put_certificates(status, d, &ok);
     return finish(status, ok);

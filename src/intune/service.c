@@ -347,6 +347,10 @@ intune_reconfigure(struct intune *intune, const struct intune_settings *settings
         cancel_downloads(link);
     old = intune->links;
     link->next = old;
+    /* What was said of an identity was said of the one before. */
+    if (intune->status.contact == INTUNE_CERTIFICATE_REFUSED ||
+            intune->status.contact == INTUNE_CONNECTOR_REMOVED)
+        intune->status.contact = INTUNE_CONTACT_NONE;
     intune->links = link;
     intune->max_skew_ms = settings->max_clock_skew_ms;
     intune->on_contact = settings->on_contact;

@@ -546,6 +546,17 @@ read_id(struct db_conn *conn, const char *name, char ret_id[CC_UUID_LEN], struct
     return got;
 }
 
+static int
+write_id(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    const struct id_op *op = arg;
+
+    return db_exec(conn,
+            "INSERT INTO store_value (name, value) VALUES ($1, $2)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            DB_PARAMS(DB_TEXT(op->name), DB_TEXT(op->id)), NULL, err);
+}
+
 /* Before there were several, the only one had no name: whoever comes first was it. */
 static int
 find_id(struct db_conn *conn, void *arg, struct cc_err *err)
@@ -559,10 +570,17 @@ find_id(struct db_conn *conn, void *arg, struct cc_err *err)
             (got > 0 && db_exec(conn, "DELETE FROM store_value WHERE name = 'connector-id'",
                                 DB_NO_PARAMS, NULL, err) != 0))
         return -1;
-    return db_exec(conn,
-            "INSERT INTO store_value (name, value) VALUES ($1, $2)"
-            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            DB_PARAMS(DB_TEXT(op->name), DB_TEXT(op->id)), NULL, err);
+    return write_id(conn, op, err);
+}
+
+int
+store_connector_id_set(struct store *store, const char *name, const char *id, struct cc_err *err)
+{
+    struct id_op op;
+
+    (void)snprintf(op.name, sizeof(op.name), "connector-id/%.*s", STORE_MEMBER_NAME_MAX, name);
+    (void)cc_strcpy(op.id, sizeof(op.id), id);
+    return db_write(store->db, write_id, &op, err);
 }
 
 int
