@@ -173,6 +173,9 @@ CC_MUST int flow_start(const struct flow_kind *kind, const struct flow_settings 
 /* batch, poll_wait_ms, poll_interval_ms and max_attempts, for what follows. */
 void flow_reconfigure(struct flow *flow, const struct flow_settings *settings);
 
+/* The next download comes as soon as there is room, whatever is left of poll_interval_ms; one under way is not it. */
+void flow_poll_now(struct flow *flow);
+
 /* Another instance of the store is gone: goes on with what it had in hand, in the way of a start after a crash. */
 void flow_adopt(struct flow *flow);
 

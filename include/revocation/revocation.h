@@ -47,6 +47,9 @@ CC_MUST int revocation_reconfigure(struct revocation *work,
         const struct revocation_settings *settings, struct cc_err *err);
 void revocation_stop(struct revocation *work, int64_t drain_ms); /* accepts NULL */
 
+/* The service is asked now, though poll_interval_ms is not over: for services that keep no cool-down. */
+void revocation_poll_now(struct revocation *work);
+
 /* Another instance of the store is gone: goes on with what it had in hand. */
 void revocation_adopt(struct revocation *work);
 

@@ -13,6 +13,7 @@
 /*
  * The control socket: who may connect to it (its mode, its folder) may ask.  GET /v1/status tells
  * what the connector does, POST /v1/reload reads the configuration again and tells whether it was taken.
+ * POST /v1/poll has what is to be revoked asked for now.
  */
 
 static void
@@ -35,6 +36,29 @@ reply_status(struct daemon *d, struct http_exchange *exchange)
     cc_buf_free(&body);
 }
 
+/*
+ * Intune hands out nothing for an hour after it was asked, and who asks in between may put it off for everybody: its
+ * interval stays.  A service of one's own can be asked, if only to be tried.
+ */
+static void
+poll_now(struct daemon *d, struct http_exchange *exchange)
+{
+    bool may, runs;
+
+    pthread_mutex_lock(&d->lock);
+    may = d->config->service.cloud == CONFIG_CLOUD_CUSTOM;
+    runs = d->parts.revocation != NULL;
+    if (may && runs)
+        revocation_poll_now(d->parts.revocation);
+    pthread_mutex_unlock(&d->lock);
+    if (!runs)
+        reply_text(exchange, 409, "the feature revocation is off\n");
+    else if (!may)
+        reply_text(exchange, 409, "Intune is asked at [revocation] poll-interval only\n");
+    else
+        reply_text(exchange, 202, "asked\n");
+}
+
 static void
 control_handle(void *arg, struct http_exchange *exchange)
 {
@@ -44,6 +68,7 @@ control_handle(void *arg, struct http_exchange *exchange)
     } calls[] = {
         { "/v1/status", "GET", "only GET\n", reply_status },
         { "/v1/reload", "POST", "only POST\n", reload_ask },
+        { "/v1/poll", "POST", "only POST\n", poll_now },
     };
 
     for (size_t i = 0; i < CC_COUNT(calls); i++) {

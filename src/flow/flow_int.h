@@ -136,6 +136,7 @@ struct flow {
     int64_t poll_interval_ms;
     bool polled;       /* there was a download, before a restart maybe, */
     int64_t polled_ms; /* then; monotonic */
+    bool poll_wanted;  /* the next download does not wait for the interval */
     unsigned max_attempts;
     bool stopping;  /* no new work; what is done is still uploaded */
     bool closing;   /* the time to upload is over */

@@ -91,7 +91,16 @@ poll_left_ms(const struct flow *flow)
 {
     int64_t left = flow->polled_ms + flow->poll_interval_ms - cc_clock_mono_ms();
 
-    return flow->polled && left > 0 ? left : 0;
+    return flow->polled && !flow->poll_wanted && left > 0 ? left : 0;
+}
+
+void
+flow_poll_now(struct flow *flow)
+{
+    pthread_mutex_lock(&flow->lock);
+    flow->poll_wanted = true;
+    pthread_cond_signal(&flow->room);
+    pthread_mutex_unlock(&flow->lock);
 }
 
 bool
@@ -103,6 +112,7 @@ flow_wait_poll(struct flow *flow)
     while (!flow->stopping && poll_left_ms(flow) > 0)
         flow_wait(flow, &flow->room, poll_left_ms(flow));
     go = !flow->stopping;
+    flow->poll_wanted = false; /* a wish that comes during the download is for another one */
     pthread_mutex_unlock(&flow->lock);
     return go;
 }

@@ -623,6 +623,12 @@ revocation_stop(struct revocation *work, int64_t drain_ms)
 }
 
 void
+revocation_poll_now(struct revocation *work)
+{
+    flow_poll_now(work->flow);
+}
+
+void
 revocation_adopt(struct revocation *work)
 {
     flow_adopt(work->flow);

@@ -1630,6 +1630,25 @@ polls(struct rig *rig)
     return count;
 }
 
+/* Whenever the wish comes, a download begins after it: here also while one is under way. */
+static void
+test_source_is_asked_at_once_when_somebody_wants_it(void **state)
+{
+    struct rig *rig = rig_open(LEASE_MS);
+
+    (void)state;
+    rig->kind.source = &source;
+    rig->kind.keep_ms = -1;
+    rig->poll_interval_ms = INT64_C(3600) * 1000;
+    rig_start(rig);
+    for (unsigned count = 1; count <= 20; count++) {
+        wait_polls(rig, count);
+        flow_poll_now(rig->flow);
+    }
+    wait_polls(rig, 21);
+    rig_close(rig);
+}
+
 /* The wall clock was a day ahead when the source was asked, and is set right. */
 static void
 test_source_is_asked_in_time_when_the_clock_is_set_back(void **state)
@@ -1693,6 +1712,7 @@ main(void)
         cmocka_unit_test(test_source_without_leases),
         cmocka_unit_test(test_source_keeps_its_requests_over_a_stop),
         cmocka_unit_test(test_source_is_asked_again_soon_when_asking_failed),
+        cmocka_unit_test(test_source_is_asked_at_once_when_somebody_wants_it),
         cmocka_unit_test(test_source_is_asked_in_time_when_the_clock_is_set_back),
     };
 
