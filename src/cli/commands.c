@@ -12,6 +12,7 @@ extern const struct cli_command cli_explain;
 extern const struct cli_command cli_key;
 extern const struct cli_command cli_pfx;
 extern const struct cli_command cli_scep;
+extern const struct cli_command cli_selftest;
 extern const struct cli_command cli_status;
 extern const struct cli_command cli_store;
 extern const struct cli_command cli_token;
@@ -30,5 +31,6 @@ const struct cli_command *const cli_commands[] = {
     &cli_status,
     &cli_events,
     &cli_explain,
+    &cli_selftest,
     NULL,
 };

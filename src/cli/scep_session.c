@@ -77,6 +77,7 @@ scep_session_open(const struct scep_options *options, struct scep_session *ret, 
     const struct http_client_settings settings = {
         .user_agent = "certconnector/" CC_VERSION,
         .ca_file = options->ca_file,
+        .unix_socket = options->unix_socket,
         .allow_http = true,
     };
 

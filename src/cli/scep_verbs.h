@@ -17,6 +17,7 @@ int cli_scep_crl_run(const struct cli_command *command, int argc, char **argv);
 /* Borrowed from argv. */
 struct scep_options {
     const char *url, *ca_file, *timeout;
+    const char *unix_socket; /* instead of the URL's host; NULL: that one */
     bool json;
     /* of all but caps */
     const char *fingerprint, *cipher, *digest, *save_reply, *out;

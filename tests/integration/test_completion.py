@@ -12,7 +12,7 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
-COMMANDS = ["configure", "check-config", "check", "token", "key", "pfx", "scep", "ca", "store", "status", "events", "explain"]
+COMMANDS = ["configure", "check-config", "check", "token", "key", "pfx", "scep", "ca", "store", "status", "events", "explain", "selftest"]
 VERBS = {"token": ["list", "init", "forget-pins"], "key": ["list", "generate", "export-public", "self-sign"], "pfx": ["import", "list", "remove"],
          "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"],
          "store": ["backup", "restore", "migrate"]}
