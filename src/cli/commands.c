@@ -9,6 +9,7 @@ extern const struct cli_command cli_check_config;
 extern const struct cli_command cli_configure;
 extern const struct cli_command cli_events;
 extern const struct cli_command cli_explain;
+extern const struct cli_command cli_identity;
 extern const struct cli_command cli_key;
 extern const struct cli_command cli_pfx;
 extern const struct cli_command cli_scep;
@@ -24,6 +25,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_check,
     &cli_token,
     &cli_key,
+    &cli_identity,
     &cli_ca,
     &cli_pfx,
     &cli_scep,

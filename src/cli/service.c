@@ -67,6 +67,29 @@ cli_service_open(const struct config *config, struct cli_service *service, struc
     return intune_open(&settings, &service->intune, err);
 }
 
+int
+cli_service_open_as(const struct config *config, const struct intune_enrolled *enrolled,
+        struct cli_service *service, struct cc_err *err)
+{
+    const char *uri = config_key(config, enrolled->key);
+    struct intune_settings settings;
+
+    if (uri == NULL)
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "[keys] has no %s, whose certificate it is",
+                enrolled->key);
+    if (open_token(config, service, err) != 0 ||
+            cli_service_settings(config, service->hsm, &settings, err) != 0)
+        return -1;
+    settings.identity = (struct intune_identity){
+        .certificate = enrolled->certificate,
+        .chain = enrolled->chain,
+        .connector_id = enrolled->connector_id,
+    };
+    if (hsm_key_get0(service->hsm, HSM_ROLE_IDENTITY, uri, &settings.identity.key, err) != 0)
+        return -1;
+    return intune_open(&settings, &service->intune, err);
+}
+
 bool
 cli_service_signs_with_token(const struct config *config)
 {

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "hsm/hsm.h"
+#include "intune/enrol.h"
 #include "intune/service.h"
 
 struct cli_service {
@@ -28,6 +29,10 @@ CC_MUST int cli_service_settings(const struct config *config, struct hsm *hsm,
  */
 CC_MUST int cli_service_open(const struct config *config, struct cli_service *service,
         struct cc_err *err);
+
+/* The same, as this instance; enrolled may be freed before. */
+CC_MUST int cli_service_open_as(const struct config *config, const struct intune_enrolled *enrolled,
+        struct cli_service *service, struct cc_err *err);
 void cli_service_close(struct cli_service *service);
 
 #endif

@@ -12,8 +12,8 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CC_BUILD", PROJECT / "build"))
 PROGRAM = BUILD / "bin" / "certconnector"
 SCRIPT = PROJECT / "scripts" / "completion" / "certconnector"
-COMMANDS = ["configure", "check-config", "check", "token", "key", "pfx", "scep", "ca", "store", "status", "events", "explain", "selftest"]
-VERBS = {"token": ["list", "init", "forget-pins"], "key": ["list", "generate", "export-public", "self-sign"], "pfx": ["import", "list", "remove"],
+COMMANDS = ["configure", "check-config", "check", "token", "key", "identity", "pfx", "scep", "ca", "store", "status", "events", "explain", "selftest"]
+VERBS = {"identity": ["show", "remove"], "token": ["list", "init", "forget-pins"], "key": ["list", "generate", "export-public", "self-sign"], "pfx": ["import", "list", "remove"],
          "scep": ["caps", "enrol", "renew", "cert", "crl"], "ca": ["init", "issue", "revoke", "crl", "list", "pending", "approve", "deny"],
          "store": ["backup", "restore", "migrate"]}
 LEAVES = [[command, *verb] for command in COMMANDS for verb in ([[v] for v in VERBS[command]] if command in VERBS else [[]])]
@@ -92,7 +92,7 @@ def test_values_are_expected_where_the_program_wants_them(leaf):
 
 
 @pytest.mark.parametrize("line, want", [
-    ("certconnector e", ["events", "explain"]),
+    ("certconnector e", ["events", "explain", "selftest"]),
     ("certconnector key e", ["export-public"]),
     ("certconnector events --c", ["--channel", "--category", "--config"]),
     ("certconnector events --channel ", ["admin", "operational"]),

@@ -3,6 +3,7 @@
 The service is the stand-in, which knows each instance by its certificate."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import uuid
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from entra import Entra, sign
@@ -243,6 +244,51 @@ def test_who_was_taken_out_stays_out(rig, service, token):
     connector.process.child.send_signal(signal.SIGHUP)
     wait_until(lambda: connector.status()["service"]["contact"] == "removed", "it asked again")
     assert event_ids(connector).count(37) == beats == 1
+    # Whose certificate is refused can still be forgotten.
+    connector.process.stop()
+    connector.cli("identity", "remove")
+    connector.start(wait=False)
+    wait_until(lambda: is_enrolled(connector), "it is enrolled as another")
+    assert identity(connector)["connectorId"] != first
+
+
+def test_show_and_remove(rig, service, token):
+    connector = make_connector(rig, service, token)
+    certificate, known = certificate_of(connector), identity(connector)["connectorId"]
+    shown = json.loads(connector.cli("identity", "show", "--json").stdout)
+    assert shown["connectorId"] == known and shown["subject"] == f"CN={known}" and shown["keyUri"] == "pkcs11:object=identity"
+    assert int(shown["serialNumber"], 16) == certificate.serial_number
+    assert shown["thumbprint"] == certificate.fingerprint(hashes.SHA1()).hex()
+    assert shown["expirationDateTime"] == identity(connector)["expirationDateTime"]
+    text = connector.cli("identity", "show").stdout
+    assert known in text and shown["renewAfterDateTime"] in text
+    assert f"until {shown['expirationDateTime']}" in connector.cli("status").stdout
+
+    refused = connector.cli("identity", "remove", check=False)
+    assert refused.returncode == 2 and "stop it first" in refused.stderr
+    connector.process.stop()
+    assert json.loads(connector.cli("identity", "remove", "--json").stdout) == {"connectorId": known, "removedAtService": True}
+    assert instances(service)[known]["state"] == "removed"
+    assert not (connector.state / "identity.pem").exists()
+    gone = connector.cli("identity", "show", check=False)
+    assert gone.returncode == 1 and "has no identity" in gone.stderr
+    connector.start(wait=False)
+    wait_until(lambda: is_enrolled(connector), "it is enrolled as another")
+    assert identity(connector)["connectorId"] != known
+    deliver(service, connector)
+
+
+def test_forgotten_here_alone(rig, service, token):
+    connector = make_connector(rig, service, token)
+    known = identity(connector)["connectorId"]
+    connector.process.stop()
+    service.process.stop()
+    away = connector.cli("identity", "remove", check=False)
+    assert away.returncode == 1 and "--local" in away.stderr and (connector.state / "identity.pem").exists()
+    assert "forgotten here" in connector.cli("identity", "remove", "--local").stdout
+    assert not (connector.state / "identity.pem").exists()
+    service.start()
+    assert instances(service)[known]["state"] != "removed"
 
 
 @needs_failpoints
