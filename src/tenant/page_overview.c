@@ -42,8 +42,9 @@ put_tiles(struct page *page, const struct summary *s, const struct tenant_counts
     struct tenant_revocation_counts revocations;
     struct cc_buf of = CC_BUF_INIT(64);
 
-    if (tenant_revocation_count(page->call->tenant->store, &revocations, err) != 0 ||
-            cc_buf_printf(&of, err, " of %lld", (long long)s->in_place) != 0)
+    if (tenant_revocation_count(page->call->tenant->store, &revocations, err) != 0)
+        return -1;
+    if (cc_buf_printf(&of, err, " of %lld", (long long)s->in_place) != 0)
         return -1;
     html_put(&page->html, "<section aria-label=\"At a glance\"><dl class=\"tiles\">\n");
     put_tile(page, "Connectors active", s->active, cc_buf_str(&of), "");
