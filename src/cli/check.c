@@ -129,6 +129,8 @@ is_needed(const char *only, const char *area)
         { "ca", "token" },
         { "scep", "store" },
         { "scep", "token" },
+        { "service", "store" },
+        { "service", "token" },
         { "service", "network" },
         { "expiry", "store" },
     };
