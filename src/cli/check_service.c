@@ -48,9 +48,10 @@ say_proxy(struct check *c, const struct http_probe *probe)
         f = check_say(c, "proxy-password", UPKEEP_ERROR, "the proxy %s wants a name and a password",
                 proxy);
         upkeep_cause(f, "it answered 407: %s", cc_err_text(&probe->err));
-        upkeep_cure(f,
-                "have the proxy let this machine through without, or configure what it wants: certconnector.conf(5), "
-                "[service] proxy");
+        upkeep_cure(f, "%s",
+                c->config->service.proxy_user == NULL
+                        ? "set [service] proxy-user and proxy-password, or have the proxy let this machine through without"
+                        : "correct [service] proxy-user, or the file that [service] proxy-password names");
     } else if (probe->proxy_status != 0) {
         f = check_say(c, "proxy", UPKEEP_ERROR, "the proxy %s does not let the connector through",
                 proxy);
