@@ -28,7 +28,7 @@ test_packages=(
     libcmocka-dev python3 python3-pytest python3-cryptography python3-requests python3-pexpect
     opensc p11-kit p11-kit-modules libnss3 libnss3-tools zstd mandoc gnutls-bin
     libstrongswan-standard-plugins certmonger nginx-light libengine-pkcs11-openssl
-    postgresql pgbouncer faketime prometheus python3-msal chromium
+    postgresql pgbouncer faketime prometheus python3-msal chromium squid
 )
 
 # A node of one's own is as good as Debian's.

@@ -104,13 +104,13 @@ class Process:
             raise AssertionError(f"did not stop in {seconds} s:\n{self.output()[-2000:]}")
 
 
-def make_certificate(name, key, days=30, issuer=None, issuer_key=None, start=None):
+def make_certificate(name, key, days=30, issuer=None, issuer_key=None, start=None, hosts=("localhost",)):
     now = start or datetime.datetime.utcnow() - datetime.timedelta(minutes=1)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     return (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject).public_key(key.public_key())
             .serial_number(x509.random_serial_number()).not_valid_before(now)
             .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), False)
             .sign(issuer_key or key, hashes.SHA256()))
 
 
@@ -211,13 +211,13 @@ class Fake:
 class Service:
     """The stand-in service, with its administrator's side."""
 
-    def __init__(self, rig, *options):
+    def __init__(self, rig, *options, hosts=("localhost",)):
         self.rig = rig
         self.folder = rig.folder / "service"
         self.options = options
         key = rsa.generate_private_key(65537, 2048)
         self.ca_file = rig.folder / "service-ca.pem"
-        self.ca_file.write_bytes(make_certificate("localhost", key, days=365).public_bytes(serialization.Encoding.PEM))
+        self.ca_file.write_bytes(make_certificate("localhost", key, days=365, hosts=hosts).public_bytes(serialization.Encoding.PEM))
         rig.private_folder(self.folder)
         rig.private_file(self.folder / "tls.key", key.private_bytes(serialization.Encoding.PEM,
                          serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
@@ -431,8 +431,8 @@ class Rig:
     def token(self, **options):
         return Token(self.folder, self.programs, **options)
 
-    def service(self, *options):
-        service = Service(self, *options)
+    def service(self, *options, **more):
+        service = Service(self, *options, **more)
         self.started.append(service)
         return service
 
