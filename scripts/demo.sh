@@ -564,6 +564,7 @@ fi
 say "all $checks checks held, in $((SECONDS - started)) seconds"
 if [ "$keep" = yes ]; then
     say "still running: the service at $service_url/ (process $service_pid), the connector (process $connector_pid)"
+    say "its status page: $service_url/admin (the token is in $work/service/admin.token)"
     say "look around: sudo -u $SERVICE_USER env SOFTHSM2_CONF=$SOFTHSM2_CONF $bin/certconnector status --config $work/certconnector.conf"
     say "the event log is in $work/log; stop with: sudo kill $connector_pid $service_pid"
     disown -a
