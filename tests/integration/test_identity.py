@@ -325,7 +325,8 @@ def test_handshake_with_a_key_in_the_token(rig, token, label, version):
     wait_until(lambda: len(entra.shown) >= 3, "it shows its certificate")
     assert set(entra.shown) == {certificate_of(connector).public_bytes(serialization.Encoding.DER)}
     for _ in range(3):
-        os.kill(connector.token_pid(), signal.SIGKILL)
+        # 0 while there is none; a signal to that would be one to ourselves.
+        os.kill(wait_until(connector.token_pid, "there is a token process"), signal.SIGKILL)
         count = len(entra.shown)
         wait_until(lambda: len(entra.shown) >= count + 2, "it goes on to show it")
     assert connector.status()["service"]["contact"] == "ok"
