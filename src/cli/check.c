@@ -48,6 +48,7 @@ static const struct step {
     { "network", check_way },
     { "network", check_clock },
     { "service", check_client },
+    { "service", check_identity },
     { "service", check_sign_in },
     { "service", check_discovery },
     { "ca", check_authorities },

@@ -47,29 +47,36 @@ judge_dates(struct check *c, const struct check_certificate *file, X509 *certifi
     return false;
 }
 
-/* Whether it is of the key on the token; true where that cannot be told. */
+/* Whether a certificate is of the key with this URI; true where that cannot be told. */
 static bool
-judge_key(struct check *c, const struct check_certificate *file, X509 *certificate)
+is_of_key(struct check *c, enum hsm_role role, const char *uri, X509 *certificate)
 {
-    struct upkeep_finding *f;
     struct hsm_key *key = NULL;
     EVP_PKEY *public_key = NULL;
     bool right;
 
-    if (c->hsm == NULL || file->uri == NULL ||
-            hsm_key_get0(c->hsm, file->role, file->uri, &key, NULL) != 0 ||
+    if (hsm_key_get0(c->hsm, role, uri, &key, NULL) != 0 ||
             hsm_key_get1_public(key, &public_key, NULL) != 0)
         return true;
     right = EVP_PKEY_eq(public_key, X509_get0_pubkey(certificate)) == 1;
     EVP_PKEY_free(public_key);
-    if (right)
+    return right;
+}
+
+static bool
+judge_key(struct check *c, const struct check_certificate *file, X509 *certificate)
+{
+    struct upkeep_finding *f;
+
+    if (c->hsm == NULL || file->uri == NULL || is_of_key(c, file->role, file->uri, certificate) ||
+            (file->other_uri != NULL && is_of_key(c, file->role, file->other_uri, certificate)))
         return true;
     f = check_say(c, file->check_key, UPKEEP_ERROR, "%s %s is of another key than %s", file->what,
             file->path, file->uri);
     upkeep_cause(f, "%s", file->when_of_another);
     upkeep_cure(f,
-            "put the certificate of this key into %s, or name the key that it belongs to: the %s key",
-            file->path, hsm_role_name(file->role));
+            "put the certificate of this key into the file, or name the key that it belongs to: the %s key",
+            hsm_role_name(file->role));
     return false;
 }
 

@@ -91,6 +91,7 @@ void check_uses(struct check *c); /* check_uses.c */
 void check_way(struct check *c); /* check_service.c */
 void check_clock(struct check *c);
 void check_client(struct check *c);
+void check_identity(struct check *c);
 void check_sign_in(struct check *c);
 void check_discovery(struct check *c);
 
@@ -106,7 +107,7 @@ struct check_certificate {
     const char *check, *check_expired, *check_key;
     const char *what, *path, *setting; /* path NULL: there is none */
     enum hsm_role role;
-    const char *uri;
+    const char *uri, *other_uri; /* it may be of either; NULL: there is none */
     const char *when_expired, *when_of_another;
 };
 void check_certificate(struct check *c, const struct check_certificate *file);

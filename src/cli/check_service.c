@@ -2,10 +2,12 @@
 #include "check_int.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <openssl/x509_vfy.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "intune/probe.h"
@@ -342,6 +344,33 @@ check_client(struct check *c)
     };
 
     check_certificate(c, &file);
+}
+
+/* It is enrolled, renewed and enrolled anew by the daemon; what it cannot put right itself is another key. */
+void
+check_identity(struct check *c)
+{
+    char path[PATH_MAX];
+    const struct check_certificate file = {
+        .check = "identity",
+        .check_expired = "identity-expired",
+        .check_key = "identity-key",
+        .what = "the identity certificate",
+        .path = path,
+        .setting = "the state directory",
+        .role = HSM_ROLE_IDENTITY,
+        .uri = config_key(c->config, hsm_role_name(HSM_ROLE_IDENTITY)),
+        .other_uri = config_key(c->config, "identity-next"),
+        .when_expired =
+                "it was not renewed in time: the daemon did not run, or its log says why not",
+        .when_of_another =
+                "the service takes connections with this certificate from who has its key alone",
+    };
+
+    if ((size_t)snprintf(path, sizeof(path), "%s/identity.pem",
+                c->config->connector.state_directory) < sizeof(path) &&
+            access(path, F_OK) == 0)
+        check_certificate(c, &file);
 }
 
 /* The key that signs in is the running daemon's. */

@@ -415,7 +415,9 @@ judge_size(struct check *c, struct hsm_key *key, const char *role, const char *u
 static void
 try_key(struct check *c, const char *role, const char *uri)
 {
-    const int number = hsm_role_parse(role);
+    /* The key that the identity changes to does the same. */
+    const char *does = strcmp(role, "identity-next") == 0 ? hsm_role_name(HSM_ROLE_IDENTITY) : role;
+    const int number = hsm_role_parse(does);
     struct hsm_key *key = NULL;
     struct cc_err err = { 0 };
 

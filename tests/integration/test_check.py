@@ -214,6 +214,7 @@ class World:
             thing.close()
         self.closing = []
         self.set_clock(0)
+        (self.connector.state / "identity.pem").unlink(missing_ok=True)
         self.set()
 
     def close(self):
@@ -545,6 +546,22 @@ def _(w):
     return sign_in_by(w, foreign_certificate(rsa.generate_private_key(65537, 2048).public_key(), 200))
 
 
+def identity(w, certificate):
+    path = write_pem(w.connector.state / "identity.pem", certificate)
+    w.set({"keys.identity": "pkcs11:object=identity"})
+    return path
+
+
+@fault("identity-expired", "service", "identity-expired", "error", r"not renewed in time", lambda w, finding, path: write_pem(path, certificate_of(w, "identity", 200)))
+def _(w):
+    return identity(w, certificate_of(w, "identity", -1))
+
+
+@fault("identity-of-another-key", "service", "identity-key", "error", r"of another key", lambda w, finding, path: write_pem(path, certificate_of(w, "identity", 200)))
+def _(w):
+    return identity(w, foreign_certificate(ec.generate_private_key(ec.SECP256R1()).public_key(), 200))
+
+
 # ---- certification authorities ----
 
 def make_ca(w, finding, planted):
@@ -738,5 +755,16 @@ def test_running_daemon(world):
         assert any("the daemon has token" in what for what in whats)
         assert any("is published" in what for what in whats) and any("SCEP server answers" in what for what in whats)
         assert not any(finding["check"] in ("pin", "port") for finding in findings)
+        # It does not do what the file says by now.
+        elsewhere = f"127.0.0.1:{free_port()}"
+        for area, setting_name, name in (("scep", "scep.listen", "scep-server"), ("ca", "publish.listen", "publish")):
+            world.set({setting_name: elsewhere})
+            status, problems, _ = world.check(area)
+            assert status == 2 and set(problems) == {name} and elsewhere in problems[name]["what"] + problems[name]["cause"]
+        world.set()
+        # A PIN that was changed on the disk alone is not tried while the token is open.
+        world.token.pin_file.write_bytes(b"22222222-wrong")
+        assert world.check("token")[1] == {}
     finally:
+        world.token.pin_file.write_bytes(world.pin)
         world.connector.process.stop()
