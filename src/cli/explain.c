@@ -18,6 +18,7 @@
 
 #define LABEL_WIDTH 13
 #define WORDS_MAX 1024
+#define ALIKE_MAX 4 /* steps alike that are shown one by one */
 
 struct options {
     const char *config;
@@ -78,22 +79,50 @@ member(json_object *obj, const char *name)
                                                                                           : "";
 }
 
+static int64_t
+event_of(const struct explain *e, size_t i)
+{
+    int64_t id = 0;
+
+    (void)!cc_json_get_int(e->steps[i].obj, "id", 1, INT32_MAX, 0, &id, NULL);
+    return id;
+}
+
 /* "TIME  +SPAN  text  [event]": the span since the step before. */
 static void
 show_step(const struct explain *e, size_t i)
 {
     const struct explain_step *step = &e->steps[i];
+    const int64_t id = event_of(e, i);
     char since[32] = "";
-    int64_t id = 0;
 
     if (i > 0)
         (void)span(step->at_ms - e->steps[i - 1].at_ms, since, sizeof(since));
     printf("  %s  %s%-9s  ", member(step->obj, "time"), i > 0 ? "+" : " ", since);
     cli_print_escaped(member(step->obj, "text"));
-    if (cc_json_get_int(step->obj, "id", 1, INT32_MAX, 0, &id, NULL) == 0 && id > 0)
+    if (id > 0)
         printf("  [%" PRId64 "]\n", id);
     else
         printf("  [%s]\n", member(step->obj, "source"));
+}
+
+/* Of the same event over and over, as when something was tried for days, the first and the last. */
+static void
+show_steps(const struct explain *e)
+{
+    for (size_t i = 0; i < e->step_count; i++) {
+        size_t last = i;
+
+        while (last + 1 < e->step_count && event_of(e, i) != 0 &&
+                event_of(e, last + 1) == event_of(e, i))
+            last++;
+        show_step(e, i);
+        if (last - i < ALIKE_MAX)
+            continue;
+        printf("  %24s  %10s  and %zu more times  [%" PRId64 "]\n", "", "", last - i - 1,
+                event_of(e, i));
+        i = last - 1;
+    }
 }
 
 static void
@@ -133,8 +162,7 @@ show_story(const struct explain *e)
 
     show_head(e);
     putchar('\n');
-    for (size_t i = 0; i < e->step_count; i++)
-        show_step(e, i);
+    show_steps(e);
     putchar('\n');
     explain_waits(e, words, sizeof(words));
     show("waits for", words);

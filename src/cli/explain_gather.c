@@ -99,9 +99,9 @@ static bool
 is_known_line(const struct explain *e, const char *line, size_t len)
 {
     for (size_t i = 0; i < e->step_count; i++) {
-        const char *known = e->steps[i].line;
+        const struct explain_step *step = &e->steps[i];
 
-        if (known != NULL && strlen(known) == len && memcmp(known, line, len) == 0)
+        if (step->line != NULL && step->len == len && memcmp(step->line, line, len) == 0)
             return true;
     }
     return false;
@@ -138,6 +138,7 @@ on_event(void *arg, const char *line, size_t len)
         copy_event(e, step, event, id);
         if ((step->line = strndup(line, len)) == NULL)
             e->no_memory = true;
+        step->len = len;
         keep(e->facts.user, sizeof(e->facts.user), member(event, "user"));
         keep(e->facts.device, sizeof(e->facts.device), member(event, "device"));
         /* What goes by several names is found by each of them. */

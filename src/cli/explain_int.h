@@ -28,6 +28,7 @@ struct explain_step {
     size_t order;     /* as they were found; events come in the order of their writing */
     json_object *obj; /* time, source, text, and of an event id, name, level */
     char *line;       /* the event as it is written; NULL: none */
+    size_t len;       /* of it */
 };
 
 /* How it stands with a request, by the newest that is known of it. */

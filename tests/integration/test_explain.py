@@ -27,11 +27,16 @@ def explain(world, asked):
     return json.loads(world.connector.cli("explain", asked, "--json").stdout)
 
 
+def explain_or_none(world, asked):
+    done = world.connector.cli("explain", asked, "--json", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
 def story(world, asked, outcome):
     """Once it has come so far; it is checked for what holds of each."""
     def told():
-        said = explain(world, asked)
-        return said["outcome"] == outcome and said
+        said = explain_or_none(world, asked)
+        return said.get("outcome") == outcome and said
     said = wait_until(told, f"{asked} is explained as {outcome}")
     steps = said["steps"]
     times = [step["time"] for step in steps]
@@ -60,7 +65,7 @@ def ask_pkcs(world, **members):
 
 def test_pkcs_that_waits_is_tried_again_and_succeeds(world):
     request = ask_pkcs(world)
-    wait_until(lambda: explain(world, request).get("waitsFor", "").startswith("an administrator of the CA"), "it waits for somebody")
+    wait_until(lambda: explain_or_none(world, request).get("waitsFor", "").startswith("an administrator of the CA"), "it waits for somebody")
     said = story(world, request, "waiting")
     assert said["kind"] == "PKCS request" and said["user"] == "user1@contoso.example" and said["ca"] == "corp"
     assert said["daemonAnswers"] and "1020" in map(str, ids(said)) and 1000 not in ids(said)
@@ -114,11 +119,6 @@ def test_a_result_that_the_service_does_not_take_yet(world):
     story(world, request, "failed")
 
 
-def explain_or_none(world, asked):
-    done = world.connector.cli("explain", asked, "--json", check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else {}
-
-
 def test_scep_that_waits_and_succeeds(world):
     csr, transaction = world.request()
     assert world.ask(csr, transaction).send().status == PENDING
@@ -166,6 +166,20 @@ def test_archives_are_read(world):
         wait_until(lambda: request not in live.read_text() or not fail(), f"the {channel} log is archived")
     assert story(world, request, "failed")["steps"] == before["steps"]
     world.connector.config.write_text(text)
+
+
+def test_what_was_tried_for_days_is_told_in_short(world):
+    request = world.service.admin("POST", "pkcsRequests", order(Recipient(), certificateTemplateName="Nowhere"))["requestId"]
+    events_of(world.connector, request, (1001,))
+    with open(world.connector.log / "operational.log", "a") as log:
+        for number in range(30):
+            log.write(json.dumps({"time": f"2031-01-{number + 1:02}T12:00:00.000Z", "id": 1051, "name": "PkcsIssuedFailedAttempt", "channel": "Operational",
+                                  "category": "PKCS", "level": "Warning", "connector": "connector-1", "message": f"attempt number {number}",
+                                  "requestId": request}, separators=(",", ":")) + "\n")
+    assert ids(explain(world, request)).count(1051) == 30
+    shown = world.connector.cli("explain", request).stdout
+    assert [f"attempt number {number}  " in shown for number in (0, 1, 28, 29)] == [True, False, False, True]
+    assert "and 28 more times  [1051]" in shown
 
 
 def test_what_is_not_known(world):
