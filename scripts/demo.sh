@@ -544,6 +544,13 @@ else
     failed "a certificate that nobody wants revoked is"
 fi
 
+step "the connector's own test of the whole path"
+if cli selftest --config "$work/certconnector.conf" --admin-token-file "$work/service/admin.token"; then
+    held
+else
+    failed "certconnector selftest"
+fi
+
 step "a subject that cannot be is refused with its reason"
 id=$(jq -n --arg recipient "$(base64 -w0 "$work/devices/2048.der")" \
     '{subjectName: "CN=,O=Contoso", keyAlgorithm: "ecP256", recipientCertificate: $recipient}' |

@@ -58,6 +58,8 @@ selftest_admin_open(const struct config *config, const char *token_file, const c
     const struct http_client_settings settings = {
         .user_agent = "certconnector/" CC_VERSION,
         .proxy = config->service.proxy,
+        .proxy_user = config->service.proxy_user,
+        .proxy_password = config->service.proxy_password,
         .no_proxy = config->service.no_proxy,
         .ca_file = config->service.ca_file,
         .allow_http = config->service.allow_http,

@@ -92,7 +92,9 @@ def test_values_are_expected_where_the_program_wants_them(leaf):
 
 
 @pytest.mark.parametrize("line, want", [
-    ("certconnector e", ["events", "explain", "selftest"]),
+    ("certconnector e", ["events", "explain"]),
+    ("certconnector se", ["selftest"]),
+    ("certconnector selftest --feature p", ["pkcs", "pfx-import"]),
     ("certconnector key e", ["export-public"]),
     ("certconnector events --c", ["--channel", "--category", "--config"]),
     ("certconnector events --channel ", ["admin", "operational"]),
