@@ -20,7 +20,7 @@
 /* What "identity show" and "identity remove" look at. */
 struct local {
     struct config *config;
-    char path[PATH_MAX], next_path[PATH_MAX];
+    struct cc_buf path, next_path;
     struct intune_enrolled enrolled;
 };
 
@@ -28,21 +28,21 @@ static void
 local_free(struct local *local)
 {
     intune_enrolled_free(&local->enrolled);
+    cc_buf_free(&local->path);
+    cc_buf_free(&local->next_path);
     config_free(local->config);
 }
 
 static int
 local_load(const char *config_path, struct local *local, struct cc_err *err)
 {
-    const char *folder;
-
-    if (cli_load_config(config_path, &local->config, err) != 0)
+    cc_buf_init(&local->path, PATH_MAX);
+    cc_buf_init(&local->next_path, PATH_MAX);
+    if (cli_load_config(config_path, &local->config, err) != 0 ||
+            intune_enrolled_path(local->config->connector.state_directory,
+                    local->config->connector.name, &local->path, err) != 0)
         return -1;
-    folder = local->config->connector.state_directory;
-    (void)snprintf(local->path, sizeof(local->path), "%s/" INTUNE_ENROLLED_FILE, folder);
-    (void)snprintf(local->next_path, sizeof(local->next_path), "%s/" INTUNE_ENROLLED_FILE ".next",
-            folder);
-    return 0;
+    return cc_buf_printf(&local->next_path, err, "%s.next", cc_buf_str(&local->path));
 }
 
 static int
@@ -50,13 +50,13 @@ local_read(struct local *local, struct cc_err *err)
 {
     struct cc_err why = { 0 };
 
-    if (intune_enrolled_read(local->path, &local->enrolled, &why) == 0)
+    if (intune_enrolled_read(cc_buf_str(&local->path), &local->enrolled, &why) == 0)
         return 0;
     if (why.domain == CC_DOM_SYSTEM && why.code == ENOENT)
         return cc_err_set(err, why.domain, why.code,
                 "%s is not there: the connector has no identity, and enrols when it is started with an identity "
                 "among its [keys]",
-                local->path);
+                cc_buf_str(&local->path));
     return cc_err_set(err, why.domain, why.code, "%s", why.text);
 }
 
@@ -100,7 +100,7 @@ print_json(const struct local *local, const struct shown *shown)
             cc_json_add_str(obj, "notBeforeDateTime", shown->begin, NULL) == 0 &&
             cc_json_add_str(obj, "expirationDateTime", shown->end, NULL) == 0 &&
             cc_json_add_str(obj, "renewAfterDateTime", shown->renewal, NULL) == 0 &&
-            cc_json_add_str(obj, "file", local->path, NULL) == 0)
+            cc_json_add_str(obj, "file", cc_buf_str(&local->path), NULL) == 0)
         return cli_print_json(obj);
     json_object_put(obj);
     return CLI_FAILED;
@@ -118,7 +118,7 @@ print_text(const struct local *local, const struct shown *shown)
         { "valid from", shown->begin },
         { "valid until", shown->end },
         { "renewal", shown->renewal },
-        { "file", local->path },
+        { "file", cc_buf_str(&local->path) },
     };
 
     for (size_t i = 0; i < CC_COUNT(lines); i++) {
@@ -197,7 +197,7 @@ remove_remote(const struct local *local, struct cc_err *err)
 static int
 remove_local(const struct local *local, struct cc_err *err)
 {
-    const char *const paths[] = { local->path, local->next_path };
+    const char *const paths[] = { cc_buf_str(&local->path), cc_buf_str(&local->next_path) };
 
     for (size_t i = 0; i < CC_COUNT(paths); i++)
         if (unlink(paths[i]) != 0 && errno != ENOENT)

@@ -39,7 +39,7 @@ struct identity {
         struct hsm_key *key;
     } keys[2];
     size_t key_count;
-    char path[PATH_MAX], next_path[PATH_MAX];
+    struct cc_buf path, next_path;
     pthread_t thread;
     bool started;
 
@@ -272,7 +272,7 @@ adopt(struct identity *identity, struct intune_enrolled *take, struct cc_err *er
 
     if (CC_FAILPOINT("identity", "adopt", "before"))
         return cc_err_set(err, CC_DOM_SYSTEM, EIO, "fail point before the certificate is used");
-    if (intune_enrolled_write(take, identity->path, err) != 0)
+    if (intune_enrolled_write(take, cc_buf_str(&identity->path), err) != 0)
         return -1;
     pthread_mutex_lock(&identity->lock);
     rc = apply(identity, identity->config, take, err);
@@ -360,13 +360,13 @@ use_next(struct identity *identity, struct intune_enrolled *take, struct cc_err 
         if (!intune_was_certificate(err))
             return -1;
         /* It is no good, and says nothing of the present one. */
-        (void)unlink(identity->next_path);
+        (void)unlink(cc_buf_str(&identity->next_path));
         err->domain = CC_DOM_INPUT;
         return -1;
     }
     if (adopt(identity, take, err) != 0)
         return -1;
-    (void)unlink(identity->next_path);
+    (void)unlink(cc_buf_str(&identity->next_path));
     tell(identity, EVENT_IDENTITY_RENEWED, "renewed its identity");
     return 0;
 }
@@ -380,7 +380,7 @@ finish_renewal(struct identity *identity, bool *ret_done, struct cc_err *err)
     int rc;
 
     *ret_done = false;
-    if (intune_enrolled_read(identity->next_path, &next, &why) != 0)
+    if (intune_enrolled_read(cc_buf_str(&identity->next_path), &next, &why) != 0)
         return 0;
     rc = use_next(identity, &next, &why);
     intune_enrolled_free(&next);
@@ -388,7 +388,7 @@ finish_renewal(struct identity *identity, bool *ret_done, struct cc_err *err)
     if (rc == 0)
         return 0;
     if (why.domain == CC_DOM_INPUT) {
-        (void)unlink(identity->next_path);
+        (void)unlink(cc_buf_str(&identity->next_path));
         return 0;
     }
     return cc_err_set(err, why.domain, why.code, "%s", why.text);
@@ -408,7 +408,7 @@ renew(struct identity *identity, struct cc_err *err)
     if (done)
         return 0;
     if (ask(identity, key, true, &next, err) == 0 &&
-            intune_enrolled_write(&next, identity->next_path, err) == 0)
+            intune_enrolled_write(&next, cc_buf_str(&identity->next_path), err) == 0)
         rc = use_next(identity, &next, err);
     intune_enrolled_free(&next);
     return rc;
@@ -611,7 +611,7 @@ load(struct identity *identity, struct cc_err *err)
     struct cc_err why = { 0 };
     const struct event_fields fields = { .error = &why };
 
-    if (intune_enrolled_read(identity->path, &identity->present, &why) == 0) {
+    if (intune_enrolled_read(cc_buf_str(&identity->path), &identity->present, &why) == 0) {
         (void)cc_strcpy(d->connector_id, sizeof(d->connector_id), identity->present.connector_id);
         return store_connector_id_set(d->store, d->config->connector.name, d->connector_id, err);
     }
@@ -623,9 +623,8 @@ load(struct identity *identity, struct cc_err *err)
 }
 
 static int
-identity_init(struct identity *identity, const struct config *config, struct cc_err *err)
+identity_init(struct identity *identity, struct cc_err *err)
 {
-    const char *folder = config->connector.state_directory;
     int rc;
 
     if ((rc = pthread_mutex_init(&identity->lock, NULL)) != 0)
@@ -634,10 +633,18 @@ identity_init(struct identity *identity, const struct config *config, struct cc_
         pthread_mutex_destroy(&identity->lock);
         return -1;
     }
-    (void)snprintf(identity->path, sizeof(identity->path), "%s/" INTUNE_ENROLLED_FILE, folder);
-    (void)snprintf(identity->next_path, sizeof(identity->next_path),
-            "%s/" INTUNE_ENROLLED_FILE ".next", folder);
     return 0;
+}
+
+static int
+find_paths(struct identity *identity, const struct config *config, struct cc_err *err)
+{
+    cc_buf_init(&identity->path, PATH_MAX);
+    cc_buf_init(&identity->next_path, PATH_MAX);
+    if (intune_enrolled_path(config->connector.state_directory, config->connector.name,
+                &identity->path, err) != 0)
+        return -1;
+    return cc_buf_printf(&identity->next_path, err, "%s.next", cc_buf_str(&identity->path));
 }
 
 int
@@ -655,11 +662,11 @@ identity_open(struct daemon *d, struct hsm *hsm, const struct config *config,
     identity->daemon = d;
     identity->hsm = hsm;
     identity->config = config;
-    if (identity_init(identity, config, err) != 0) {
+    if (identity_init(identity, err) != 0) {
         free(identity);
         return -1;
     }
-    if (add_key(identity, config, IDENTITY, err) != 0 ||
+    if (find_paths(identity, config, err) != 0 || add_key(identity, config, IDENTITY, err) != 0 ||
             add_key(identity, config, IDENTITY_NEXT, err) != 0 || load(identity, err) != 0) {
         identity_close(identity);
         return -1;
@@ -737,6 +744,8 @@ identity_close(struct identity *identity)
     if (identity == NULL)
         return;
     intune_enrolled_free(&identity->present);
+    cc_buf_free(&identity->path);
+    cc_buf_free(&identity->next_path);
     pthread_cond_destroy(&identity->changed);
     pthread_mutex_destroy(&identity->lock);
     free(identity);

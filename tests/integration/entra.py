@@ -47,7 +47,7 @@ class Refused(Exception):
 class Entra:
     """Counts, remembers and judges what is asked; what it answers can be changed while it runs."""
 
-    def __init__(self, rig, names=("localhost",)):
+    def __init__(self, rig, names=("localhost",), service=None):
         self.rig, self.process = rig, None
         self.ca_key = ec.generate_private_key(ec.SECP256R1())
         self.ca = sign("CA", self.ca_key.public_key(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")]), self.ca_key)
@@ -60,6 +60,7 @@ class Entra:
         self.assertions = []  # (header, claims)
         self.refusals = []
         self.tokens = set()
+        self.service = service  # the host that discovery names; None: the one that was asked
         self.wanted = None  # refuses sign-in with this number
         self.secret_file = rig.folder / "client.secret"
         rig.private_file(self.secret_file, uuid.uuid4().hex.encode())
@@ -126,7 +127,7 @@ class Entra:
             if request.headers.get("Authorization", "")[7:] not in self.tokens:
                 return 401, {"error": {"code": "Unauthorized", "message": "no such token"}}
             if path.endswith("/endpoints"):
-                return 200, {"value": [{"providerName": "PkiConnectorFEService", "uri": f"https://{host}/svc"}]}
+                return 200, {"value": [{"providerName": "PkiConnectorFEService", "uri": f"https://{self.service or host}/svc"}]}
             return self.serve(request, path.removeprefix("/svc/"), json.loads(body) if body else {})
 
     def serve(self, request, what, body):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from entra import Entra, Proxy, sign
 from rig import CLIENT_ID, Rig, TENANT, wait_until
 
-CERTIFICATE = {"service.client-secret": None, "keys.identity": "pkcs11:object=identity"}
+CERTIFICATE = {"service.client-secret": None, "keys.identity": "pkcs11:object=identity", "service.enrol": "no"}
 
 
 @pytest.fixture
@@ -167,9 +167,10 @@ def test_token_away_is_no_refusal(rig, entra, token):
 
 def test_token_process_killed_while_it_signs(rig, entra, token):
     connector = make_connector(rig, entra, token)
+    killed = 0
     for _ in range(3):
-        pid = connector.token_pid()
-        os.kill(pid, signal.SIGKILL)
+        killed = wait_until(lambda: (connector.token_pid() or killed) != killed and connector.token_pid(), "there is a process")
+        os.kill(killed, signal.SIGKILL)
         count = len(entra.assertions)
         entra.tokens.clear()
         wait_until(lambda: len(entra.assertions) > count, "it signed in by the next process")
@@ -185,11 +186,13 @@ def test_token_process_killed_while_it_signs(rig, entra, token):
 ])
 def test_addresses_of_the_clouds(rig, token, cloud, authority, graph, resource):
     """What is really called, through a proxy that leads every name to us."""
-    entra = Entra(rig, names=(authority, graph))
+    host = resource.split("/")[2].replace("api.", "fef.")
+    entra = Entra(rig, names=(authority, graph, host), service=host)
     proxy = Proxy(rig, entra.port)
     make_connector(rig, entra, token, **{
         "service__cloud": cloud, "service__authority": None, "service__graph": None, "service__proxy": proxy.url,
-        "service__resource": resource if cloud == "china" else None})
+        "service__resource": resource if cloud == "china" else None,
+        "service__allowed-hosts": "manage.example" if cloud == "china" else None})
     first = [(host, path) for host, path, _ in entra.calls][:3]
     assert first == [(authority, f"/{TENANT}/oauth2/v2.0/token"),
                      (graph, "/v1.0/servicePrincipals/appId=0000000a-0000-0000-c000-000000000000/endpoints"),
@@ -197,5 +200,5 @@ def test_addresses_of_the_clouds(rig, token, cloud, authority, graph, resource):
     assert f"scope=https%3A%2F%2F{graph}%2F.default" in entra.calls[0][2]
     wanted = resource.replace(":", "%3A").replace("/", "%2F")
     assert f"scope={wanted}%2F.default" in entra.calls[2][2]
-    assert set(proxy.hosts) == {f"{authority}:443", f"{graph}:443"}
+    assert set(proxy.hosts) == {f"{authority}:443", f"{graph}:443", f"{host}:443"}
     assert all(claims["aud"] == f"https://{authority}/{TENANT}/oauth2/v2.0/token" for _, claims in entra.assertions)

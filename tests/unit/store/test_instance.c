@@ -464,6 +464,7 @@ the_connector_id_is_kept(void **state)
     struct store *store = must_open();
     char id[CC_UUID_LEN], again[CC_UUID_LEN], other[CC_UUID_LEN];
     static const char old[] = "11111111-2222-4333-8444-555555555555";
+    static const char given[] = "22222222-2222-4333-8444-555555555555";
 
     (void)state;
     assert_int_equal(store_put_value(store, "connector-id", old, NULL), 0);
@@ -472,6 +473,11 @@ the_connector_id_is_kept(void **state)
     assert_int_equal(store_connector_id(store, "a", again, NULL), 0);
     assert_string_equal(id, again);
     assert_int_equal(store_connector_id(store, "b", other, NULL), 0);
+    assert_int_equal(store_connector_id_set(store, "b", given, NULL), 0);
+    assert_int_equal(store_connector_id(store, "b", again, NULL), 0);
+    assert_string_equal(again, given);
+    assert_int_equal(store_connector_id(store, "a", again, NULL), 0);
+    assert_string_equal(again, id);
     assert_string_not_equal(id, other);
     store_close(store);
 }
