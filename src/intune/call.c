@@ -465,15 +465,6 @@ take_new_identity(struct intune_attempt *attempt)
     }
 }
 
-/* What an identity is told that is not ours any more is no news. */
-static void
-note_identity(struct intune *intune, const struct intune_attempt *attempt, const struct cc_err *why)
-{
-    if (intune_link_is_current(attempt->link))
-        intune_note_failure(intune,
-                attempt->removed ? INTUNE_CONNECTOR_REMOVED : INTUNE_CERTIFICATE_REFUSED, why);
-}
-
 /* Graph is the administrator's; contact with the service is what the connector lives by. */
 static void
 note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
@@ -484,6 +475,9 @@ note(struct intune *intune, const struct intune_call *call, const struct intune_
 
     if (call->url != NULL || why->domain == CC_DOM_CANCELLED)
         return;
+    /* What fails under settings that are no longer in force says nothing of those that are. */
+    if (why->domain != CC_DOM_NONE && !intune_link_is_current(attempt->link))
+        return;
     if (why->domain == CC_DOM_NONE)
         intune_note_success(intune, counted);
     else if (attempt->refused)
@@ -492,7 +486,8 @@ note(struct intune *intune, const struct intune_call *call, const struct intune_
         intune_note_failure(intune, INTUNE_SIGN_IN_UNABLE, why);
     else if (attempt->certificate_refused ||
              (attempt->removed && attempt->shown && attempt->link->identity_key != NULL))
-        note_identity(intune, attempt, why);
+        intune_note_failure(intune,
+                attempt->removed ? INTUNE_CONNECTOR_REMOVED : INTUNE_CERTIFICATE_REFUSED, why);
     else if (counted && why->domain == CC_DOM_HTTP && why->code == 409)
         intune_note_failure(intune, INTUNE_CONNECTOR_LIMIT, why);
     else if (why->domain == CC_DOM_HTTP && why->code >= 400 && why->code < 500 &&

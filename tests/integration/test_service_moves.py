@@ -124,4 +124,3 @@ def test_addresses_that_are_not_trusted(world, text, said):
     (world.dropins / "50-strict.conf").unlink()
     world.reload()
     world.wait_contact("ok")
-    world.work_once()

@@ -774,6 +774,37 @@ reconfigure_meanwhile(void **state)
     fake_close(&after);
 }
 
+/* A call that began with the settings before, and fails with them, is no news of the service. */
+static void
+old_settings_fail_unheard(void **state)
+{
+    static const struct fake_answer hold[] = { { .status = 200, .hold = true } };
+    struct fake before, after;
+    struct intune_settings settings;
+    struct many many;
+    pthread_t thread;
+
+    (void)state;
+    fake_open(&before);
+    fake_open(&after);
+    many = (struct many){ .intune = fake_connect(&before) };
+    assert_int_equal(beat(many.intune, NULL), 0);
+    fake_script(&before, FAKE_SERVICE, hold, 1);
+    assert_int_equal(pthread_create(&thread, NULL, beat_thread, &many), 0);
+    fake_wait_calls(&before, FAKE_SERVICE, 2);
+    settings = fake_settings(&after);
+    assert_int_equal(intune_reconfigure(many.intune, &settings, NULL), 0);
+    assert_int_equal(beat(many.intune, NULL), 0);
+    http_exchange_reply(before.held[0], 302, NULL, 0, NULL, "{}", 2);
+    pthread_join(thread, NULL);
+    assert_int_equal(many.rc, -1);
+    assert_string_equal(before.contacts, "ok ");
+    assert_string_equal(after.contacts, "");
+    intune_close(many.intune);
+    fake_close(&before);
+    fake_close(&after);
+}
+
 static void
 secret_is_read_each_time(void **state)
 {
@@ -879,6 +910,7 @@ main(void)
         cmocka_unit_test(one_flight_for_all),
         cmocka_unit_test(cancel_ends_calls),
         cmocka_unit_test(reconfigure_meanwhile),
+        cmocka_unit_test(old_settings_fail_unheard),
         cmocka_unit_test(secret_is_read_each_time),
         cmocka_unit_test(token_is_cut_out),
     };
