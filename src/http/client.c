@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "http/client.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -459,6 +461,26 @@ open_public(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+/* The same of a connection that was kept, and made for somebody who did not mind. */
+static int
+use_public(void *arg, char *address, char *own_address, int port, int own_port)
+{
+    struct call *call = arg;
+    struct sockaddr_in in = { .sin_family = AF_INET };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+
+    (void)own_address;
+    (void)port;
+    (void)own_port;
+    if (inet_pton(AF_INET, address, &in.sin_addr) == 1
+                    ? http_address_is_public((const struct sockaddr *)&in)
+                    : inet_pton(AF_INET6, address, &in6.sin6_addr) == 1 &&
+                              http_address_is_public((const struct sockaddr *)&in6))
+        return CURL_PREREQFUNC_OK;
+    (void)cc_strcpy(call->inside, sizeof(call->inside), address);
+    return CURL_PREREQFUNC_ABORT;
+}
+
 static int
 set_proxy(const struct http_client *client, CURL *easy, struct call *call, struct cc_err *err)
 {
@@ -475,6 +497,8 @@ set_proxy(const struct http_client *client, CURL *easy, struct call *call, struc
     if (call->request->public_only && client->proxy == NULL && client->unix_socket == NULL) {
         bad |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_public);
         bad |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
+        bad |= curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, use_public);
+        bad |= curl_easy_setopt(easy, CURLOPT_PREREQDATA, call);
     }
     if (bad != CURLE_OK)
         return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
@@ -707,7 +731,8 @@ no_answer(const struct call *call, const struct identity_use *identity, CURLcode
     if (identity->refusal != NULL)
         return cc_err_set(err, CC_DOM_NETWORK, HTTP_CERTIFICATE_REFUSED,
                 "%s: our certificate was refused (%s)", where, identity->refusal);
-    if (result == CURLE_COULDNT_CONNECT && call->inside[0] != '\0')
+    if ((result == CURLE_COULDNT_CONNECT || result == CURLE_ABORTED_BY_CALLBACK) &&
+            call->inside[0] != '\0')
         return cc_err_set(err, CC_DOM_NETWORK, (long)result,
                 "%s: its address %s is inside of our own network, where it has no business to be",
                 where, call->inside);

@@ -648,6 +648,13 @@ public_addresses_only(void **state)
     request.public_only = false;
     assert_int_equal(http_client_send(client, &request, &response, NULL), 0);
     http_response_free(&response);
+
+    /* The connection that was kept is not used for it either. */
+    request.public_only = true;
+    cc_err_clear(&err);
+    assert_int_equal(http_client_send(client, &request, &response, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_NETWORK);
+    assert_non_null(strstr(err.text, "is inside of our own network"));
     http_client_close(client);
 }
 
