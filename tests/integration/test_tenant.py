@@ -3,6 +3,7 @@
 
 import base64
 import concurrent.futures
+import json
 import stat
 import subprocess
 import threading
@@ -141,6 +142,20 @@ def test_discovery(shared):
     assert all(i["uri"].startswith(shared.url + "/RACerts/") for i in items)
     assert "request-id" in answer.headers
     assert shared.graph("GET", "v1.0/servicePrincipals/appId=other/endpoints").status_code == 404
+
+
+@pytest.mark.parametrize("change", [
+    lambda items: items[:1], lambda items: items + [dict(items[0], uri="https://other.example/x")], lambda items: [],
+    lambda items: [dict(item, providerName=item["providerName"].upper()) for item in items],
+    lambda items: [{name: value for name, value in item.items() if name != "providerName"} for item in items]],
+    ids=["missing", "twice", "empty", "upper case", "nameless"])
+def test_lists_of_endpoints_on_demand(shared, change):
+    path = f"v1.0/servicePrincipals/appId={APP_ID}/endpoints"
+    body = shared.graph("GET", path).json()
+    body["value"] = change(body["value"])
+    shared.faults({"path": "/endpoints", "status": 200, "body": json.dumps(body), "count": 1})
+    assert shared.graph("GET", path).json() == body
+    assert shared.graph("GET", path).json() != body
 
 
 def test_account_moves(tenant):

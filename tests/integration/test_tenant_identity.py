@@ -190,7 +190,8 @@ def test_certificates_of_others(shared):
     like_ours = (x509.CertificateBuilder().subject_name(instance.certificate.subject).issuer_name(ca.subject).public_key(instance.key.public_key())
                  .serial_number(instance.certificate.serial_number).not_valid_before(now - datetime.timedelta(days=1))
                  .not_valid_after(now + datetime.timedelta(days=1)).sign(instance.key, hashes.SHA256()))
-    assert refused(instance.heartbeat(instance.session(like_ours)), 403, "CertificateRefused")
+    answer = instance.heartbeat(instance.session(like_ours))
+    assert refused(answer, 403, "CertificateRefused") and "not of this service" in answer.json()["error"]["message"]
     assert instance.heartbeat().status_code == 200
 
 
