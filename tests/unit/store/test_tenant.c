@@ -848,6 +848,12 @@ count_request(void *arg, const struct tenant_request *r)
     return 0;
 }
 
+static int
+write_number(void *arg, const struct tenant_request *r)
+{
+    return cc_buf_printf(arg, NULL, "%d ", (int)r->seq);
+}
+
 static void
 request_lists(void **state)
 {
@@ -870,7 +876,13 @@ request_lists(void **state)
         { { .limit = 99, .state = TENANT_QUEUED, .feature = FEATURE }, 3 },
         { { .limit = 99, .state = TENANT_LEASED, .feature = PKCS }, 0 },
         { { .limit = 99, .state = TENANT_QUEUED, .feature = PKCS }, 2 },
+        { { .limit = 99, .newest_first = true, .after_seq = INT64_MAX }, 7 },
+        { { .limit = 99, .newest_first = true, .after_seq = 3 }, 2 },
+        { { .limit = 99, .newest_first = true, .after_seq = 5, .state = TENANT_QUEUED }, 2 },
+        { { .limit = 99, .newest_first = true, .after_seq = 7, .feature = PKCS }, 1 },
     };
+    const struct tenant_request_query newest = { .limit = 3, .newest_first = true, .after_seq = 7 };
+    struct cc_buf numbers = CC_BUF_INIT(100);
 
     add_pfx(*state, "1-a", "one@x", "a");
     enqueue(*state, 5, 100);
@@ -882,6 +894,9 @@ request_lists(void **state)
         OK(tenant_request_list(*state, &cases[i].query, count_request, &n, &err));
         assert_int_equal(n, cases[i].want);
     }
+    OK(tenant_request_list(*state, &newest, write_number, &numbers, &err));
+    assert_string_equal(cc_buf_str(&numbers), "6 5 4 ");
+    cc_buf_free(&numbers);
     for (int s = TENANT_QUEUED; s < TENANT_STATES; s++)
         assert_int_equal(tenant_state_parse(tenant_state_name((enum tenant_state)s)), s);
     assert_int_equal(tenant_state_parse("other"), -1);
