@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CLOCK_SHOWN_MS 60000 /* how much another time must differ to be worth a word */
+
 struct users {
     const struct release *list;
     int64_t *counts;
@@ -69,6 +71,19 @@ put_releases(struct page *page, const struct users *u)
     page_table_end(page);
 }
 
+/* What is judged by another time than the present one says so. */
+static void
+put_clock(struct page *page)
+{
+    int64_t now_ms = releases_now_ms(page->call->tenant->releases);
+
+    if (llabs(now_ms - page->now_ms) < CLOCK_SHOWN_MS)
+        return;
+    html_put(&page->html, "<p class=\"trouble\">Versions are judged as of ");
+    html_time(&page->html, now_ms);
+    html_put(&page->html, ": the lifecycle's clock was set.</p>\n");
+}
+
 void
 page_releases(struct call *call)
 {
@@ -89,6 +104,7 @@ page_releases(struct call *call)
         goto fail;
     html_put(&page.html, "<p class=\"lead\">A version is supported for six months after a higher "
                          "one was released: Warning during these months, Error after them.</p>\n");
+    put_clock(&page);
     if (users.count > 0)
         put_releases(&page, &users);
     else

@@ -227,7 +227,9 @@ def test_half_a_year(browser, tmp_path, view):
             browser("go", url=tenant.url + "/admin/connector?id=old")
             assert why in check(browser, "old-" + status, view, "old")["text"]
             browser("go", url=tenant.url + "/admin/releases")
-            rows = {row[0]: row for row in check(browser, "releases-" + status, view, "Releases")["rows"]}
+            seen = check(browser, "releases-" + status, view, "Releases")
+            assert "the lifecycle's clock was set" in seen["text"]
+            rows = {row[0]: row for row in seen["rows"]}
             assert status in rows["1.0.0"][1] and rows["1.0.0"][4] == "1"
             assert ("Announced" if status == "Active" else "Active") in rows["1.1.0"][1]
     finally:
