@@ -167,6 +167,8 @@ check_secrets(struct look *look)
     check_secret(look, "pin-file", "the token's PIN", "[token] pin", config->token.pin);
     check_secret(look, "secret-file", "the secret to sign in with", "[service] client-secret",
             config->service.client_secret);
+    check_secret(look, "secret-file", "the password at the proxy", "[service] proxy-password",
+            config->service.proxy_password);
     if (config->service.ca_file != NULL)
         check_file(look, &ca, config->service.ca_file);
     if (config->service.client_certificate != NULL)

@@ -4,6 +4,7 @@
 One token, one stand-in and one CA for all; the daemon runs only where a case is about it. A command that a finding gives is run
 word for word by a shell, as root; where the advice is in words the case does what they say."""
 
+import base64
 import contextlib
 import dataclasses
 import datetime
@@ -95,10 +96,11 @@ class Server:
 
 
 class Proxy:
-    """Answers CONNECT with this status; 200: goes on to the target."""
+    """Answers CONNECT with this status; 200, or the right name and password: goes on to the target."""
 
-    def __init__(self, status):
+    def __init__(self, status, password=None):
         self.status = status
+        self.password = password and b"Basic " + base64.b64encode(password.encode()) + b"\r\n"
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         threading.Thread(target=self.run, daemon=True).start()
@@ -114,10 +116,10 @@ class Proxy:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += client.recv(4096)
-            client.sendall(f"HTTP/1.1 {self.status} x\r\nContent-Length: 0\r\n\r\n".encode() if self.status != 200
-                           else b"HTTP/1.1 200 x\r\n\r\n")
-            if self.status != 200:
+            if self.status != 200 and not (self.password and self.password in head):
+                client.sendall(f'HTTP/1.1 {self.status} x\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'.encode())
                 return
+            client.sendall(b"HTTP/1.1 200 x\r\n\r\n")
             host, port = head.split()[1].decode().rsplit(":", 1)
             with socket.create_connection((host, int(port))) as server:
                 back = threading.Thread(target=self.pump, args=(server, client), daemon=True)
@@ -203,8 +205,8 @@ class World:
         self.closing.append(server)
         return server
 
-    def proxy(self, status):
-        proxy = Proxy(status)
+    def proxy(self, status, **options):
+        proxy = Proxy(status, **options)
         self.closing.append(proxy)
         return proxy
 
@@ -446,11 +448,38 @@ def _(w):
 setting("proxy-not-there", "network", "proxy", "error", r"cannot be reached", lambda w: {"service.proxy": f"http://127.0.0.1:{free_port()}"})
 
 
-@fault("proxy-wants-password", "network", "proxy-password", "error", r"407", lambda w, finding, proxy: setattr(proxy, "status", 200))
+def give_password(w, finding, proxy):
+    assert "proxy-user and proxy-password" in finding["cure"]
+    w.set({"service.proxy": proxy.url, "service.proxy-user": "connector", "service.proxy-password": f"file:{w.folder / 'proxy.password'}"})
+
+
+@fault("proxy-wants-password", "network", "proxy-password", "error", r"407", give_password)
 def _(w):
-    proxy = w.proxy(407)
+    proxy = w.proxy(407, password="connector:let me through")
+    w.rig.private_file(w.folder / "proxy.password", b"let me through")
     w.set({"service.proxy": proxy.url})
     return proxy
+
+
+def correct_password(w, finding, path):
+    w.rig.private_file(path, b"let me through")
+
+
+@fault("proxy-password-wrong", "network", "proxy-password", "error", r"correct .*proxy-password", correct_password)
+def _(w):
+    path = w.folder / "proxy.password"
+    w.rig.private_file(path, b"wrong")
+    w.set({"service.proxy": w.proxy(407, password="connector:let me through").url, "service.proxy-user": "connector",
+           "service.proxy-password": f"file:{path}"})
+    return path
+
+
+@fault("proxy-password-readable-by-all", "files", "secret-file", "error", r"password at the proxy")
+def _(w):
+    path = w.folder / "proxy.password"
+    w.rig.private_file(path, b"secret")
+    path.chmod(0o644)
+    w.set({"service.proxy": "http://127.0.0.1:1", "service.proxy-user": "connector", "service.proxy-password": f"file:{path}"})
 
 
 @fault("proxy-refuses", "network", "proxy", "error", r"CONNECT", lambda w, finding, proxy: setattr(proxy, "status", 200))
