@@ -14,7 +14,7 @@
 #include "hsm/admin.h"
 
 #define CONFIGURE_GROUP "certconnector" /* that the daemon belongs to */
-#define CONFIGURE_SECRETS 4
+#define CONFIGURE_SECRETS 8
 #define CONFIGURE_ROLES HSM_ROLE_COUNT
 
 /* A secret that was typed. */

@@ -45,6 +45,15 @@ check_key(const struct plan *plan, const struct key_list *list, const char *what
     return 0;
 }
 
+/* Whether it is the one that [keys] names, or none. */
+static bool
+is_of_role(const struct config *config, const char *role, const char *uri)
+{
+    const char *of_role = config_key(config, role);
+
+    return uri == NULL || (of_role != NULL && strcmp(of_role, uri) == 0);
+}
+
 static int
 check_keys(const struct plan *plan, const struct config *config, const struct key_list *list,
         struct cc_err *err)
@@ -58,11 +67,14 @@ check_keys(const struct plan *plan, const struct config *config, const struct ke
                 0)
             return -1;
     }
-    if (check_key(plan, list, "identity", config->service.client_key, err) != 0)
+    if (!is_of_role(config, "identity", config->service.client_key) &&
+            check_key(plan, list, "identity", config->service.client_key, err) != 0)
         return -1;
     for (size_t i = 0; i < config->ca_count; i++) {
         const struct config_ca *ca = &config->cas[i];
 
+        if (is_of_role(config, "ca", ca->key) && is_of_role(config, "ocsp", ca->ocsp_key))
+            continue;
         if (check_key(plan, list, "ca", ca->key, err) != 0 ||
                 check_key(plan, list, "ocsp", ca->ocsp_key, err) != 0)
             return -1;
@@ -96,10 +108,16 @@ check_token(const struct plan *plan, const struct config *config, struct cc_err 
 static bool
 needs_credential(const struct config *config)
 {
-    const char *reference = cli_service_signs_with_token(config) ? config->token.pin
-                                                                 : config->service.client_secret;
+    const char *references[] = {
+        cli_service_signs_with_token(config) ? config->token.pin : config->service.client_secret,
+        config->service.proxy_password,
+    };
 
-    return reference != NULL && cc_starts_with(reference, "credential:");
+    for (size_t i = 0; i < CC_COUNT(references); i++) {
+        if (references[i] != NULL && cc_starts_with(references[i], "credential:"))
+            return true;
+    }
+    return false;
 }
 
 static int
@@ -107,7 +125,7 @@ check_service(const struct plan *plan, const struct config *config, struct cc_er
 {
     struct config tried = *config; /* shallow: it borrows everything */
     struct cli_service service = { .intune = NULL };
-    char secret[REFERENCE_MAX], pin[REFERENCE_MAX];
+    char secret[REFERENCE_MAX], pin[REFERENCE_MAX], password[REFERENCE_MAX];
     long number;
     int rc;
 
@@ -124,6 +142,8 @@ check_service(const struct plan *plan, const struct config *config, struct cc_er
     tried.token.pin = plan_reference(plan, config->token.pin, pin, sizeof(pin));
     tried.service.client_secret =
             plan_reference(plan, config->service.client_secret, secret, sizeof(secret));
+    tried.service.proxy_password =
+            plan_reference(plan, config->service.proxy_password, password, sizeof(password));
     rc = cli_service_open(&tried, &service, err);
     if (rc == 0)
         rc = intune_probe_sign_in(service.intune, INTUNE_AUDIENCE_SERVICE, &number, err);

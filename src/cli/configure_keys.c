@@ -80,7 +80,7 @@ uri_attribute(const char *uri, const char *name, unsigned char ret[VALUE_MAX], s
         if (*at == '%') {
             if (digit(at[1]) < 0 || digit(at[2]) < 0)
                 return false;
-            byte = (unsigned char)(digit(at[1]) << 4 | digit(at[2]));
+            byte = (unsigned char)(digit(at[1]) * 16 + digit(at[2]));
             at += 2;
         }
         ret[(*ret_len)++] = byte;

@@ -142,6 +142,7 @@ plan_make(const struct plan *plan, struct config_edit **ret_edit, struct config 
 static gid_t
 daemon_group(void)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread */
     const struct group *entry = geteuid() == 0 ? getgrnam(CONFIGURE_GROUP) : NULL;
 
     return entry == NULL ? (gid_t)-1 : entry->gr_gid;
@@ -156,7 +157,7 @@ need_folder(const char *path, struct cc_err *err)
 
     if (!cc_strcpy(copy, sizeof(copy), path))
         return cc_err_set_errno(err, ENAMETOOLONG, "%s", path);
-    folder = dirname(copy);
+    folder = dirname(copy); /* NOLINT(concurrency-mt-unsafe) */
     if (mkdir(folder, FOLDER_MODE) != 0)
         return errno == EEXIST ? 0 : cc_err_set_errno(err, errno, "create folder %s", folder);
     if (chown(folder, (uid_t)-1, daemon_group()) != 0)

@@ -77,6 +77,10 @@ int guide_take_key(struct guide *g, const struct question *q, const char *answer
         struct cc_err *err);
 int guide_take_key_type(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);
+int guide_take_proxy(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err);
+int guide_take_proxy_user(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err);
 int guide_take_sign_in(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);
 int guide_take_self_sign(struct guide *g, const struct question *q, const char *answer,

@@ -112,6 +112,20 @@ has_proxy(const struct guide *g, const struct question *q)
 }
 
 static bool
+has_proxy_user(const struct guide *g, const struct question *q)
+{
+    char value[ASK_ANSWER_MAX];
+
+    return has_proxy(g, q) && guide_value(g, "service.proxy-user", value);
+}
+
+static bool
+is_proxy_password_in_file(const struct guide *g, const struct question *q)
+{
+    return has_proxy_user(g, q) && is_in_file(g, q);
+}
+
+static bool
 key_is_missing(const struct guide *g, const struct question *q)
 {
     char name[64], uri[ASK_ANSWER_MAX];
@@ -227,11 +241,11 @@ const struct question guide_questions[] = {
                     "them.  A feature that is left out stops after its work under way, and nothing of "
                     "it is lost." },
     { .heading = FEATURES,
-            .prompt = "Name of this connector",
+            .prompt = "Name of this connector, or none for the host's",
             .name = "connector.name",
-            .help = "Under this name the service and the event log know it.  The host's name is "
-                    "taken when nothing is said; instances that share a store must have different "
-                    "ones." },
+            .optional = true,
+            .help = "Under this name the service and the event log know it.  Instances that share a "
+                    "store must have different ones." },
 
     { .heading = TOKEN,
             .prompt = "PKCS#11 module, by number or path",
@@ -397,8 +411,33 @@ const struct question guide_questions[] = {
             .name = "service.proxy",
             .features = ANY_FEATURE,
             .optional = true,
+            .take = guide_take_proxy,
             .help = "An HTTP proxy through which the service is reached: http://HOST:PORT.  Proxies "
                     "of the environment are not looked at." },
+    { .heading = PROXY,
+            .prompt = "User at the proxy, or none",
+            .name = "service.proxy-user",
+            .features = ANY_FEATURE,
+            .optional = true,
+            .take = guide_take_proxy_user,
+            .when = has_proxy,
+            .help = "For a proxy that wants to know who comes.  Its password is asked for next." },
+    { .heading = PROXY,
+            .prompt = "Where the proxy's password is",
+            .name = "service.proxy-password",
+            .suggests = "file:/etc/certconnector/proxy.password",
+            .features = ANY_FEATURE,
+            .when = has_proxy_user,
+            .help = "file:PATH is a file that root and the connector's group can read; "
+                    "credential:NAME is a credential of the systemd unit.  The password itself never "
+                    "stands in the configuration." },
+    { .heading = PROXY,
+            .prompt = "Its password (not shown; only Enter keeps the one in the file)",
+            .name = "service.proxy-password",
+            .features = ANY_FEATURE,
+            .secret = true,
+            .when = is_proxy_password_in_file,
+            .help = "It goes into the file just named.  It is sent to the proxy alone." },
     { .heading = PROXY,
             .prompt = "Reached without it, or none",
             .name = "service.no-proxy",

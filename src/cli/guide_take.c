@@ -57,7 +57,7 @@ static int
 check_setting(const char *name, const char *value, struct cc_err *err)
 {
     static const char place[] = "command line: ";
-    struct cc_buf text = CC_BUF_INIT(2 * ASK_ANSWER_MAX);
+    struct cc_buf text = CC_BUF_INIT((size_t)2 * ASK_ANSWER_MAX);
     struct cc_err why = { 0 };
     int rc = cc_buf_printf(&text, &why, "%s=%s", name, value);
 
@@ -175,24 +175,39 @@ target_of(const struct guide *g, char module[ASK_ANSWER_MAX], char helper[ASK_AN
     };
 }
 
+/* What the module says of its tokens; the ones before when it says nothing. */
+static int
+read_tokens(struct guide *g, struct cc_err *err)
+{
+    char module[ASK_ANSWER_MAX], helper[ASK_ANSWER_MAX], init_args[ASK_ANSWER_MAX];
+    const struct hsm_admin_target target = target_of(g, module, helper, init_args);
+    struct hsm_admin_token *tokens = NULL;
+    size_t count = 0;
+
+    if (hsm_admin_list_tokens(&target, &tokens, &count, err) != 0)
+        return cc_err_in(err, "this module");
+    free(g->token);
+    g->token = tokens;
+    g->token_count = count;
+    g->keys_known = false;
+    return 0;
+}
+
 int
 guide_take_module(struct guide *g, const struct question *q, const char *answer, struct cc_err *err)
 {
     size_t number = number_of(answer, g->module_count);
-    const char *path = number > 0 ? g->module[number - 1] : answer;
-    char module[ASK_ANSWER_MAX], helper[ASK_ANSWER_MAX], init_args[ASK_ANSWER_MAX];
-    struct hsm_admin_target target;
+    char before[ASK_ANSWER_MAX];
+    bool was_said = guide_value(g, q->name, before);
 
-    if (guide_take_setting(g, q, path, err) != 0)
+    if (guide_take_setting(g, q, number > 0 ? g->module[number - 1] : answer, err) != 0)
         return -1;
-    free(g->token);
-    g->token = NULL;
-    g->token_count = 0;
-    g->keys_known = false;
-    target = target_of(g, module, helper, init_args);
-    if (hsm_admin_list_tokens(&target, &g->token, &g->token_count, err) != 0)
-        return cc_err_in(err, "this module");
-    return 0;
+    if (read_tokens(g, err) == 0)
+        return 0;
+    /* one that cannot be used is not what Enter keeps */
+    if (plan_set(g->plan, q->name, was_said ? before : NULL, NULL) != 0)
+        return cc_err_in(err, "and it stays the answer");
+    return -1;
 }
 
 void
@@ -229,7 +244,7 @@ static int
 take_uri(struct guide *g, const struct question *q, const char *prefix, const char *answer,
         struct cc_err *err)
 {
-    struct cc_buf uri = CC_BUF_INIT(4 * ASK_ANSWER_MAX);
+    struct cc_buf uri = CC_BUF_INIT((size_t)4 * ASK_ANSWER_MAX);
     int rc = -1;
 
     if (cc_starts_with(answer, "pkcs11:") || answer[0] == '\0')
@@ -364,6 +379,31 @@ guide_take_key_type(struct guide *g, const struct question *q, const char *answe
     (void)cc_strcpy(g->plan->key_type[q->role], sizeof(g->plan->key_type[q->role]), answer);
     g->plan->generate_keys = true;
     return 0;
+}
+
+/* ---- the proxy ---- */
+
+/* What belongs to it goes with it. */
+int
+guide_take_proxy_user(struct guide *g, const struct question *q, const char *answer,
+        struct cc_err *err)
+{
+    if (guide_take_setting(g, q, answer, err) != 0)
+        return -1;
+    return strcmp(answer, "none") == 0 ? plan_set(g->plan, "service.proxy-password", NULL, err) : 0;
+}
+
+int
+guide_take_proxy(struct guide *g, const struct question *q, const char *answer, struct cc_err *err)
+{
+    if (guide_take_setting(g, q, answer, err) != 0)
+        return -1;
+    if (strcmp(answer, "none") != 0)
+        return 0;
+    if (plan_set(g->plan, "service.proxy-user", NULL, err) != 0 ||
+            plan_set(g->plan, "service.proxy-password", NULL, err) != 0)
+        return -1;
+    return plan_set(g->plan, "service.no-proxy", NULL, err);
 }
 
 /* ---- signing in ---- */

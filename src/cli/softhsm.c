@@ -31,6 +31,7 @@ settle_folder(int folder, gid_t group, struct cc_err *err)
         (void)close(folder);
         return cc_err_set_errno(err, errno, "read a token's folder");
     }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
     while (rc == 0 && (entry = readdir(entries)) != NULL) {
         if (fstatat(folder, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
                 !S_ISREG(info.st_mode) || info.st_uid != 0 || info.st_gid == group)
@@ -58,6 +59,7 @@ softhsm_settle(const char *module, struct cc_err *err)
         return 0; /* whoever made the token had other plans */
     if ((tokens = opendir(path)) == NULL)
         return cc_err_set_errno(err, errno, "%s", path);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
     while (rc == 0 && (entry = readdir(tokens)) != NULL) {
         int folder = entry->d_name[0] == '.'
                              ? -1

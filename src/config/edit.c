@@ -74,7 +74,7 @@ static int
 find_place(const struct config_sheet *file, const struct config_setting_name *name,
         struct place *ret, struct cc_err *err)
 {
-    struct cc_buf text = CC_BUF_INIT(2 * CONFIG_FILE_MAX);
+    struct cc_buf text = CC_BUF_INIT((size_t)2 * CONFIG_FILE_MAX);
     const struct config_reader reader = {
         .file = file->path,
         .section = place_section,
@@ -124,7 +124,7 @@ change_line(struct config_sheet *file, int number, const char *value, struct cc_
 {
     struct config_line *line = &file->line[number - 1];
     const struct span span = value_span(line->text);
-    struct cc_buf text = CC_BUF_INIT(4 * CONFIG_LINE_MAX);
+    struct cc_buf text = CC_BUF_INIT((size_t)4 * CONFIG_LINE_MAX);
     int rc = -1;
 
     if (cc_buf_add(&text, line->text, span.begin, err) == 0 &&
@@ -140,7 +140,7 @@ static int
 add_line(struct config_sheet *file, const struct config_setting_name *name, int number,
         const char *value, struct cc_err *err)
 {
-    struct cc_buf text = CC_BUF_INIT(4 * CONFIG_LINE_MAX);
+    struct cc_buf text = CC_BUF_INIT((size_t)4 * CONFIG_LINE_MAX);
     size_t at = (size_t)number;
     int rc = -1;
 
@@ -413,7 +413,7 @@ config_edit_first(const struct config_edit *edit, const char *group, char **ret_
             .entry = first_entry,
             .arg = &first,
         };
-        struct cc_buf text = CC_BUF_INIT(2 * CONFIG_FILE_MAX);
+        struct cc_buf text = CC_BUF_INIT((size_t)2 * CONFIG_FILE_MAX);
         int lines;
 
         rc = config_sheet_join(&edit->file[i], &text, err);
@@ -436,7 +436,7 @@ copy_files(const struct config_edit *edit, struct config_files *files, struct cc
         return cc_err_nomem(err);
     for (size_t i = 0; i < edit->count; i++) {
         files->count++;
-        cc_buf_init(&files->file[i].text, 2 * CONFIG_FILE_MAX);
+        cc_buf_init(&files->file[i].text, (size_t)2 * CONFIG_FILE_MAX);
         if ((files->file[i].path = cc_strdup(edit->file[i].path, err)) == NULL ||
                 config_sheet_join(&edit->file[i], &files->file[i].text, err) != 0)
             return -1;

@@ -188,7 +188,7 @@ lines_before(const struct config_sheet *sheet)
 bool
 config_sheet_changed(const struct config_sheet *sheet)
 {
-    struct cc_buf now = CC_BUF_INIT(2 * CONFIG_FILE_MAX);
+    struct cc_buf now = CC_BUF_INIT((size_t)2 * CONFIG_FILE_MAX);
     bool same = config_sheet_join(sheet, &now, NULL) == 0 && now.len == sheet->before.len &&
                 (now.len == 0 || memcmp(now.data, sheet->before.data, now.len) == 0);
 

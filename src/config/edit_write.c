@@ -62,6 +62,7 @@ owner_of(const struct config_sheet *sheet, const char *path, const char *group,
         return 0;
     }
     *ret = (struct cc_file_owner){ (uid_t)-1, (gid_t)-1, NEW_MODE };
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): an edit is one thread's, of a program that does nothing else */
     if (geteuid() == 0 && (entry = getgrnam(group)) != NULL)
         ret->gid = entry->gr_gid;
     return 0;
@@ -71,7 +72,7 @@ static int
 write_text(struct config_sheet *sheet, const char *group, config_edit_told_fn told, void *arg,
         struct cc_err *err)
 {
-    struct cc_buf now = CC_BUF_INIT(2 * CONFIG_FILE_MAX);
+    struct cc_buf now = CC_BUF_INIT((size_t)2 * CONFIG_FILE_MAX);
     char path[PATH_MAX], previous[PATH_MAX + sizeof(".previous")];
     struct cc_file_owner owner;
     int rc = -1;

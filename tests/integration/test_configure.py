@@ -29,7 +29,9 @@ CHALLENGE = "a-challenge-typed-by-hand"
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """Counts the tunnels that it makes."""
+    """Counts the tunnels that it makes, for who knows its password."""
+
+    user, password = "connector", "a-password-of-the-proxy"
 
     daemon_threads = allow_reuse_address = True
 
@@ -47,8 +49,10 @@ class Proxy(socketserver.ThreadingTCPServer):
 class Tunnel(socketserver.StreamRequestHandler):
     def handle(self):
         host, port = self.rfile.readline().split()[1].decode().rsplit(":", 1)
-        while self.rfile.readline().strip():
-            pass
+        headers = dict(line.decode().strip().split(": ", 1) for line in iter(self.rfile.readline, b"\r\n"))
+        if headers.get("Proxy-Authorization") != "Basic " + base64.b64encode(f"{Proxy.user}:{Proxy.password}".encode()).decode():
+            self.wfile.write(b"HTTP/1.1 407 Who is there?\r\nProxy-Authenticate: Basic realm=test\r\nContent-Length: 0\r\n\r\n")
+            return
         with socketserver.socket.create_connection((host, int(port))) as there:
             self.server.tunnels += 1
             self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -73,7 +77,7 @@ class Terminal:
     def __init__(self, world, *options):
         self.seen = open(world.rig.folder / f"terminal-{secrets.token_hex(4)}", "w+")
         self.child = pexpect.spawn(str(world.program), ["configure", "--config", str(world.config), *options], env=world.environment, encoding="utf-8",
-                                   dimensions=(24, 80), timeout=60)
+                                   dimensions=(24, 80), timeout=20)
         self.child.logfile_read = self.seen
 
     def wait(self, prompt):
@@ -162,14 +166,14 @@ def answer_everything(world, terminal):
     terminal.ask("Features, by number or name", "?")
     terminal.child.expect("What the connector does for the service")
     terminal.ask("Features, by number or name", "1, 2, scep, 4")
-    terminal.ask("Name of this connector", "<")
+    terminal.ask("Name of this connector, or none for the host's", "<")
     assert terminal.ask("Features, by number or name") == "pkcs, pfx-import, scep, revocation"
-    terminal.ask("Name of this connector", "with blanks in it")
+    terminal.ask("Name of this connector, or none for the host's", "with blanks in it")
     terminal.child.expect("letters, digits")
-    terminal.ask("Name of this connector", "dc1")
+    terminal.ask("Name of this connector, or none for the host's", "dc1")
     terminal.ask("PKCS#11 module, by number or path", "/nonexistent.so")
     terminal.child.expect("/nonexistent.so")
-    terminal.ask("PKCS#11 module, by number or path", world.token.module)
+    assert terminal.ask("PKCS#11 module, by number or path", world.token.module) == world.token.module
     terminal.child.expect("certconnector")
     terminal.ask("Token, by number, label or URI", "nothing of the kind")
     terminal.child.expect("no initialised token")
@@ -343,27 +347,53 @@ def test_changes_reach_the_running_connector(configured):
         terminal.child.sendline("proxy.example")
         terminal.child.expect("http://")
         terminal.ask("Proxy, or none", proxy.url)
+        # without its user it is found out
+        terminal.until("Try it now: token, keys, signing in (yes, no)")
+        terminal.child.sendline("yes")
+        terminal.child.expect("and proxy-password")
+        assert terminal.wait("Write it and put it in force (yes, no)") == "no"
+        while terminal.child.after.strip(" :") != "User at the proxy, or none [none]":
+            terminal.child.sendline("<")
+            terminal.child.expect(r"[A-Z][^\r\n\[\]?]+(?: \[[^\]\r\n]*\])?: $")
+        terminal.child.sendline(Proxy.user)
+        terminal.ask("Where the proxy's password is", f"file:{world.config.parent}/proxy")
+        terminal.ask("Its password (not shown; only Enter keeps the one in the file)", Proxy.password)
         terminal.ask("Reached without it, or none")
         terminal.until("Try it now: token, keys, signing in (yes, no)")
         terminal.child.sendline("yes")
         terminal.ask("Write it and put it in force (yes, no)")
-        assert "The running connector has taken the new settings." in terminal.end()
+        text = terminal.end()
+        assert "The running connector has taken the new settings." in text and Proxy.password not in text
         assert proxy.tunnels > 0
-        assert world.config.read_text() == before.replace("\n[keys]", f"proxy = {proxy.url}\n\n[keys]")
+        added = f"proxy = {proxy.url}\nproxy-user = {Proxy.user}\nproxy-password = file:{world.config.parent}/proxy\n"
+        assert world.config.read_text() == before.replace("\n[keys]", f"{added}\n[keys]")
         assert (world.config.parent / "certconnector.conf.previous").read_text() == before
         tunnels = proxy.tunnels
         recipient = Recipient()
         assert ask_pkcs(world.service, recipient, certificateTemplateName="device")["result"]["succeeded"]
         wait_until(lambda: proxy.tunnels > tunnels, "the connector goes through the proxy")
 
-        # Cleared, by option: the same file as before, and no tunnel more.
-        assert "has taken the new settings" in world.configure("--unset", "service.proxy").stdout
+        # Cleared: the same file as before, and no tunnel more.
+        terminal = Terminal(world)
+        assert terminal.until("Proxy, or none") == proxy.url
+        terminal.child.sendline("none")
+        terminal.until("Try it now: token, keys, signing in (yes, no)")
+        terminal.child.sendline("yes")
+        terminal.ask("Write it and put it in force (yes, no)")
+        assert "The running connector has taken the new settings." in terminal.end()
         assert world.config.read_text() == before
         wait_until(settled, "the service is reached")
         tunnels = proxy.tunnels
         assert ask_pkcs(world.service, recipient, certificateTemplateName="device")["result"]["succeeded"]
         assert proxy.tunnels == tunnels
-        assert len(change_events(connector, "proxy")) == 2
+        assert [len(change_events(connector, key)) for key in ("proxy", "proxy-user", "proxy-password")] == [2, 2, 2]
+
+        # The same by options.
+        world.configure("--set", f"service.proxy={proxy.url}", "--set", f"service.proxy-user={Proxy.user}", "--set",
+                        f"service.proxy-password=file:{world.config.parent}/proxy")
+        assert proxy.tunnels > tunnels and world.config.read_text() == before.replace("\n[keys]", f"{added}\n[keys]")
+        world.configure("--unset", "service.proxy", "--unset", "service.proxy-user", "--unset", "service.proxy-password")
+        assert world.config.read_text() == before
 
         # Features go and come; the process stays the same.
         world.configure("--set", "connector.features=pkcs, revocation")
@@ -387,7 +417,7 @@ def test_changes_reach_the_running_connector(configured):
 
 
 def test_a_key_signs_in_instead_of_the_secret(configured):
-    """And the secret again, by the run before's file."""
+    """And the secret again."""
     world = configured
     before = world.config.read_text()
     pem = world.config.parent / "client.pem"
@@ -417,9 +447,17 @@ def test_a_key_signs_in_instead_of_the_secret(configured):
     assert "signed in" in world.configure().stdout
     assert ask_pkcs(world.service, Recipient(), certificateTemplateName="device")["result"]["succeeded"]
 
-    world.configure("--unset", "service.client-certificate", "--unset", "keys.identity", "--set", f"service.client-secret=file:{world.config.parent}/secret")
-    assert sorted(world.config.read_text().splitlines()) == sorted(before.splitlines())
-    world.config.write_text(before)
+    # The secret again; the key stays, as the connector has an identity with it now.
+    terminal = Terminal(world)
+    assert terminal.until("Sign in with (secret, key)") == "key"
+    terminal.child.sendline("secret")
+    terminal.ask("Where the client secret is", f"file:{world.config.parent}/secret")
+    terminal.until("Try it now: token, keys, signing in (yes, no)")
+    terminal.child.sendline("yes")
+    terminal.child.expect("signed in")
+    terminal.ask("Write it and put it in force (yes, no)")
+    terminal.end()
+    assert sorted(world.config.read_text().splitlines()) == sorted([*before.splitlines(), "identity = pkcs11:object=identity"])
     assert ask_pkcs(world.service, Recipient(), certificateTemplateName="device")["result"]["succeeded"]
 
 
