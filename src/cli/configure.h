@@ -19,8 +19,10 @@
 
 /* A secret that was typed. */
 struct plan_secret {
-    char *path;   /* where it belongs */
-    char *staged; /* where it waits; NULL: this place is free */
+    char *path;   /* where it belongs; NULL: this place is free */
+    char *staged; /* where it waits, and after it was placed where the one before does */
+    bool placed;
+    bool had_before;
 };
 
 struct plan {
@@ -64,6 +66,11 @@ CC_MUST int plan_stage(struct plan *plan, const char *path, const struct cc_secr
 void plan_unstage(struct plan *plan, const char *path);
 /* The reference by which a secret can be read now: to where it waits, or as it is. */
 const char *plan_reference(const struct plan *plan, const char *reference, char *text, size_t size);
+
+/* All that wait to where they belong, and the ones before in their stead; and for good, or back again. */
+CC_MUST int plan_place_secrets(struct plan *plan, struct cc_err *err);
+void plan_keep_secrets(struct plan *plan);
+CC_MUST int plan_return_secrets(struct plan *plan, struct cc_err *err);
 
 /* ---- keys ---- */
 

@@ -163,17 +163,11 @@ make_keys(const struct plan *plan, const struct config *config, struct cc_err *e
 static int
 place_secrets(struct plan *plan, struct cc_err *err)
 {
+    if (plan_place_secrets(plan, err) != 0)
+        return -1;
     for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
-        struct plan_secret *secret = &plan->secret[i];
-
-        if (secret->path == NULL)
-            continue;
-        if (rename(secret->staged, secret->path) != 0)
-            return cc_err_set_errno(err, errno, "%s", secret->path);
-        say("The secret is in ", secret->path, ".");
-        free(secret->path);
-        free(secret->staged);
-        *secret = (struct plan_secret){ .path = NULL };
+        if (plan->secret[i].path != NULL)
+            say("Written: ", plan->secret[i].path, " (what was typed)");
     }
     return 0;
 }
@@ -345,29 +339,37 @@ reload_running(const struct plan *plan, const struct config *config, struct cc_e
 /* ---- all of it ---- */
 
 static int
-put_back(struct config_edit *edit, struct cc_err *err)
+put_back(struct plan *plan, struct config_edit *edit, struct cc_err *err)
 {
-    if (config_edit_undo(edit, err) != 0)
-        return cc_err_in(err, "and the configuration before could not be put back");
+    if (config_edit_undo(edit, err) != 0 || plan_return_secrets(plan, err) != 0)
+        return cc_err_in(err, "and what was before could not be put back");
     puts("The configuration is what it was before.");
     return -1;
+}
+
+/* What needs the files to be in their place. */
+static int
+finish(const struct plan *plan, const struct config *config, struct cc_err *err)
+{
+    if (configure_makes_certificate(plan, config) && make_certificate(plan, config, err) != 0)
+        return -1;
+    if (plan->init_ca && make_ca(plan, err) != 0)
+        return -1;
+    return reload_running(plan, config, err);
 }
 
 int
 configure_apply(struct plan *plan, struct config_edit *edit, const struct config *config,
         struct cc_err *err)
 {
-    if (make_keys(plan, config, err) != 0 || place_secrets(plan, err) != 0)
+    if (make_keys(plan, config, err) != 0)
         return -1;
     if (config_edit_write(edit, CONFIGURE_GROUP, on_written, NULL, err) != 0)
         return -1;
     if (!config_edit_changed(edit))
         puts("The configuration is the same as before; nothing was written.");
-    if (configure_makes_certificate(plan, config) && make_certificate(plan, config, err) != 0)
-        return put_back(edit, err);
-    if (plan->init_ca && make_ca(plan, err) != 0)
-        return put_back(edit, err);
-    if (reload_running(plan, config, err) != 0)
-        return put_back(edit, err);
+    if (place_secrets(plan, err) != 0 || finish(plan, config, err) != 0)
+        return put_back(plan, edit, err);
+    plan_keep_secrets(plan);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "configure.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <libgen.h>
 #include <limits.h>
@@ -230,6 +231,70 @@ out:
     return rc;
 }
 
+/*
+ * Exchanges two names where there is a file before; what waits takes the place of the other.  A file system that cannot
+ * exchange names replaces, and then there is no way back.
+ */
+static int
+place_secret(struct plan_secret *secret, struct cc_err *err)
+{
+    const unsigned exchange = access(secret->path, F_OK) == 0 ? RENAME_EXCHANGE : 0;
+
+    if (renameat2(AT_FDCWD, secret->staged, AT_FDCWD, secret->path, exchange) == 0) {
+        secret->placed = true;
+        secret->had_before = exchange != 0;
+        return 0;
+    }
+    if ((errno == EINVAL || errno == ENOSYS) && rename(secret->staged, secret->path) == 0)
+        return 0;
+    return cc_err_set_errno(err, errno, "%s", secret->path);
+}
+
+static int
+return_secret(struct plan_secret *secret, struct cc_err *err)
+{
+    const int rc = secret->had_before ? renameat2(AT_FDCWD, secret->staged, AT_FDCWD, secret->path,
+                                                RENAME_EXCHANGE)
+                                      : unlink(secret->path);
+
+    if (rc != 0)
+        return cc_err_set_errno(err, errno, "put %s back", secret->path);
+    secret->placed = false;
+    return 0;
+}
+
+int
+plan_return_secrets(struct plan *plan, struct cc_err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
+        if (plan->secret[i].placed && return_secret(&plan->secret[i], err) != 0)
+            rc = -1;
+    }
+    return rc;
+}
+
+int
+plan_place_secrets(struct plan *plan, struct cc_err *err)
+{
+    for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
+        if (plan->secret[i].path == NULL || place_secret(&plan->secret[i], err) == 0)
+            continue;
+        return plan_return_secrets(plan, NULL) == 0 ? -1 : cc_err_in(err, "and not put back");
+    }
+    return 0;
+}
+
+void
+plan_keep_secrets(struct plan *plan)
+{
+    for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
+        if (plan->secret[i].path != NULL)
+            plan_unstage(plan, plan->secret[i].path);
+    }
+}
+
 const char *
 plan_reference(const struct plan *plan, const char *reference, char *text, size_t size)
 {
@@ -238,6 +303,8 @@ plan_reference(const struct plan *plan, const char *reference, char *text, size_
                                                : NULL;
 
     if (secret == NULL)
+        return reference;
+    if (secret->placed)
         return reference;
     (void)snprintf(text, size, "file:%s", secret->staged);
     return text;

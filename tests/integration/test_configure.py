@@ -482,6 +482,26 @@ def test_what_is_wrong_changes_nothing(configured):
     assert world.connector.process.running()
 
 
+def test_what_fails_at_the_end_is_put_back(configured):
+    """A CA is not made twice; nothing of what was written before that stays."""
+    world = configured
+    before = {path: path.read_bytes() for path in world.config.parent.iterdir() if path.is_file() and path.suffix != ".previous"}
+    terminal = Terminal(world)
+    terminal.until("Name of this connector, or none for the host's")
+    terminal.child.sendline("another")
+    terminal.until("Client secret (not shown; only Enter keeps the one in the file)")
+    terminal.child.sendline("another-secret")
+    terminal.until("Make its certificate at the end (yes, no)")
+    terminal.child.sendline("yes")
+    terminal.ask("Subject of its certificate", "CN=Another")
+    terminal.until("Try it now: token, keys, signing in (yes, no)")
+    terminal.child.sendline("no")
+    terminal.ask("Write it and put it in force (yes, no)")
+    text = terminal.end(1)
+    assert "Written: " in text and "The configuration is what it was before." in text
+    assert {path: path.read_bytes() for path in world.config.parent.iterdir() if path.is_file() and path.suffix != ".previous"} == before
+
+
 def test_dry_run_shows_and_writes_nothing(configured):
     world = configured
     before = world.config.read_bytes()
