@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/secret.h"
+#include "cli/configure.h"
+
+/* ---- which key a URI means ---- */
+
+static void
+test_key_of_uri(void **state)
+{
+    struct hsm_admin_key keys[] = {
+        { .label = "seal", .id_hex = "0a0B", .object_class = "secret" },
+        { .label = "of all; of none", .id_hex = "01", .object_class = "private" },
+        { .label = "public", .id_hex = "02", .object_class = "public" },
+    };
+    const struct key_list list = { keys, 3 };
+    static const struct {
+        const char *uri;
+        bool want;
+    } cases[] = {
+        { "pkcs11:object=seal", true },
+        { "pkcs11:object=sea", false },
+        { "pkcs11:object=seals", false },
+        { "pkcs11:object=", false },
+        { "pkcs11:token=x;object=seal;type=secret-key", true },
+        { "pkcs11:object=seal?pin-source=file:x", true },
+        { "pkcs11:id=%0a%0b", true },
+        { "pkcs11:id=%0A%0b;object=seal", true },
+        { "pkcs11:id=%0A%0b;object=other", false },
+        { "pkcs11:id=%0", false },
+        { "pkcs11:id=%", false },
+        { "pkcs11:id=%zz", false },
+        { "pkcs11:object=of%20all%3B%20of%20none", true },
+        { "pkcs11:object=public", false },
+        { "pkcs11:token=seal", false },
+        { "pkcs11:xobject=seal", false },
+        { "object=seal", false },
+        { "pkcs11:", false },
+        { "", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        if (key_list_has(&list, cases[i].uri) != cases[i].want)
+            fail_msg("%s", cases[i].uri);
+    }
+}
+
+static void
+test_types_of_roles(void **state)
+{
+    (void)state;
+    for (int role = 0; role < HSM_ROLE_COUNT; role++)
+        assert_true(plan_role_takes((enum hsm_role)role, plan_usual_type((enum hsm_role)role)));
+    assert_false(plan_role_takes(HSM_ROLE_SEAL, "rsa2048"));
+    assert_false(plan_role_takes(HSM_ROLE_PFX_IMPORT, "ecP256"));
+    assert_false(plan_role_takes(HSM_ROLE_CA, "rsa"));
+    assert_false(plan_role_takes(HSM_ROLE_CA, ""));
+}
+
+/* ---- the plan ---- */
+
+struct setting {
+    char folder[64], conf[96], secret[96], staged[112];
+    struct plan plan;
+};
+
+static const struct cli_command command = { .name = "test" };
+
+static int
+set_up(void **state)
+{
+    struct setting *s = calloc(1, sizeof(*s));
+    static const char text[] = "[log]\ndebug = all\n";
+
+    assert_non_null(s);
+    (void)snprintf(s->folder, sizeof(s->folder), "/tmp/certconnector-plan.XXXXXX");
+    assert_non_null(mkdtemp(s->folder));
+    (void)snprintf(s->conf, sizeof(s->conf), "%s/c.conf", s->folder);
+    (void)snprintf(s->secret, sizeof(s->secret), "%s/secret", s->folder);
+    (void)snprintf(s->staged, sizeof(s->staged), "%s.new", s->secret);
+    assert_int_equal(cc_file_replace(s->conf, text, sizeof(text) - 1, 0640, NULL), 0);
+    assert_int_equal(plan_open(&s->plan, &command, s->conf, NULL), 0);
+    *state = s;
+    return 0;
+}
+
+static int
+tear_down(void **state)
+{
+    struct setting *s = *state;
+    char shell[96];
+
+    plan_close(&s->plan);
+    (void)snprintf(shell, sizeof(shell), "rm -rf '%s'", s->folder);
+    assert_int_equal(system(shell), 0);
+    free(s);
+    return 0;
+}
+
+static void
+want_value(const struct plan *plan, const char *name, const char *want)
+{
+    char *value = NULL;
+
+    assert_int_equal(plan_get(plan, name, &value, NULL), 0);
+    if (want == NULL)
+        assert_null(value);
+    else
+        assert_string_equal(value, want);
+    free(value);
+}
+
+static void
+test_changes(void **state)
+{
+    struct setting *s = *state;
+    struct plan *plan = &s->plan;
+
+    want_value(plan, "log.debug", "all");
+    assert_int_equal(plan_set(plan, "log.debug", "all", NULL), 0);
+    assert_int_equal(plan_set(plan, "log.journald", NULL, NULL), 0);
+    assert_int_equal(plan->change_count, 0); /* what the file says anyway */
+    assert_int_equal(plan_set(plan, "log.debug", "none", NULL), 0);
+    assert_int_equal(plan_set(plan, "log.debug", "admin", NULL), 0);
+    assert_int_equal(plan->change_count, 1);
+    want_value(plan, "log.debug", "admin");
+    assert_int_equal(plan_set(plan, "log.debug", NULL, NULL), 0);
+    want_value(plan, "log.debug", NULL);
+    assert_int_equal(plan_set(plan, "log.debug", "all", NULL), 0);
+    assert_int_equal(plan->change_count, 0); /* and back again */
+}
+
+static void
+stage(struct setting *s, const char *text)
+{
+    struct cc_secret *secret = cc_secret_copy(text, strlen(text), NULL);
+    struct cc_err err = { 0 };
+
+    if (plan_stage(&s->plan, s->secret, secret, &err) != 0)
+        fail_msg("%s", err.text);
+    cc_secret_free(secret);
+}
+
+static void
+want_file(const char *path, const char *want)
+{
+    struct cc_buf text = CC_BUF_INIT(4096);
+
+    if (want == NULL) {
+        assert_int_equal(access(path, F_OK), -1);
+        return;
+    }
+    assert_int_equal(cc_file_read(path, &text, NULL), 0);
+    assert_string_equal(cc_buf_str(&text), want);
+    cc_buf_free(&text);
+}
+
+static void
+want_reference(const struct setting *s, const char *want_path)
+{
+    char reference[128], want[128], text[128];
+
+    (void)snprintf(reference, sizeof(reference), "file:%s", s->secret);
+    (void)snprintf(want, sizeof(want), "file:%s", want_path);
+    assert_string_equal(plan_reference(&s->plan, reference, text, sizeof(text)), want);
+}
+
+/* before: what is in the file; NULL: there is none. */
+static void
+check_secret(struct setting *s, const char *before)
+{
+    struct stat info;
+
+    stage(s, "mistyped");
+    stage(s, "typed");
+    want_file(s->secret, before);
+    want_file(s->staged, "typed");
+    want_reference(s, s->staged);
+    assert_int_equal(stat(s->staged, &info), 0);
+    assert_int_equal(info.st_mode & 07777, 0640);
+
+    assert_int_equal(plan_place_secrets(&s->plan, NULL), 0);
+    want_file(s->secret, "typed");
+    want_reference(s, s->secret);
+    assert_int_equal(plan_return_secrets(&s->plan, NULL), 0);
+    want_file(s->secret, before);
+
+    stage(s, "again");
+    assert_int_equal(plan_place_secrets(&s->plan, NULL), 0);
+    plan_keep_secrets(&s->plan);
+    want_file(s->secret, "again");
+    want_file(s->staged, NULL);
+    assert_int_equal(plan_return_secrets(&s->plan, NULL), 0);
+    want_file(s->secret, "again");
+}
+
+static void
+test_new_secret(void **state)
+{
+    check_secret(*state, NULL);
+}
+
+static void
+test_other_secret(void **state)
+{
+    struct setting *s = *state;
+
+    assert_int_equal(cc_file_replace(s->secret, "before\n", 7, 0600, NULL), 0);
+    check_secret(s, "before\n");
+}
+
+static void
+test_given_up(void **state)
+{
+    struct setting *s = *state;
+
+    stage(s, "typed");
+    plan_close(&s->plan);
+    want_file(s->secret, NULL);
+    want_file(s->staged, NULL);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_key_of_uri),
+        cmocka_unit_test(test_types_of_roles),
+        cmocka_unit_test_setup_teardown(test_changes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_new_secret, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_secret, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
