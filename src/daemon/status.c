@@ -13,8 +13,6 @@
 #include "store/journal.h"
 
 #define CA_CHECK_MS 5000 /* for all authorities together */
-#define CLOCK_SKEW_MAX_MS                                                                          \
-    (INT64_C(5) * 60 * 1000) /* from there on tokens and certificates are refused */
 
 /* What the parts say of themselves, taken in one moment.  A part that is not there, as while they are started anew,
    is closed and does nothing. */
@@ -670,7 +668,7 @@ put_other_issues(json_object *issues, const struct snapshot *s, bool *ok)
 
     if (scep->running && !scep->scep.ready && scep->scep.last_error[0] != '\0')
         put_issue(issues, "ScepNotReady", "error", scep->scep.last_error, ok);
-    if (llabs(s->service.clock_skew_ms) <= CLOCK_SKEW_MAX_MS)
+    if (!s->service.clock_is_off)
         return;
     (void)snprintf(text, sizeof(text), "the connector's clock is %lld s %s that of the service",
             llabs(s->service.clock_skew_ms) / 1000,
