@@ -2,17 +2,22 @@
 """The synthetic requests of certconnector selftest: through the stand-in and back, with a fault in each feature, and as far as
 it goes without a queue. Whatever became of a run, nothing of it stays behind."""
 
+import base64
 import contextlib
 import http.server
 import json
 import os
+import pathlib
 import signal
 import subprocess
+import tempfile
 import threading
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from rig import KEY_NAME, Rig, as_service_user, make_certificate, run, wait_until
 from scep_rig import CHALLENGE, TOKEN_KEYS, connector_with_scep
@@ -25,6 +30,7 @@ challenge = static
 challenge-secret = file:{}
 """
 REVOKED = "no certificate of the run is in force"
+NOT_OURS = {"revocation.issuer-name": "CN=Another CA"}  # the daemon leaves what is to be revoked to other instances
 
 
 class World:
@@ -230,9 +236,6 @@ def test_a_revocation_that_only_holds(world):
     world.assert_clean(told)
 
 
-NOT_OURS = {"revocation.issuer-name": "CN=Another CA"}
-
-
 def test_a_revocation_that_nobody_answers(world):
     with world.daemon_with(NOT_OURS):
         status, told, error = world.run("--timeout", "1s")
@@ -249,6 +252,117 @@ def test_a_ca_that_asks_an_administrator(world):
     assert (status, failed(told)) == (0, []), told
     assert all("administrator" in step_of(told, name)["detail"] for name in ("no certificate is asked for", "no certificate is enrolled"))
     assert world.certificates(told) == []
+    world.assert_clean(told)
+
+
+# ---- answers that are not what they should be, each caught by its own check ----
+
+
+class Meddler(http.server.BaseHTTPRequestHandler):
+    """Stands before the stand-in's administrator's side and changes what it says."""
+
+    def forward(self):
+        service, meddle = self.server.service, self.server.meddle
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.command == "POST" and body:
+            self.server.orders.append(json.loads(body))
+        answer = service.http.request(self.command, service.url + self.path, data=body, timeout=30,
+                                      headers={**service.admin_header, "Content-Type": "application/json"})
+        text = answer.content
+        if self.command == "GET":
+            told = answer.json()
+            meddle(self.server.orders, told)
+            text = json.dumps(told).encode()
+        self.send_response(answer.status_code)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = do_DELETE = forward
+
+    def log_message(self, *args):
+        pass
+
+
+def encrypt_for(order, password):
+    """A password as the connector would deliver it, by openssl."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, plain = pathlib.Path(folder, "certificate"), pathlib.Path(folder, "plain")
+        certificate.write_bytes(x509.load_der_x509_certificate(base64.b64decode(order["recipientCertificate"]))
+                                .public_bytes(serialization.Encoding.PEM))
+        plain.write_bytes(password)
+        done = subprocess.run(["openssl", "cms", "-encrypt", "-binary", "-aes256", "-outform", "DER", "-in", plain, certificate],
+                              capture_output=True, timeout=30, check=True)
+    return base64.b64encode(done.stdout).decode()
+
+
+def of_queue(orders, told, change):
+    if told.get("result", {}).get("succeeded") and "recipientCertificate" in orders[-1]:
+        change(orders[-1], told["result"])
+
+
+def another_password(orders, told):
+    of_queue(orders, told, lambda order, result: result.update(encryptedPfxPassword=encrypt_for(order, b"another")))
+
+
+def for_somebody_else(orders, told):
+    stranger = make_certificate("stranger", rsa.generate_private_key(65537, 2048)).public_bytes(serialization.Encoding.DER)
+    order = {"recipientCertificate": base64.b64encode(stranger)}
+    of_queue(orders, told, lambda _, result: result.update(encryptedPfxPassword=encrypt_for(order, b"another")))
+
+
+def another_certificate_reported(orders, told):
+    der = make_certificate("another", rsa.generate_private_key(65537, 2048)).public_bytes(serialization.Encoding.DER)
+    of_queue(orders, told, lambda order, result: result.update(certificate=base64.b64encode(der).decode()))
+
+
+def delivery_of(name_of):
+    """A whole delivery that is right in itself and not of the CA."""
+    def meddle(orders, told):
+        def change(order, result):
+            key = rsa.generate_private_key(65537, 2048)
+            certificate = make_certificate(name_of(order), key)
+            blob = pkcs12.serialize_key_and_certificates(None, key, certificate, None, serialization.BestAvailableEncryption(b"made up"))
+            result.update(encryptedPfxPassword=encrypt_for(order, b"made up"), encryptedPfxBlob=base64.b64encode(blob).decode(),
+                          certificate=base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode())
+        of_queue(orders, told, change)
+    return meddle
+
+
+def told_of_a_failure(orders, told):
+    for transaction in told.get("value", []):
+        if "notification" in transaction:
+            transaction["notification"]["kind"] = "failure"
+
+
+def said_to_be_revoked(orders, told):
+    if "deliveries" in told:
+        told["state"] = "completed"
+
+
+DELIVERED = "password, PFX, key and certificate are right"
+
+
+@pytest.mark.parametrize("feature,meddle,where,why", [
+    ("pfx-import", another_password, "it is the password that was uploaded", "another password came back"),
+    ("pfx-import", for_somebody_else, "it is the password that was uploaded", "the recipient's key does not open"),
+    ("pkcs", another_password, DELIVERED, "does not open the PFX"),
+    ("pkcs", another_certificate_reported, DELIVERED, "another certificate than was reported"),
+    ("pkcs", delivery_of(lambda order: "somebody"), DELIVERED, "subject is not"),
+    ("pkcs", delivery_of(lambda order: order["subjectName"].removeprefix("CN=")), DELIVERED, "does not verify to the configured CA"),
+    ("scep", told_of_a_failure, "the service was told", "told of a failure"),
+    ("revocation", said_to_be_revoked, "the CA has it revoked", "has it in force"),
+], ids=["password", "recipient", "password-of-pfx", "reported", "subject", "chain", "notification", "status"])
+def test_an_answer_that_is_not_right(world, feature, meddle, where, why):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Meddler) as server:
+        server.service, server.meddle, server.orders = world.service, meddle, []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with world.config_with({"service.allow-http": "yes"}) as config, world.daemon_with(NOT_OURS) if feature == "revocation" else contextlib.nullcontext():
+            status, told, error = world.run("--feature", feature, "--admin-url", f"http://127.0.0.1:{server.server_port}", config=config)
+        server.shutdown()
+    assert (status, failed(told)) == (1, [(feature, where)]), told
+    assert why in step_of(told, where)["error"]
+    assert len(world.certificates(told)) == (feature != "pfx-import")
     world.assert_clean(told)
 
 
