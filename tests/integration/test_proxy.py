@@ -2,15 +2,22 @@
 """A connector whose only way to the service is a proxy that wants a name and a password. Only squid knows the service's name,
 so that nothing gets there past it."""
 
+import http.server
 import os
+import signal
+import threading
 
 import pytest
+import requests
 
 from rig import Rig, wait_until
+from scep_message import SUCCESS, Message, Server, make_csr, new_key, self_signed
+from scep_rig import connector_with_scep
 from squid import NAME, PASSWORD, Squid
+from test_scep import Hook, x509_chain
 from under_load import Load, World
 
-HOST = "service.test"
+HOST, HOOK_HOST = "service.test", "hook.test"
 OUTAGE_S = float(os.environ.get("PROXY_OUTAGE_S", "3"))
 SERVICE_UNREACHABLE, SERVICE_RECOVERED = 30, 31
 
@@ -25,7 +32,7 @@ class Proxied(World):
         service = rig.service("--lease-seconds", "10", hosts=("localhost", HOST))
         self.password = rig.folder / "proxy.password"
         rig.private_file(self.password, PASSWORD.encode())
-        self.squid = Squid(rig, [HOST])
+        self.squid = Squid(rig, [HOST, HOOK_HOST])
         self.url = f"https://{HOST}:{service.port}"
         super().__init__(rig, service, overrides={
             **addresses(self.url), "service.proxy": self.squid.url, "service.proxy-user": NAME,
@@ -104,6 +111,40 @@ def test_a_proxy_over_tls(world):
     assert (NAME, f"{HOST}:{world.service.port}", "TCP_TUNNEL/200") in tls.tunnels()
 
 
+def test_the_hook_of_challenges(world):
+    """It is asked through the proxy, too, until that is taken back: by SIGHUP, and without a restart of the daemon."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    scep = connector_with_scep(world.rig, world.service, world.token, name="hooked", features="scep", init=True, overrides={
+        "scep.challenge": "hook", "scep.challenge-secret": None, "service.allow-http": "yes", "service.no-proxy": "localhost",
+        "scep.challenge-url": f"http://{HOOK_HOST}:{server.server_port}/", "service.proxy": world.squid.url, "service.proxy-user": NAME,
+        "service.proxy-password": f"file:{world.password}"})
+    client = Server(scep.url, requests.Session(), x509_chain(scep)[:-1])
+    key = new_key()
+
+    def enrol(transaction):
+        return Message(client, key, self_signed(key), make_csr(key, "O=Contoso, CN=dev1", "once"), transaction=transaction).send()
+
+    def ended(transaction):
+        try:
+            return enrol(transaction).status_code
+        except requests.ConnectionError:
+            return 0  # the SCEP server is started anew
+    try:
+        reply = enrol("good one")
+        assert reply.status_code == 200 and reply.status == SUCCESS
+        pid = scep.connector.status()["pid"]
+        scep.connector.write_config(scep.connector.extra, {**scep.connector.overrides, "service.proxy": "none"})
+        os.kill(pid, signal.SIGHUP)
+        # Nobody but squid knows where the hook is.
+        wait_until(lambda: scep.status() and ended(f"good {os.urandom(4).hex()}") == 503, "the hook is not asked through the proxy")
+        assert scep.connector.status()["pid"] == pid
+    finally:
+        scep.connector.process.stop()
+        server.shutdown()
+        server.server_close()
+
+
 def test_the_proxy_is_taken_back(world):
     """By one more file and SIGHUP, under load; then squid is not missed."""
     with Load(world) as load:
@@ -120,6 +161,8 @@ def test_the_proxy_is_taken_back(world):
 
 def test_what_the_proxy_has_seen(world):
     """All there was to see: no name but ours, no host but the service, and no password anywhere."""
+    if world.squid.process:
+        world.squid.stop()
     tunnels = world.squid.tunnels()
     good = [tunnel for tunnel in tunnels if tunnel[2] == "TCP_TUNNEL/200"]
     assert good and set(good) == {(NAME, f"{HOST}:{world.service.port}", "TCP_TUNNEL/200")}
