@@ -99,7 +99,7 @@ trap clean_up EXIT
 # nor after its next start.
 services=()
 clusters=$(pg_lsclusters --no-header 2>/dev/null) || clusters=
-for service in certmonger nginx pgbouncer postgresql prometheus; do
+for service in certmonger nginx pgbouncer postgresql prometheus squid; do
     [ -e "/lib/systemd/system/$service.service" ] || services+=("$service.service")
 done
 if ! [ -e "$policy" ]; then
