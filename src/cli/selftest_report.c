@@ -184,10 +184,12 @@ add_left(json_object *list, const char *text, struct cc_err *err)
 static int
 fill(struct selftest *st, json_object *root, bool succeeded, struct cc_err *err)
 {
-    json_object *steps = json_object_new_array(), *left = json_object_new_array();
+    json_object *steps = json_object_new_array(), *left;
 
-    if (cc_json_add(root, "steps", steps, err) != 0 ||
-            cc_json_add(root, "leftBehind", left, err) != 0 ||
+    if (cc_json_add(root, "steps", steps, err) != 0)
+        return -1;
+    left = json_object_new_array();
+    if (cc_json_add(root, "leftBehind", left, err) != 0 ||
             cc_json_add_str(root, "run", st->run, err) != 0 ||
             cc_json_add_bool(root, "throughService", st->admin != NULL, err) != 0 ||
             cc_json_add_bool(root, "interrupted", st->report.stopped, err) != 0 ||
