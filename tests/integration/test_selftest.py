@@ -256,6 +256,22 @@ def test_a_ca_that_asks_an_administrator(world):
     world.assert_clean(told)
 
 
+def test_faults_without_a_queue(world):
+    wrong = world.rig.folder / "wrong.secret"
+    world.rig.private_file(wrong, b"not-the-secret")
+    with world.config_with({"service.client-secret": f"file:{wrong}"}) as config:
+        status, told, error = world.run(through=False, config=config)
+    # Without the service nothing else is tried.
+    assert (status, failed(told)) == (1, [("service", "it lets the connector sign in")]), told
+    assert len(told["steps"]) == 2 and "not-the-secret" not in json.dumps(told) + error
+    with world.config_with({f"key-alias.{KEY_NAME}": "pkcs11:object=absent", "keys.seal": "pkcs11:object=absent"}) as config:
+        status, told, error = world.run(through=False, config=config)
+    assert (status, failed(told)) == (1, [("pkcs", "a key pair is made and sealed"), ("pfx-import", "a password is encrypted for the import key")]), told
+    # What the other features had issued was revoked, as it is when all goes well.
+    assert [c["state"] for c in world.certificates(told)] == ["revoked"]
+    world.assert_clean(told)
+
+
 # ---- answers that are not what they should be, each caught by its own check ----
 
 
