@@ -79,6 +79,7 @@ class Terminal:
         self.child = pexpect.spawn(str(world.program), ["configure", "--config", str(world.config), *options], env=world.environment, encoding="utf-8",
                                    dimensions=(24, 80), timeout=20)
         self.child.logfile_read = self.seen
+        self.child.delaybeforesend = None  # nothing is sent before it was asked for
 
     def wait(self, prompt):
         """Until it asks this; what it shows as present."""
@@ -253,6 +254,21 @@ def test_ctrl_c_leaves_nothing(world):
     assert leftovers(world) == []
     assert json.loads(run(world.program, "key", "list", "--json", "--module", world.token.module, "--uri", f"pkcs11:token={world.token.label}", "--pin",
                           f"file:{world.token.pin_file}", env=world.environment).stdout)["keys"] == []
+
+
+def test_ctrl_c_while_a_secret_is_typed(world):
+    terminal = Terminal(world, *world.options())
+    terminal.until("Token, by number, label or URI")
+    terminal.child.sendline("1")
+    terminal.ask("Where its PIN is", f"file:{world.config.parent}/pin")
+    terminal.wait("PIN (not shown; only Enter keeps the one in the file)")
+    assert not terminal.child.getecho()
+    terminal.child.send(world.pin)
+    terminal.child.sendintr()
+    terminal.child.expect("Nothing was changed.")
+    assert terminal.child.getecho(), "the terminal shows again what is typed"
+    assert world.pin not in terminal.end(1)
+    assert leftovers(world) == []
 
 
 def keys_of(world):
