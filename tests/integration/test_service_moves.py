@@ -11,6 +11,7 @@ import pytest
 
 from pki_rig import order
 from rig import BUILD, CLIENT_ID, Recipient, Rig, wait_until
+from scep_message import SUCCESS
 from under_load import Load, World
 
 OUTAGE_S = float(os.environ.get("SERVICE_OUTAGE_S", "3"))
@@ -104,10 +105,13 @@ def test_a_clock_that_is_wrong(world):
     request_id = world.service.admin("POST", "pkcsRequests", order(recipient))["requestId"]
     wait_until(lambda: any("the clock of this host is" in event["message"] for event in world.connector.events("--id", "1051")),
                "the request is put off")
+    device = world.device()
+    assert device.send().status_code == 503
     assert len(world.scep.authority.listed()) == issued
     world.turn(0)
     wait_until(lambda: events(world, CLOCK_RIGHT), "it is noticed that it is right")
     assert world.service.wait_done(request_id, 90)["state"] == "completed"
+    wait_until(lambda: device.send().status == SUCCESS, "the device has its certificate", 60)
     assert len(events(world, CLOCK_SKEW)) == 1
     assert "clockWarning" not in world.connector.status()["service"]
 

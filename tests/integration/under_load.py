@@ -53,6 +53,14 @@ class World:
         self.ids.append(self.service.admin("POST", "pkcsRequests", order(Recipient()))["requestId"])
         assert self.service.wait_done(self.ids[-1], 90)["state"] == "completed"
 
+    def device(self):
+        """A message of one that wants a certificate, to be sent."""
+        session, key, name = requests.Session(), new_key(), f"device-{os.urandom(4).hex()}"
+        session.trust_env = False
+        server = Server(self.scep.url, session, x509_chain(self.scep)[:-1])
+        made = self.service.admin("POST", "scepChallenges", {"subjectName": f"CN={name},O=Contoso"})
+        return Message(server, key, self_signed(key), make_csr(key, f"O=Contoso, CN={name}", made["challenges"][0]["challenge"]))
+
     def contact(self):
         status = self.connector.status()
         return status and status["service"]["contact"]
