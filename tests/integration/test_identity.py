@@ -131,11 +131,15 @@ def test_id_of_before_is_taken_out(rig, service, token):
     deliver(service, connector)
 
 
+def set_renewal(connector, year):
+    file = file_of(connector)
+    file.write_text(re.sub("^renew-after: .*$", f"renew-after: {year}-01-01T00:00:00.000Z", file.read_text(), flags=re.M))
+
+
 def make_due(connector):
     """The time of its renewal has come."""
     connector.process.stop()
-    file = file_of(connector)
-    file.write_text(re.sub("^renew-after: .*$", "renew-after: 2020-01-01T00:00:00.000Z", file.read_text(), flags=re.M))
+    set_renewal(connector, 2020)
 
 
 def renewal_under_load(rig, service, connector, renewed):
@@ -297,8 +301,9 @@ def test_forgotten_here_alone(rig, service, token):
 
 
 @needs_failpoints
-def test_killed_in_the_midst_of_a_renewal(rig, service, token):
-    """The service has seen the new certificate, and takes the one before no more."""
+@pytest.mark.parametrize("due", [True, False])
+def test_killed_in_the_midst_of_a_renewal(rig, service, token, due):
+    """The service has seen the new certificate, and takes the one before no more: it is found by the time, or as that is refused."""
     points = FailPoints(rig)
     connector = make_connector(rig, service, token)
     known = certificate_of(connector)
@@ -309,6 +314,7 @@ def test_killed_in_the_midst_of_a_renewal(rig, service, token):
     wait_until(lambda: not connector.process.running(), "it died")
     assert pathlib.Path(f"{file_of(connector)}.next").exists() and certificate_of(connector) == known
     points.set()
+    set_renewal(connector, 2020 if due else 2099)
     connector.start(wait=False)
     wait_until(lambda: 38 in event_ids(connector), "the renewal is finished")
     connector.wait_ready()
