@@ -773,11 +773,11 @@ cut_first_commit(struct db_conn *conn, void *arg, struct cc_err *err)
 {
     static const char *const statements[] = {
         "CREATE SEQUENCE commits",
-        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
-        " RETURN NULL; END $$",
-        "CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON account DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION cut()",
+        ("CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+         " IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
+         " RETURN NULL; END $$"),
+        ("CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON account DEFERRABLE INITIALLY DEFERRED"
+         " FOR EACH ROW EXECUTE FUNCTION cut()"),
     };
 
     (void)arg;
