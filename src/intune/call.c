@@ -465,13 +465,20 @@ take_new_identity(struct intune_attempt *attempt)
     }
 }
 
+/* Our own protocol, whose calls say which connector makes them; those of Intune's published APIs do not. */
+static bool
+names_connector(const struct intune_call *call)
+{
+    return is_connector_service(call) && call->api_version == NULL;
+}
+
 /* Graph is the administrator's; contact with the service is what the connector lives by. */
 static void
 note(struct intune *intune, const struct intune_call *call, const struct intune_attempt *attempt,
         const struct cc_err *why)
 {
-    /* The one where 409 means that there is no place for us. */
-    const bool counted = is_connector_service(call);
+    /* Those where 409 means that there is no place for us. */
+    const bool counted = names_connector(call);
 
     if (call->url != NULL || why->domain == CC_DOM_CANCELLED)
         return;

@@ -10,6 +10,7 @@
 #include "fake_service.h"
 #include "intune/intune_int.h"
 #include "intune/queue.h"
+#include "intune/revocation.h"
 
 /* Any call does; the heartbeat is the shortest. */
 static int
@@ -319,6 +320,36 @@ service_that_lies(void **state)
     for (i = 0; i < CC_COUNT(cases); i++)
         failures += check_case(&cases[i]);
     assert_int_equal(failures, 0);
+}
+
+/* What says which connector asks is refused, what does not is answered: that makes no coming and going of the contact. */
+static void
+certificate_is_wanted(void **state)
+{
+    /* Of one call, with a new token and all its attempts; then the others. */
+    const struct fake_answer wanted = REFUSED(401, "CertificateRequired", "who are you");
+    const struct fake_answer answers[] = { wanted, wanted, wanted, wanted, wanted,
+        { .status = 200, .body = "{\"value\":[]}" }, OK200 };
+    struct fake fake;
+    struct intune *intune;
+    struct intune_work *work = NULL;
+    size_t count = 0, malformed = 0;
+    struct cc_err err = { 0 };
+
+    (void)state;
+    fake_open(&fake);
+    intune = fake_connect(&fake);
+    fake_script(&fake, FAKE_SERVICE, answers, CC_COUNT(answers));
+    assert_int_equal(beat(intune, NULL), -1);
+    assert_string_equal(fake.contacts, "certificate ");
+    if (intune_revocation_download(intune, 10, NULL, &work, &count, &malformed, &err) != 0)
+        fail_msg("%s", cc_err_text(&err));
+    intune_work_free(work, count);
+    assert_string_equal(fake.contacts, "certificate ");
+    assert_int_equal(beat(intune, NULL), 0);
+    assert_string_equal(fake.contacts, "certificate ok ");
+    intune_close(intune);
+    fake_close(&fake);
 }
 
 /* The account moves: the old address answers 410, discovery knows better, and the next call goes there at once. */
@@ -896,6 +927,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_call),
         cmocka_unit_test(service_that_lies),
+        cmocka_unit_test(certificate_is_wanted),
         cmocka_unit_test(account_moves),
         cmocka_unit_test(a_bad_address_is_asked_for_again),
         cmocka_unit_test(clock_is_compared),
