@@ -93,8 +93,7 @@ start(struct daemon *d, struct cc_err *err)
     if (open_store(d, err) != 0 || watch_start(d, &d->watch, err) != 0)
         return -1;
     /* Before the parts, so that it can be asked what they wait for. */
-    if (control_open(d, err) != 0 ||
-            monitor_open(d, d->config->metrics.listen, &d->monitor, err) != 0)
+    if (control_open(d, err) != 0 || monitor_move(d, d->config->metrics.listen, err) != 0)
         return -1;
     return parts_start(d, err);
 }
@@ -173,7 +172,7 @@ stop(struct daemon *d)
             (long long)(DAEMON_DRAIN_MS + DAEMON_GOODBYE_MS) * 2000);
     reload_end(d);
     http_listener_close(d->control);
-    http_listener_close(d->monitor);
+    monitor_close(d);
     parts_stop(d);
     watch_stop(d->watch);
     store_close(d->store);

@@ -93,13 +93,19 @@ struct reload {
     char restart[1024]; /* settings that wait for a restart: "[log] directory, …" */
 };
 
+/* Where monitoring asks. */
+struct monitor {
+    struct http_listener *listener; /* NULL: nowhere */
+    char *at;                       /* as in the configuration; NULL: nowhere */
+};
+
 struct daemon {
     const struct options *options;
     struct eventlog *log;
     struct store *store;
     struct watch *watch;
     struct http_listener *control;
-    struct http_listener *monitor; /* NULL: [metrics] listen is not set; the main thread's */
+    struct monitor monitor; /* the main thread's */
     char connector_id[CC_UUID_LEN];
     int64_t started_ms;     /* wall time */
     sigset_t signals;       /* blocked, and asked for by the main thread */
@@ -333,9 +339,10 @@ void watch_stop(struct watch *watch);
 
 /* ---- monitor.c, metrics.c ---- */
 
-/* listen NULL: there is no listener. */
-CC_MUST int monitor_open(struct daemon *d, const char *listen, struct http_listener **ret_listener,
-        struct cc_err *err);
+/* Opens it there, or moves it; NULL: there is none.  -1: it stays where it is. */
+CC_MUST int monitor_move(struct daemon *d, const char *listen, struct cc_err *err);
+bool monitor_is_at(const struct daemon *d, const char *listen);
+void monitor_close(struct daemon *d);
 
 struct exposition;
 void metrics_write(struct daemon *d, struct exposition *e);

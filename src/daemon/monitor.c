@@ -2,9 +2,11 @@
 #include "daemon_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "exposition.h"
 
 /*
@@ -86,8 +88,8 @@ handle(void *arg, struct http_exchange *exchange)
     reply(exchange, 404, "there are /metrics, /healthz and /readyz\n");
 }
 
-int
-monitor_open(struct daemon *d, const char *listen, struct http_listener **ret_listener,
+static int
+open_listener(struct daemon *d, const char *listen, struct http_listener **ret_listener,
         struct cc_err *err)
 {
     const struct http_listener_settings settings = {
@@ -105,4 +107,63 @@ monitor_open(struct daemon *d, const char *listen, struct http_listener **ret_li
     if (http_listener_open(&settings, ret_listener, err) != 0)
         return cc_err_in(err, "[metrics] listen");
     return 0;
+}
+
+bool
+monitor_is_at(const struct daemon *d, const char *listen)
+{
+    const char *at = d->monitor.at;
+
+    return at == listen || (at != NULL && listen != NULL && strcmp(at, listen) == 0);
+}
+
+/* Takes over the listener; NULL: there is none. */
+static void
+be_at(struct daemon *d, char *take_at, struct http_listener *take_listener)
+{
+    http_listener_close(d->monitor.listener);
+    free(d->monitor.at);
+    d->monitor = (struct monitor){ take_listener, take_at };
+}
+
+/* Addresses that overlap (127.0.0.1:9180 and 0.0.0.0:9180) can be had only one after the other. */
+static int
+change_places(struct daemon *d, const char *listen, struct http_listener **ret_listener,
+        struct cc_err *err)
+{
+    struct cc_err why = { 0 };
+
+    http_listener_close(d->monitor.listener);
+    d->monitor.listener = NULL;
+    if (open_listener(d, listen, ret_listener, err) == 0)
+        return 0;
+    if (open_listener(d, d->monitor.at, &d->monitor.listener, &why) != 0)
+        cc_log(CC_LOG_ERROR, "daemon", "back at the address before: %s", cc_err_text(&why));
+    return -1;
+}
+
+int
+monitor_move(struct daemon *d, const char *listen, struct cc_err *err)
+{
+    struct http_listener *listener = NULL;
+    struct cc_err why = { 0 };
+    char *at = NULL;
+
+    if (monitor_is_at(d, listen))
+        return 0;
+    if (listen != NULL && (at = cc_strdup(listen, err)) == NULL)
+        return -1;
+    if (open_listener(d, listen, &listener, &why) != 0 &&
+            (d->monitor.listener == NULL || change_places(d, listen, &listener, NULL) != 0)) {
+        free(at);
+        return cc_err_set(err, why.domain, why.code, "%s", cc_err_text(&why));
+    }
+    be_at(d, at, listener);
+    return 0;
+}
+
+void
+monitor_close(struct daemon *d)
+{
+    be_at(d, NULL, NULL);
 }

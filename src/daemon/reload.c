@@ -198,46 +198,38 @@ change_live(struct daemon *d, struct config **take_config)
         cc_log(CC_LOG_ERROR, "daemon", "taking the settings back: %s", cc_err_text(&err));
 }
 
-static bool
-same_text(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-/* The new address is opened before the old one is closed; where it cannot be, the old one stays. */
+/* Where the other settings were rejected, this one goes back with them. */
 static void
-move_monitor(struct daemon *d, const char *listen)
+settle_monitor(struct daemon *d)
 {
-    struct http_listener *monitor = NULL;
     struct cc_err err = { 0 };
 
-    if (monitor_open(d, listen, &monitor, &err) != 0) {
-        log_rejected(d, &err);
-        return;
-    }
-    http_listener_close(d->monitor);
-    d->monitor = monitor;
+    if (monitor_move(d, d->config->metrics.listen, &err) != 0)
+        cc_log(CC_LOG_ERROR, "daemon", "%s", cc_err_text(&err));
 }
 
+/* First what may fail for reasons that no check of the configuration sees, so that nothing else was changed then. */
 static int
 use_config(struct daemon *d, struct config **take_config, struct cc_err *err)
 {
-    char *before = d->config->metrics.listen != NULL ? strdup(d->config->metrics.listen) : NULL;
     struct changes changes = { .daemon = d };
     struct eventlog_settings log;
+    struct cc_err rejection = { 0 };
     int rc = 0;
 
+    if (monitor_move(d, (*take_config)->metrics.listen, &rejection) != 0) {
+        log_rejected(d, &rejection);
+        return 0;
+    }
     config_compare(d->config, *take_config, on_change, &changes);
     if (changes.parts || token_waits_for_reload(d))
         rc = restart_parts(d, take_config, err);
     else
         change_live(d, take_config);
+    settle_monitor(d);
     log = parts_log_settings(d->config);
     if (rc == 0)
         rc = eventlog_reconfigure(d->log, &log, err);
-    if (rc == 0 && !same_text(before, d->config->metrics.listen))
-        move_monitor(d, d->config->metrics.listen);
-    free(before);
     return rc;
 }
 

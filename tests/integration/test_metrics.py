@@ -164,6 +164,12 @@ def test_not_ready_without_token_or_service(world):
     wait_until(lambda: world.get("/readyz").status_code == 200, "it is ready again", 60)
 
 
+def reload(connector):
+    """What the connector says of it."""
+    said = run("curl", "--silent", "--show-error", "--unix-socket", connector.run / "control.sock", "--data", "", "http://localhost/v1/reload")
+    return json.loads(said.stdout)
+
+
 def test_a_reload_moves_it(world):
     connector, pid = world.connector, world.connector.process.pid
     overrides = dict(connector.overrides)
@@ -176,15 +182,24 @@ def test_a_reload_moves_it(world):
     with pytest.raises(requests.ConnectionError):
         world.get("/healthz")
 
-    # An address that is taken is refused, and the one before stays.
+    # Addresses that overlap are had one after the other.
+    for address in (f"0.0.0.0:{world.port}", f"127.0.0.1:{world.port}", f"unix:{path}"):
+        connector.write_config(connector.extra, dict(overrides, **{"metrics.listen": address}))
+        assert reload(connector)["taken"]
+        assert path.exists() == address.startswith("unix:")
+        assert path.exists() or world.get("/healthz").status_code == 200
+
+    # An address that is taken is refused with all that came with it, and the one before stays; until it is free.
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        connector.write_config(connector.extra, dict(overrides, **{"metrics.listen": f"127.0.0.1:{taken.getsockname()[1]}"}))
-        os.kill(pid, signal.SIGHUP)
-        wait_until(lambda: any("[metrics] listen" in event["message"] for event in connector.events("--id", "13")), "the reload is rejected")
+        connector.write_config(connector.extra, dict(overrides, **{"metrics.listen": f"127.0.0.1:{taken.getsockname()[1]}", "pkcs.batch": "7"}))
+        for _ in range(2):
+            answer = reload(connector)
+            assert not answer["taken"] and "[metrics] listen" in answer["error"]
         assert run("curl", "--silent", "--unix-socket", path, "http://localhost/healthz").stdout == "alive\n"
+        assert not any("[pkcs] batch" in event["message"] for event in connector.events("--id", "12"))
+    assert reload(connector)["taken"] and not path.exists()
     connector.write_config(connector.extra, overrides)
-    os.kill(pid, signal.SIGHUP)
-    wait_until(lambda: connector.process.running() and not path.exists(), "the socket is gone")
+    assert reload(connector)["taken"] and connector.process.pid == pid
     assert world.get("/healthz").status_code == 200
