@@ -77,7 +77,7 @@ struct intune_settings {
     const char *graph_version; /* "v1.0": of the discovery call */
     const char *resource;      /* https://api.manage.microsoft.com/ */
     const char *app_id;        /* of the service in discovery */
-    const char *tenant;
+    const char *tenant;        /* NULL, as the next: there is no service, and no call succeeds */
     const char *client_id;
     const char *
             client_secret; /* reference (base/secret.h), read at each sign-in; NULL with an assertion */

@@ -266,13 +266,21 @@ open_authorities(struct daemon *d, struct parts *parts, struct cc_err *err)
     return authorities_open(&settings, &parts->authorities, err);
 }
 
+/* Without features there may be none to talk to. */
+static bool
+has_service(const struct config *config)
+{
+    return config->service.tenant != NULL && config->service.client_id != NULL;
+}
+
 static int
 open_service(struct daemon *d, struct parts *parts, struct cc_err *err)
 {
     struct intune_settings service;
 
     if (parts_service_settings(d, parts->hsm, d->config, &service, err) != 0 ||
-            identity_open(d, parts->hsm, d->config, &parts->identity, err) != 0)
+            (has_service(d->config) &&
+                    identity_open(d, parts->hsm, d->config, &parts->identity, err) != 0))
         return -1;
     identity_fill(parts->identity, &service);
     return intune_open(&service, &parts->intune, err);
@@ -303,7 +311,8 @@ start_once(struct daemon *d, struct cc_err *err)
     if (parts.identity != NULL && identity_start(parts.identity, parts.intune, err) != 0)
         goto out;
     set_parts(d, &parts);
-    if (health_start(d, parts.intune, d->config->service.heartbeat_ms, &parts.health, err) != 0)
+    if (has_service(d->config) &&
+            health_start(d, parts.intune, d->config->service.heartbeat_ms, &parts.health, err) != 0)
         goto out;
     d->parts.health = parts.health;
     rc = 0;
@@ -369,7 +378,8 @@ parts_reconfigure(struct daemon *d, const struct config *new_config, struct cc_e
     if (workloads_reconfigure(d, new_config, err) != 0 ||
             reconfigure_service(d, new_config, err) != 0)
         return -1;
-    health_set_interval(d->parts.health, new_config->service.heartbeat_ms);
+    if (d->parts.health != NULL)
+        health_set_interval(d->parts.health, new_config->service.heartbeat_ms);
     keys_set_interval(d->parts.keys, new_config->service.heartbeat_ms);
     expiry_reconfigure(d->parts.expiry, new_config);
     return 0;

@@ -103,6 +103,13 @@ copy_hosts(struct intune_link *link, const struct intune_settings *settings, str
     return 0;
 }
 
+/* What is not set is empty: without features a connector needs no service. */
+static char *
+copy_text(const char *text, struct cc_err *err)
+{
+    return cc_strdup(text != NULL ? text : "", err);
+}
+
 static int
 copy_settings(struct intune_link *link, const struct intune_settings *settings, struct cc_err *err)
 {
@@ -111,8 +118,8 @@ copy_settings(struct intune_link *link, const struct intune_settings *settings, 
             (link->resource = copy_url(settings->resource, err)) == NULL ||
             (link->graph_version = cc_strdup(settings->graph_version, err)) == NULL ||
             (link->app_id = cc_strdup(settings->app_id, err)) == NULL ||
-            (link->tenant = cc_strdup(settings->tenant, err)) == NULL ||
-            (link->client_id = cc_strdup(settings->client_id, err)) == NULL ||
+            (link->tenant = copy_text(settings->tenant, err)) == NULL ||
+            (link->client_id = copy_text(settings->client_id, err)) == NULL ||
             (link->caller_info = cc_strdup(settings->caller_info, err)) == NULL)
         return -1;
     if (settings->assertion.key != NULL) {

@@ -266,6 +266,9 @@ make_form(struct intune_attempt *attempt, enum intune_scope scope, const char *u
 static int
 make_url(const struct intune_link *link, struct cc_buf *url, struct cc_err *err)
 {
+    if (link->tenant[0] == '\0' || link->client_id[0] == '\0')
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "[service] %s is not set",
+                link->tenant[0] == '\0' ? "tenant" : "client-id");
     if (cc_buf_add_str(url, link->authority, err) != 0 ||
             http_url_escape(link->tenant, url, err) != 0)
         return -1;

@@ -81,6 +81,20 @@ def test_start_and_stop(setting):
     assert len(beats) == 1
 
 
+def test_token_first_and_service_later(setting):
+    rig, service, token = setting
+    nothing = {f"service.{key}": None for key in ("tenant", "client-id", "client-secret")}
+    connector = rig.connector(service, token, overrides=dict(nothing, **{"connector.features": None}), start=False)
+    connector.start(wait=False)
+    wait_until(lambda: (connector.status() or {}).get("token", {}).get("state") == "open", "the token is open")
+    status = connector.status()
+    assert status["service"]["contact"] == "none" and status["features"] == []
+    connector.write_config()
+    os.kill(connector.process.pid, signal.SIGHUP)
+    connector.wait_ready()
+    assert connector.process.stop() == 0
+
+
 def test_status_of_scep(setting):
     rig, service, token = setting
     port = free_port()
