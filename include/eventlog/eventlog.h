@@ -88,6 +88,7 @@ void eventlog_watch(struct eventlog *log, eventlog_trouble_fn begun, void *arg);
 /* How often each event of event_types() was written since the log was opened, in their order. */
 #define EVENTLOG_TYPES_MAX 160
 void eventlog_get_counts(struct eventlog *log, uint64_t ret_counts[EVENTLOG_TYPES_MAX]);
+uint64_t eventlog_count(struct eventlog *log, enum event_id id); /* of one */
 
 bool eventlog_is_usable(struct eventlog *log); /* cheap; accepts NULL */
 void eventlog_get_state(struct eventlog *log, struct eventlog_state *ret);

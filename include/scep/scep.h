@@ -119,13 +119,9 @@ enum scep_answered {
 size_t scep_get1_certificates(struct scep *scep, X509 **ret, size_t max);
 
 struct scep_status {
-    bool ready;                 /* every profile has its RA certificates */
-    unsigned in_work;           /* messages of devices */
-    uint64_t succeeded, failed; /* ever, all instances of the store */
-    uint64_t pending;           /* wait for somebody at the CA */
-    uint64_t untold;            /* notifications that the service has not taken yet */
-    int64_t oldest_open_ms;     /* wall time; 0: none */
-    uint64_t bad_messages;      /* envelopes that could not be opened, since start */
+    bool ready;            /* every profile has its RA certificates */
+    unsigned in_work;      /* messages of devices */
+    uint64_t bad_messages; /* envelopes that could not be opened, since start */
     uint64_t answered[SCEP_ANSWERED_KINDS], fail_info[SCEP_FAIL_INFOS]; /* since start */
     struct cc_histogram_values time;                                    /* of each answer */
     uint16_t port;
@@ -133,5 +129,14 @@ struct scep_status {
     char last_error[256]; /* of the RA's certificates */
 };
 void scep_get_status(struct scep *scep, struct scep_status *ret);
+
+/* What the store knows, of all its instances; -1 while it cannot be asked. */
+struct scep_counts {
+    uint64_t succeeded, failed; /* ever */
+    uint64_t pending;           /* wait for somebody at the CA */
+    uint64_t untold;            /* notifications that the service has not taken yet */
+    int64_t oldest_open_ms;     /* of what does not wait for somebody; wall time; 0: none */
+};
+CC_MUST int scep_count(struct store *store, struct scep_counts *ret, struct cc_err *err);
 
 #endif

@@ -159,7 +159,7 @@ CC_MUST int scepdb_walk_open(struct store *store, scepdb_fn fn, void *arg, struc
 struct scepdb_counts {
     uint64_t claimed, pending, due;
     uint64_t succeeded, failed; /* closed, ever */
-    int64_t oldest_open_ms;     /* 0: none */
+    int64_t oldest_open_ms;     /* of those that are not pending; 0: none */
 };
 CC_MUST int scepdb_count(struct store *store, struct scepdb_counts *ret, struct cc_err *err);
 

@@ -209,13 +209,13 @@ enum workload { WORKLOAD_PKCS, WORKLOAD_PFX_IMPORT, WORKLOAD_SCEP, WORKLOAD_REVO
 /* Its name as a feature and in the journal. */
 const char *workload_name(enum workload workload);
 unsigned workload_feature(enum workload workload); /* CONFIG_… */
-void workload_get_status(const struct parts *parts, enum workload workload,
+void workload_get_status(const struct daemon *d, enum workload workload,
         struct workload_status *ret);
 
 /* ---- enrolment.c ---- */
 
 CC_MUST int enrolment_start(struct daemon *d, struct parts *parts, struct cc_err *err);
-void enrolment_get_status(struct scep *scep, struct workload_status *ret);
+void enrolment_get_status(struct scep *scep, struct eventlog *log, struct workload_status *ret);
 
 /* ---- reload.c ---- */
 

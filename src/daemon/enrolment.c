@@ -98,8 +98,9 @@ enrolment_start(struct daemon *d, struct parts *parts, struct cc_err *err)
     return rc;
 }
 
+/* As of the other workloads: the admin events that were written since the start. */
 void
-enrolment_get_status(struct scep *scep, struct workload_status *ret)
+enrolment_get_status(struct scep *scep, struct eventlog *log, struct workload_status *ret)
 {
     struct scep_status status;
 
@@ -107,8 +108,9 @@ enrolment_get_status(struct scep *scep, struct workload_status *ret)
     *ret = (struct workload_status){
         .running = true,
         .in_work = status.in_work,
-        .succeeded = status.succeeded,
-        .failed = status.failed,
+        .succeeded = eventlog_count(log, EVENT_SCREP_REQUEST_SUCCESS),
+        .failed = eventlog_count(log, EVENT_SCEP_REQUEST_ISSUED_FAILURE) +
+                  eventlog_count(log, EVENT_SCEP_REQUEST_UPLOAD_FAILURE),
         .scep = status,
     };
 }

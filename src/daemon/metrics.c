@@ -38,6 +38,8 @@ struct view {
     struct intune_measured calls[INTUNE_MEASURED_MAX];
     size_t call_count;
     struct workload_status workloads[WORKLOADS];
+    struct scep_counts scep;
+    bool scep_counted; /* else the store cannot be asked */
     struct ca_view cas[CAS_MAX];
     size_t ca_count;
     bool publishes;
@@ -82,10 +84,12 @@ look(struct daemon *d, struct view *view)
         view->call_count = intune_get_measured(d->parts.intune, view->calls);
     }
     for (int i = 0; i < WORKLOADS; i++)
-        workload_get_status(&d->parts, (enum workload)i, &view->workloads[i]);
+        workload_get_status(d, (enum workload)i, &view->workloads[i]);
     if (d->parts.authorities != NULL)
         look_at_authorities(d->parts.authorities, view);
     pthread_mutex_unlock(&d->lock);
+    view->scep_counted = view->workloads[WORKLOAD_SCEP].running && store_is_usable(d->store) &&
+                         scep_count(d->store, &view->scep, NULL) == 0;
 }
 
 /* ---- writing ---- */
@@ -147,17 +151,6 @@ has_queue(const struct view *view, int workload)
     return workload != WORKLOAD_SCEP && view->workloads[workload].running;
 }
 
-static double
-count_event(struct daemon *d, enum event_id id)
-{
-    uint64_t counts[EVENTLOG_TYPES_MAX];
-    size_t count;
-    const struct event_type *types = event_types(&count);
-
-    eventlog_get_counts(d->log, counts);
-    return (double)counts[event_type_get((int)id) - types];
-}
-
 static void
 put_outcomes(struct exposition *e, enum workload workload, double succeeded, double failed)
 {
@@ -165,23 +158,15 @@ put_outcomes(struct exposition *e, enum workload workload, double succeeded, dou
     exposition_put(e, failed, "workload", workload_name(workload), "outcome", "failed", NULL);
 }
 
-/* What the store counts of SCEP is of all instances, and lacks what was refused at once. */
 static void
-write_outcomes(struct exposition *e, struct daemon *d, const struct view *view)
+write_outcomes(struct exposition *e, const struct view *view)
 {
     exposition_begin(e, "requests_total", EXPOSITION_COUNTER,
             "Requests brought to their end, by outcome.");
-    for (int i = 0; i < WORKLOADS; i++) {
-        const struct workload_status *workload = &view->workloads[i];
-
-        if (workload->running && i == WORKLOAD_SCEP)
-            put_outcomes(e, WORKLOAD_SCEP, count_event(d, EVENT_SCREP_REQUEST_SUCCESS),
-                    count_event(d, EVENT_SCEP_REQUEST_ISSUED_FAILURE) +
-                            count_event(d, EVENT_SCEP_REQUEST_UPLOAD_FAILURE));
-        else if (workload->running)
-            put_outcomes(e, (enum workload)i, (double)workload->succeeded,
-                    (double)workload->failed);
-    }
+    for (int i = 0; i < WORKLOADS; i++)
+        if (view->workloads[i].running)
+            put_outcomes(e, (enum workload)i, (double)view->workloads[i].succeeded,
+                    (double)view->workloads[i].failed);
     exposition_begin(e, "request_failures_total", EXPOSITION_COUNTER,
             "Failed requests of queues by the reason that the service was told.");
     for (int i = 0; i < WORKLOADS; i++)
@@ -248,7 +233,7 @@ write_journal(struct exposition *e, struct daemon *d, const struct view *view)
     struct journal_counts counts[WORKLOADS];
     bool counted[WORKLOADS] = { false };
 
-    for (int i = 0; i < WORKLOADS; i++)
+    for (int i = 0; i < WORKLOADS && store_is_usable(d->store); i++)
         counted[i] = has_queue(view, i) && journal_count(d->store, workload_name((enum workload)i),
                                                    &counts[i], NULL) == 0;
     exposition_begin(e, "journal_requests", EXPOSITION_GAUGE,
@@ -263,10 +248,23 @@ write_journal(struct exposition *e, struct daemon *d, const struct view *view)
         if (counted[i])
             exposition_put(e, age_of(counts[i].oldest_open_ms), "workload",
                     workload_name((enum workload)i), NULL);
-        else if (i == WORKLOAD_SCEP && view->workloads[i].running)
-            exposition_put(e, age_of(view->workloads[i].scep.oldest_open_ms), "workload",
+        else if (i == WORKLOAD_SCEP && view->scep_counted)
+            exposition_put(e, age_of(view->scep.oldest_open_ms), "workload",
                     workload_name((enum workload)i), NULL);
     }
+}
+
+static void
+write_scep_counts(struct exposition *e, const struct view *view)
+{
+    exposition_begin(e, "scep_pending", EXPOSITION_GAUGE,
+            "Requests that wait for somebody at the CA.");
+    if (view->scep_counted)
+        exposition_put(e, (double)view->scep.pending, NULL);
+    exposition_begin(e, "scep_notifications_due", EXPOSITION_GAUGE,
+            "Notifications that the service has not taken yet.");
+    if (view->scep_counted)
+        exposition_put(e, (double)view->scep.untold, NULL);
 }
 
 static void
@@ -287,10 +285,6 @@ write_scep(struct exposition *e, const struct scep_status *scep)
         exposition_put(e, (double)scep->fail_info[i], "fail_info", pki_scep_fail_name(i), NULL);
     one(e, "scep_bad_messages_total", EXPOSITION_COUNTER,
             "Messages whose envelope could not be opened.", (double)scep->bad_messages);
-    one(e, "scep_pending", EXPOSITION_GAUGE, "Requests that wait for somebody at the CA.",
-            (double)scep->pending);
-    one(e, "scep_notifications_due", EXPOSITION_GAUGE,
-            "Notifications that the service has not taken yet.", (double)scep->untold);
 }
 
 /* ---- token ---- */
@@ -336,7 +330,8 @@ static void
 write_service(struct exposition *e, const struct view *view)
 {
     static const enum intune_contact contacts[] = { INTUNE_CONTACT_NONE, INTUNE_CONTACT_OK,
-        INTUNE_CONTACT_LOST, INTUNE_SIGN_IN_REFUSED, INTUNE_CONNECTOR_LIMIT };
+        INTUNE_CONTACT_LOST, INTUNE_SIGN_IN_REFUSED, INTUNE_SIGN_IN_UNABLE,
+        INTUNE_CERTIFICATE_REFUSED, INTUNE_CONNECTOR_REMOVED, INTUNE_CONNECTOR_LIMIT };
 
     exposition_begin(e, "service_contact", EXPOSITION_GAUGE,
             "1 for how contact with the service is.");
@@ -584,11 +579,13 @@ metrics_write(struct daemon *d, struct exposition *e)
     }
     look(d, view);
     write_connector(e, d, view);
-    write_outcomes(e, d, view);
+    write_outcomes(e, view);
     write_work(e, view);
     write_journal(e, d, view);
-    if (view->workloads[WORKLOAD_SCEP].running)
+    if (view->workloads[WORKLOAD_SCEP].running) {
         write_scep(e, &view->workloads[WORKLOAD_SCEP].scep);
+        write_scep_counts(e, view);
+    }
     write_token(e, view);
     write_service(e, view);
     write_authorities(e, view);

@@ -41,7 +41,7 @@ snapshot_take(struct daemon *d, struct snapshot *ret)
     if (s.has_identity)
         identity_get_status(d->parts.identity, &s.identity);
     for (int i = 0; i < WORKLOADS; i++) {
-        workload_get_status(&d->parts, (enum workload)i, &s.workloads[i]);
+        workload_get_status(d, (enum workload)i, &s.workloads[i]);
         if (s.workloads[i].running)
             s.features |= workload_feature((enum workload)i);
     }
@@ -383,18 +383,21 @@ put_certificates(json_object *obj, struct daemon *d, bool *ok)
 
 /* It has no queue: its requests come by themselves, and its rows are not the journal's. */
 static void
-put_scep(json_object *obj, const struct workload_status *workload, bool *ok)
+put_scep(json_object *obj, struct daemon *d, const struct workload_status *workload, bool *ok)
 {
     const struct scep_status *scep = &workload->scep;
+    struct scep_counts counts;
 
     put_str(obj, "state", scep->ready ? "ready" : "starting", ok);
     put_int(obj, "inWork", workload->in_work, ok);
-    put_count(obj, "succeeded", workload->succeeded, ok);
-    put_count(obj, "failed", workload->failed, ok);
-    put_count(obj, "pending", scep->pending, ok);
-    put_count(obj, "notificationsDue", scep->untold, ok);
+    if (store_is_usable(d->store) && scep_count(d->store, &counts, NULL) == 0) {
+        put_count(obj, "succeeded", counts.succeeded, ok);
+        put_count(obj, "failed", counts.failed, ok);
+        put_count(obj, "pending", counts.pending, ok);
+        put_count(obj, "notificationsDue", counts.untold, ok);
+        put_time(obj, "oldestRequestDateTime", counts.oldest_open_ms, ok);
+    }
     put_count(obj, "badMessages", scep->bad_messages, ok);
-    put_time(obj, "oldestRequestDateTime", scep->oldest_open_ms, ok);
     put_int(obj, "port", scep->port, ok);
     if (scep->legacy != NULL)
         put_str(obj, "legacy", scep->legacy, ok);
@@ -415,10 +418,10 @@ put_workloads(json_object *obj, struct daemon *d, const struct snapshot *s, bool
         if (!s->workloads[i].running && i != WORKLOAD_PFX_IMPORT)
             continue;
         if (i == WORKLOAD_SCEP) {
-            put_scep(put_object(obj, name, ok), &s->workloads[i], ok);
+            put_scep(put_object(obj, name, ok), d, &s->workloads[i], ok);
             continue;
         }
-        counted = journal_count(d->store, name, &counts, NULL) == 0;
+        counted = store_is_usable(d->store) && journal_count(d->store, name, &counts, NULL) == 0;
         one = put_object(obj, name, ok);
         put_workload(one, &s->workloads[i], counted ? &counts : NULL, ok);
         if (i == WORKLOAD_PKCS)

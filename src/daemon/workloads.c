@@ -381,15 +381,17 @@ get_revocation(struct revocation *work, struct workload_status *ret)
 }
 
 void
-workload_get_status(const struct parts *parts, enum workload workload, struct workload_status *ret)
+workload_get_status(const struct daemon *d, enum workload workload, struct workload_status *ret)
 {
+    const struct parts *parts = &d->parts;
+
     *ret = (struct workload_status){ .running = false };
     if (workload == WORKLOAD_PKCS && parts->pkcs != NULL)
         get_pkcs(parts->pkcs, ret);
     else if (workload == WORKLOAD_PFX_IMPORT && parts->pfximport != NULL)
         get_pfximport(parts->pfximport, ret);
     else if (workload == WORKLOAD_SCEP && parts->scep != NULL)
-        enrolment_get_status(parts->scep, ret);
+        enrolment_get_status(parts->scep, d->log, ret);
     else if (workload == WORKLOAD_REVOCATION && parts->revocation != NULL)
         get_revocation(parts->revocation, ret);
 }

@@ -629,6 +629,14 @@ eventlog_get_counts(struct eventlog *log, uint64_t ret_counts[EVENTLOG_TYPES_MAX
         ret_counts[i] = atomic_load(&log->counts[i]);
 }
 
+uint64_t
+eventlog_count(struct eventlog *log, enum event_id id)
+{
+    size_t count;
+
+    return atomic_load(&log->counts[event_type_get((int)id) - event_types(&count)]);
+}
+
 int
 eventlog_write(struct eventlog *log, enum event_id id, const struct event_fields *fields,
         const char *fmt, ...)

@@ -398,18 +398,9 @@ scep_get1_certificates(struct scep *scep, X509 **ret, size_t max)
 void
 scep_get_status(struct scep *scep, struct scep_status *ret)
 {
-    struct scepdb_counts counts = { 0 };
-
-    if (scepdb_count(scep->store, &counts, NULL) != 0)
-        counts = (struct scepdb_counts){ 0 };
     *ret = (struct scep_status){
         .ready = is_ready(scep),
         .in_work = atomic_load(&scep->in_work),
-        .succeeded = counts.succeeded,
-        .failed = counts.failed,
-        .pending = counts.pending,
-        .untold = counts.due,
-        .oldest_open_ms = counts.oldest_open_ms,
         .bad_messages = atomic_load(&scep->bad_messages),
         .port = http_listener_port(scep->listener),
         .legacy = legacy_of(scep),
@@ -422,4 +413,16 @@ scep_get_status(struct scep *scep, struct scep_status *ret)
     pthread_mutex_lock(&scep->lock);
     (void)cc_strcpy(ret->last_error, sizeof(ret->last_error), scep->last_error);
     pthread_mutex_unlock(&scep->lock);
+}
+
+int
+scep_count(struct store *store, struct scep_counts *ret, struct cc_err *err)
+{
+    struct scepdb_counts counts = { 0 };
+
+    if (scepdb_count(store, &counts, err) != 0)
+        return -1;
+    *ret = (struct scep_counts){ counts.succeeded, counts.failed, counts.pending, counts.due,
+        counts.oldest_open_ms };
+    return 0;
 }

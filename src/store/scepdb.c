@@ -624,7 +624,8 @@ count_rows(struct db_conn *conn, struct scepdb_counts *ret, struct cc_err *err)
     if (db_query(conn,
                 "SELECT SUM(CASE WHEN state = 1 THEN 1 ELSE 0 END),"
                 " SUM(CASE WHEN state = 2 THEN 1 ELSE 0 END),"
-                " SUM(CASE WHEN notify = 1 THEN 1 ELSE 0 END), MIN(received_ms)"
+                " SUM(CASE WHEN notify = 1 THEN 1 ELSE 0 END),"
+                " MIN(CASE WHEN state <> 2 THEN received_ms END)"
                 " FROM scep_transaction WHERE notify <> 3",
                 DB_NO_PARAMS, &rows, err) != 0)
         return -1;
