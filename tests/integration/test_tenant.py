@@ -764,6 +764,7 @@ def test_fault_drop_before_or_after(tenant, when, want):
     {"path": "x", "dropWhen": "now"}, {"path": "x", "latencyMs": -1}, {"tokenLifetimeSeconds": 0}, [1], {"path": "x" * 300, "status": 500},
 ])
 def test_faults_refused(shared, body):
+    shared.admin("DELETE", "faults")
     assert shared.admin_answer("PUT", "faults", body).status_code == 400
     assert shared.admin("GET", "faults")["value"] == []
 
