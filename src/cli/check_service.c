@@ -206,6 +206,27 @@ is_reached(const struct check_place *place)
     return place != NULL && place->probe.obstacle == HTTP_OBSTACLE_NONE;
 }
 
+/* Where the daemon alone can do it, and none runs that could be asked. */
+static void
+say_of_unit(struct check *c, const char *check, const char *what, const char *setting)
+{
+    struct upkeep_finding *f = check_say(c, check, UPKEEP_WARNING, "%s: not tried", what);
+
+    upkeep_cause(f, "%s is a credential that systemd gives to the service alone", setting);
+    upkeep_cure(f, "start the daemon, then check again: it is asked");
+}
+
+/* The way through a proxy whose password the daemon alone has. */
+static void
+ask_way(struct check *c)
+{
+    if (strcmp(check_text(check_object(c->status, "service"), "contact"), "ok") == 0)
+        check_say(c, "way", UPKEEP_OK,
+                "the daemon is in contact with the service, the proxy between");
+    else
+        say_of_unit(c, "way", "the way to the service", "[service] proxy-password");
+}
+
 void
 check_way(struct check *c)
 {
@@ -213,6 +234,10 @@ check_way(struct check *c)
 
     if (c->config->connector.features == 0)
         return;
+    if (cli_is_of_unit(c->config->service.proxy_password)) {
+        ask_way(c);
+        return;
+    }
     /* The address of the resource names it in tokens; nothing need answer there. */
     authority = visit(c, c->config->service.authority);
     graph = visit(c, c->config->service.graph);
@@ -373,23 +398,49 @@ check_identity(struct check *c)
         check_certificate(c, &file);
 }
 
-/* The key that signs in is the running daemon's. */
+/* What signs in, or the way to it, is the running daemon's. */
 static void
 ask_sign_in(struct check *c)
 {
     json_object *service = check_object(c->status, "service");
-    const char *contact = check_text(service, "contact");
+    const char *contact = check_text(service, "contact"), *why = check_text(service, "lastError");
     struct upkeep_finding *f;
 
     if (strcmp(contact, "ok") == 0) {
-        check_say(c, "sign-in", UPKEEP_OK, "the daemon is signed in, with its certificate");
+        check_say(c, "sign-in", UPKEEP_OK, "the daemon is signed in%s",
+                cli_service_signs_with_token(c->config) ? ", with its certificate" : "");
         return;
     }
     f = check_say(c, "sign-in", UPKEEP_ERROR, "the daemon is not in contact with the service: %s",
             contact);
-    upkeep_cause(f, "%s", check_text(service, "lastError"));
-    upkeep_cure(f,
-            "stop the daemon and check again: then signing in is tried from here, and what is wrong is told in detail");
+    upkeep_cause(f, "%s", why[0] != '\0' ? why : "it has not tried yet, or does not say why");
+    if (cli_service_needs_credential(c->config))
+        upkeep_cure(f,
+                "correct in [service], or in what the unit's credentials hold, what this names, and restart the daemon");
+    else
+        upkeep_cure(f,
+                "stop the daemon and check again: then signing in is tried from here, and what is wrong is told in detail");
+}
+
+/* Whether it cannot be tried from here; then all there is to say is said. */
+static bool
+is_daemons(struct check *c)
+{
+    const bool with_token = cli_service_signs_with_token(c->config);
+    const bool of_unit = cli_service_needs_credential(c->config);
+
+    if (!of_unit && (c->hsm != NULL || !with_token))
+        return false;
+    if (c->status != NULL)
+        ask_sign_in(c);
+    else if (of_unit)
+        say_of_unit(c, "sign-in", "signing in",
+                cli_is_of_unit(c->config->service.proxy_password) ? "[service] proxy-password"
+                : with_token                                      ? "[token] pin"
+                                                                  : "[service] client-secret");
+    else
+        check_not_tried(c, "sign-in", "signing in", "the token, whose key signs in, is not open");
+    return true;
 }
 
 void
@@ -407,18 +458,12 @@ check_sign_in(struct check *c)
 
     if (c->config->connector.features == 0)
         return;
-    if (!c->service_reached) {
+    if (!c->service_reached && !cli_is_of_unit(c->config->service.proxy_password)) {
         check_not_tried(c, "sign-in", "signing in", "the way to the service is not free");
         return;
     }
-    if (c->hsm == NULL && cli_service_signs_with_token(c->config)) {
-        if (c->status != NULL)
-            ask_sign_in(c);
-        else
-            check_not_tried(c, "sign-in", "signing in",
-                    "the token, whose key signs in, is not open");
+    if (is_daemons(c))
         return;
-    }
     if (open_service(c, &err) != 0) {
         say_sign_in(c, 0, &err);
         return;

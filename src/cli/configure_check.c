@@ -104,22 +104,6 @@ check_token(const struct plan *plan, const struct config *config, struct cc_err 
 
 /* ---- the service ---- */
 
-/* Whether what signing in takes is where only the daemon can read it. */
-static bool
-needs_credential(const struct config *config)
-{
-    const char *references[] = {
-        cli_service_signs_with_token(config) ? config->token.pin : config->service.client_secret,
-        config->service.proxy_password,
-    };
-
-    for (size_t i = 0; i < CC_COUNT(references); i++) {
-        if (references[i] != NULL && cc_starts_with(references[i], "credential:"))
-            return true;
-    }
-    return false;
-}
-
 static int
 check_service(const struct plan *plan, const struct config *config, struct cc_err *err)
 {
@@ -135,7 +119,7 @@ check_service(const struct plan *plan, const struct config *config, struct cc_er
         say("service", "not tried: its certificate is made first, and must be registered");
         return 0;
     }
-    if (needs_credential(config)) {
+    if (cli_service_needs_credential(config)) {
         say("service", "not tried: only the service can read its credentials");
         return 0;
     }

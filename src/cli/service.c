@@ -2,6 +2,8 @@
 #include "service.h"
 
 #include "authority.h"
+#include "base/secret.h"
+#include "base/text.h"
 
 #define TOKEN_OPEN_MS 15000
 
@@ -94,6 +96,28 @@ bool
 cli_service_signs_with_token(const struct config *config)
 {
     return config->service.client_certificate != NULL;
+}
+
+bool
+cli_is_of_unit(const char *reference)
+{
+    struct cc_secret *secret;
+    bool here;
+
+    if (reference == NULL || !cc_starts_with(reference, "credential:"))
+        return false;
+    secret = cc_secret_load(reference, NULL);
+    here = secret != NULL;
+    cc_secret_free(secret);
+    return !here;
+}
+
+bool
+cli_service_needs_credential(const struct config *config)
+{
+    return cli_is_of_unit(cli_service_signs_with_token(config) ? config->token.pin
+                                                               : config->service.client_secret) ||
+           cli_is_of_unit(config->service.proxy_password);
 }
 
 void

@@ -19,6 +19,12 @@ struct cli_service {
 /* Whether signing in takes a key of the token. */
 bool cli_service_signs_with_token(const struct config *config);
 
+/* Whether it names a credential of the systemd unit that the daemon alone has; NULL does not. */
+bool cli_is_of_unit(const char *reference);
+
+/* Whether signing in, or the proxy on the way, takes one. */
+bool cli_service_needs_credential(const struct config *config);
+
 /* Borrows from the configuration and, where its key signs in, from the token; else hsm may be NULL. */
 CC_MUST int cli_service_settings(const struct config *config, struct hsm *hsm,
         struct intune_settings *ret, struct cc_err *err);

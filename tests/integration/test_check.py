@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki_rig import connector_with_ca, free_port
-from rig import BUILD, USER, Rig, make_certificate, run
+from rig import BUILD, USER, Rig, make_certificate, run, wait_until
 from scep_rig import leave_to_readers
 
 KEYS = ("pfx-import=rsa2048", "ca=rsa2048", "ocsp=ecP256", "scep-ra-sign=rsa2048", "scep-ra-encrypt=rsa2048")
@@ -797,3 +797,41 @@ def test_running_daemon(world):
     finally:
         world.token.pin_file.write_bytes(world.pin)
         world.connector.process.stop()
+
+
+def test_credentials_of_the_unit(world):
+    """What systemd gives to the daemon alone is no error here: a daemon that runs is asked, one that does not has to be started."""
+    proxy = world.proxy(407, password="connector:let me through")
+    folder = world.folder / "credentials"
+    world.rig.private_folder(folder)
+    for name, data in (("pin", world.pin), ("secret", world.secret), ("proxy", b"let me through")):
+        world.rig.private_file(folder / name, data)
+    settings = {"token.pin": "credential:pin", "service.client-secret": "credential:secret"}
+    past_proxy = {"service.proxy": proxy.url, "service.proxy-user": "connector", "service.proxy-password": "credential:proxy"}
+    try:
+        world.set(settings)
+        status, problems, _ = world.check()
+        assert status == 1 and {"pin", "sign-in"} <= set(problems) and "way" not in problems, problems
+        assert "[service] client-secret" in problems["sign-in"]["cause"] and "start the daemon" in problems["sign-in"]["cure"]
+        world.set(settings | past_proxy)
+        status, problems, _ = world.check()
+        assert status == 1 and {"pin", "sign-in", "way"} <= set(problems), problems
+        world.connector.env = {"CREDENTIALS_DIRECTORY": str(folder)}
+        world.connector.start()
+        world.authority.crl()
+        status, problems, findings = world.check()
+        assert status == 0 and problems == {}, problems
+        assert {"the daemon is in contact with the service, the proxy between", "the daemon is signed in"} <= {f["what"] for f in findings}
+        world.connector.process.stop()
+
+        world.rig.private_file(folder / "secret", b"wrong")
+        world.connector.start(wait=False)
+        wait_until(lambda: (world.connector.status() or {"service": {}})["service"].get("contact") == "sign-in refused", "sign-in is refused")
+        status, problems, _ = world.check("service")
+        assert status == 2 and set(problems) == {"sign-in"} and "AADSTS7000215" in problems["sign-in"]["cause"], problems
+        assert "credentials" in problems["sign-in"]["cure"]
+    finally:
+        world.connector.env = {}
+        if world.connector.process:
+            world.connector.process.stop()
+        world.tidy()
