@@ -54,11 +54,12 @@ static const struct step {
     { "ca", check_authorities },
     { "ca", check_publishing },
     { "scep", check_scep },
+    { "metrics", check_metrics },
     { "expiry", check_expiry },
 };
 
 static const char *const areas[] = { "config", "files", "disk", "store", "token", "network",
-    "service", "ca", "scep", "expiry" };
+    "service", "ca", "scep", "metrics", "expiry" };
 
 /* ---- who looks ---- */
 
@@ -286,7 +287,7 @@ const struct cli_command cli_check = {
             "user.\n"
             "\n"
             "  --only AREA    config, files, disk, store, token, network, service, ca, scep,\n"
-            "                 expiry\n"
+            "                 metrics, expiry\n"
             "  --json         one JSON object: {\"findings\": [...], \"summary\": {...}}\n"
             "  --config FILE  the configuration (default " CONFIG_DEFAULT_PATH ")\n"
             "  --set SECTION.KEY=VALUE\n"

@@ -114,6 +114,8 @@ void check_certificate(struct check *c, const struct check_certificate *file);
 
 /* ---- listeners, check_listener.c ---- */
 
+void check_metrics(struct check *c); /* the step: the one of [metrics] */
+
 /* Whether the daemon could listen there; says so under check ("port"), naming the setting. */
 void check_can_listen(struct check *c, const char *listen, const char *setting);
 

@@ -142,3 +142,37 @@ check_get(const char *listen, const char *path, struct http_response *response, 
                 response->status);
     return 0;
 }
+
+/* ---- the listener of [metrics] ---- */
+
+static void
+check_health(struct check *c, const char *listen)
+{
+    struct http_response response;
+    struct cc_err err = { 0 };
+    struct upkeep_finding *f;
+
+    http_response_init(&response);
+    if (check_get(listen, "/healthz", &response, &err) == 0) {
+        check_say(c, "metrics", UPKEEP_OK, "metrics are shown on %s", listen);
+    } else {
+        f = check_say(c, "metrics", UPKEEP_ERROR, "no metrics are shown on %s", listen);
+        upkeep_cause(f, "%s", cc_err_text(&err));
+        upkeep_cure(f,
+                "reload the daemon if [metrics] listen was changed; else its log says what is wrong with the listener");
+    }
+    http_response_free(&response);
+}
+
+void
+check_metrics(struct check *c)
+{
+    const char *listen = c->config->metrics.listen;
+
+    if (listen == NULL)
+        return;
+    if (c->status != NULL)
+        check_health(c, listen);
+    else
+        check_can_listen(c, listen, "[metrics] listen");
+}

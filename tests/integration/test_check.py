@@ -146,8 +146,8 @@ class World:
         self.rig = Rig()
         self.token = self.rig.token(kinds=KEYS)
         self.service = self.rig.service()
-        self.scep_port = free_port()
-        self.good = {"scep.listen": f"127.0.0.1:{self.scep_port}", "scep.ca": "corp", "scep.profile": "user",
+        self.scep_port, self.metrics_port = free_port(), free_port()
+        self.good = {"metrics.listen": f"127.0.0.1:{self.metrics_port}", "scep.listen": f"127.0.0.1:{self.scep_port}", "scep.ca": "corp", "scep.profile": "user",
                      "keys.scep-ra-sign": "pkcs11:object=scep-ra-sign", "keys.scep-ra-encrypt": "pkcs11:object=scep-ra-encrypt"}
         self.connector, self.authority = connector_with_ca(self.rig, self.service, self.token, overrides=self.good, start=False,
                                                            features="pkcs, pfx-import, scep, revocation")
@@ -646,6 +646,11 @@ def _(w):
     return take_port(w, w.scep_port)
 
 
+@fault("metrics-port-taken", "metrics", "port", "error", r"another program.*\[metrics\] listen", free_it)
+def _(w):
+    return take_port(w, w.metrics_port)
+
+
 setting("scep-address-of-another", "scep", "port", "error", r"no such address", {"scep.listen": "192.0.2.1:8080"})
 
 
@@ -732,7 +737,8 @@ def test_all_is_well(world):
     world.run("ca", "crl", "--pem", "--config", world.connector.config)
     status, problems, findings = world.check()
     assert status == 0 and problems == {}, problems
-    assert {finding["area"] for finding in findings} == {"config", "files", "disk", "store", "token", "network", "service", "ca", "scep", "expiry"}
+    assert {finding["area"] for finding in findings} == {"config", "files", "disk", "store", "token", "network", "service", "ca", "scep", "metrics",
+                                                           "expiry"}
     # The daemon's user sees the same.
     ours = json.loads(world.connector.cli("check", "--json").stdout)["findings"]
     assert [f for f in ours if f["area"] != "disk"] == [f for f in findings if f["area"] != "disk"]
@@ -783,10 +789,12 @@ def test_running_daemon(world):
         whats = [finding["what"] for finding in findings]
         assert any("the daemon has token" in what for what in whats)
         assert any("is published" in what for what in whats) and any("SCEP server answers" in what for what in whats)
+        assert any("metrics are shown" in what for what in whats)
         assert not any(finding["check"] in ("pin", "port") for finding in findings)
         # It does not do what the file says by now.
         elsewhere = f"127.0.0.1:{free_port()}"
-        for area, setting_name, name in (("scep", "scep.listen", "scep-server"), ("ca", "publish.listen", "publish")):
+        for area, setting_name, name in (("scep", "scep.listen", "scep-server"), ("ca", "publish.listen", "publish"),
+                                         ("metrics", "metrics.listen", "metrics")):
             world.set({setting_name: elsewhere})
             status, problems, _ = world.check(area)
             assert status == 2 and set(problems) == {name} and elsewhere in problems[name]["what"] + problems[name]["cause"]
