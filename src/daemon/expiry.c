@@ -26,7 +26,7 @@
 #define EARLY_MS                                                                                   \
     2000 /* the first few times: the first CRL and the like come a moment after the start */
 #define EARLY_COUNT 5
-#define TOLD_FILE "expiry"
+#define TOLD_FILE "expiry-" /* and the name: instances may share a state directory */
 #define TOLD_FILE_MAX ((size_t)1 << 20)
 #define TOLD_MAX 1024
 #define TOLD_KEEP_MS (30 * UPKEEP_DAY_MS) /* of what ended and is gone */
@@ -69,8 +69,10 @@ struct expiry {
 static bool
 told_path(const struct expiry *e, char *ret, size_t size)
 {
-    return (size_t)snprintf(ret, size, "%s/" TOLD_FILE,
-                   e->daemon->begun_with->connector.state_directory) < size;
+    const struct config *config = e->daemon->begun_with;
+
+    return (size_t)snprintf(ret, size, "%s/" TOLD_FILE "%s", config->connector.state_directory,
+                   config->connector.name) < size;
 }
 
 /* One line, taken apart; false: it is none of ours. */

@@ -109,6 +109,18 @@ def test_many_restarts(rig, service, token):
     assert [number for number, _ in told(connector, "secret to sign in")] == [EXPIRING]
 
 
+def test_shared_state_directory(rig, service, token):
+    """What one instance told of, another that shares its folder tells in its own log, and neither forgets."""
+    overrides = {"service.client-secret-expires": in_days(5)}
+    first = rig.connector(service, token, name="first", start=False, overrides=overrides)
+    second = rig.connector(service, token, name="second", start=False, overrides={**overrides, "connector.state-directory": first.state})
+    for connector in (first, second, first):
+        connector.start(wait=False)
+        wait_until(lambda: listed(connector), "the daemon lists what ends")
+        assert connector.process.stop() == 0
+        assert [number for number, _ in told(connector, "secret to sign in")] == [EXPIRING]
+
+
 def test_what_renews_itself(rig, service, token):
     """The identity is told of when its renewal is overdue, and not before; renewed, it is another."""
     connector = rig.connector(service, token, name="identity", start=False)
