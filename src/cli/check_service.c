@@ -249,19 +249,22 @@ check_way(struct check *c)
 static void
 say_clock(struct check *c, const struct check_place *place)
 {
+    const int64_t limit = c->config->service.max_clock_skew_ms; /* 0: none */
     const int64_t ahead = place->probe.seen_ms - place->probe.date_ms;
     const int64_t off = ahead < 0 ? -ahead : ahead;
+    const bool stops = limit != 0 && off > limit;
     struct upkeep_finding *f;
 
-    if (off < CLOCK_WARNING_MS) {
+    if (off < CLOCK_WARNING_MS && !stops) {
         check_say(c, "clock", UPKEEP_OK, "the clock agrees with that of %s", place->origin);
         return;
     }
-    f = check_say(c, "clock", off >= CLOCK_ERROR_MS ? UPKEEP_ERROR : UPKEEP_WARNING,
+    f = check_say(c, "clock", stops || off >= CLOCK_ERROR_MS ? UPKEEP_ERROR : UPKEEP_WARNING,
             "the clock is %" PRId64 " s %s that of %s", off / 1000,
             ahead > 0 ? "ahead of" : "behind", place->origin);
     upkeep_cause(f,
-            "nothing sets it, or it is set by a server that is wrong: sign-in, certificates and leases go by it");
+            "nothing sets it, or it is set by a server that is wrong: sign-in, certificates and leases go by it%s",
+            stops ? "; beyond [service] max-clock-skew the built-in CAs issue nothing" : "");
     upkeep_cure(f, "have the clock set by NTP (timedatectl shows whether it is)");
     UPKEEP_COMMAND(f, "timedatectl", "set-ntp", "true");
 }

@@ -499,6 +499,12 @@ def _(w):
     w.set_clock(-45)
 
 
+@fault("clock-beyond-its-limit", "network", "clock", "error", r"1[456] s behind.*max-clock-skew", lambda w, finding, planted: w.set())
+def _(w):
+    w.set({"service.max-clock-skew": "10s"})
+    w.set_clock(-15)
+
+
 # ---- service ----
 
 setting("wrong-tenant", "service", "tenant", "error", r"AADSTS90002", {"service.tenant": "fabrikam.example"})
