@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,21 @@ split(const char *listen, char *host, size_t host_size, char *port, size_t port_
 
 /* ---- where nobody listens yet ---- */
 
+/* As the daemon's listener does it; -1 with errno. */
+static int
+bind_alone(int fd, const struct addrinfo *address)
+{
+    const int yes = 1;
+
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0)
+        return -1;
+    /* "[::]" leaves IPv4 to others. */
+    if (address->ai_family == AF_INET6 &&
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof(yes)) != 0)
+        return -1;
+    return bind(fd, address->ai_addr, address->ai_addrlen);
+}
+
 /* 0, or the errno of bind(). */
 static int
 try_bind(const char *host, const char *port)
@@ -43,14 +59,12 @@ try_bind(const char *host, const char *port)
         .ai_socktype = SOCK_STREAM,
         .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE };
     struct addrinfo *found = NULL;
-    const int yes = 1;
     int fd, rc = 0;
 
     if (getaddrinfo(host, port, &hints, &found) != 0)
         return EADDRNOTAVAIL;
     fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
-            bind(fd, found->ai_addr, found->ai_addrlen) != 0)
+    if (fd < 0 || bind_alone(fd, found) != 0)
         rc = errno;
     if (fd >= 0)
         (void)close(fd);

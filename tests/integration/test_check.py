@@ -11,6 +11,7 @@ import datetime
 import http.server
 import json
 import os
+import pathlib
 import re
 import shutil
 import socket
@@ -762,6 +763,19 @@ def test_output_for_people(world):
     assert "\u2713 ok" in fancy.stdout and "\u2717 error" in fancy.stdout
     assert "certconnector key generate --role ca" in plain.stdout
     assert "1 errors; the daemon does not run; looked at as user certconnector" in plain.stdout
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_port_of_the_other_family(world):
+    """A listener on [::] leaves IPv4 to others, who are not in its way."""
+    taken = socket.create_server(("0.0.0.0", 0))
+    world.closing.append(taken)
+    try:
+        world.set({"metrics.listen": f"[::]:{taken.getsockname()[1]}"})
+        status, problems, findings = world.check("metrics")
+        assert status == 0 and [finding["check"] for finding in findings] == ["port"], problems
+    finally:
+        world.tidy()
 
 
 def test_silent_server(world):
