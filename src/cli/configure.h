@@ -47,7 +47,7 @@ struct plan {
 
 CC_MUST int plan_open(struct plan *plan, const struct cli_command *command, const char *path,
         struct cc_err *err);
-/* Secrets that were not put in place are gone then. */
+/* Secrets that were typed and not put in place are gone then; those before that could not be put back stay. */
 void plan_close(struct plan *plan);
 
 /* value NULL: removes the setting.  What the files say anyway is no change. */
@@ -67,7 +67,10 @@ void plan_unstage(struct plan *plan, const char *path);
 /* The reference by which a secret can be read now: to where it waits, or as it is. */
 const char *plan_reference(const struct plan *plan, const char *reference, char *text, size_t size);
 
-/* All that wait to where they belong, and the ones before in their stead; and for good, or back again. */
+/*
+ * All that wait to where they belong, and the ones before in their stead; and for good, or back again.  Where not all can
+ * be placed, those that were wait for plan_return_secrets().
+ */
 CC_MUST int plan_place_secrets(struct plan *plan, struct cc_err *err);
 void plan_keep_secrets(struct plan *plan);
 CC_MUST int plan_return_secrets(struct plan *plan, struct cc_err *err);

@@ -341,8 +341,20 @@ reload_running(const struct plan *plan, const struct config *config, struct cc_e
 static int
 put_back(struct plan *plan, struct config_edit *edit, struct cc_err *err)
 {
-    if (config_edit_undo(edit, err) != 0 || plan_return_secrets(plan, err) != 0)
-        return cc_err_in(err, "and what was before could not be put back");
+    struct cc_err files = { 0 }, secrets = { 0 };
+    const int files_rc = config_edit_undo(edit, &files);
+    const int secrets_rc = plan_return_secrets(plan, &secrets);
+
+    for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
+        if (plan->secret[i].placed && plan->secret[i].had_before)
+            say("A secret as it was before is in ", plan->secret[i].staged, ".");
+    }
+    if (files_rc != 0)
+        (void)cc_err_in(err, "%s; and before that", cc_err_text(&files));
+    if (secrets_rc != 0)
+        (void)cc_err_in(err, "%s; and before that", cc_err_text(&secrets));
+    if (files_rc != 0 || secrets_rc != 0)
+        return cc_err_in(err, "not all of what was before could be put back");
     puts("The configuration is what it was before.");
     return -1;
 }

@@ -185,7 +185,8 @@ plan_unstage(struct plan *plan, const char *path)
 
     if (secret == NULL)
         return;
-    if (secret->staged != NULL)
+    /* where what was typed could not be taken back, this is the only copy of the secret before */
+    if (secret->staged != NULL && !(secret->placed && secret->had_before))
         (void)unlink(secret->staged);
     free(secret->path);
     free(secret->staged);
@@ -250,15 +251,17 @@ place_secret(struct plan_secret *secret, struct cc_err *err)
     return cc_err_set_errno(err, errno, "%s", secret->path);
 }
 
+/* The one before takes its place again, and what was typed is gone. */
 static int
 return_secret(struct plan_secret *secret, struct cc_err *err)
 {
-    const int rc = secret->had_before ? renameat2(AT_FDCWD, secret->staged, AT_FDCWD, secret->path,
-                                                RENAME_EXCHANGE)
-                                      : unlink(secret->path);
+    const int rc = secret->had_before ? rename(secret->staged, secret->path) : unlink(secret->path);
 
+    if (rc != 0 && secret->had_before)
+        return cc_err_set_errno(err, errno, "put %s back (what it was before is in %s)",
+                secret->path, secret->staged);
     if (rc != 0)
-        return cc_err_set_errno(err, errno, "put %s back", secret->path);
+        return cc_err_set_errno(err, errno, "remove %s", secret->path);
     secret->placed = false;
     return 0;
 }
@@ -281,7 +284,7 @@ plan_place_secrets(struct plan *plan, struct cc_err *err)
     for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
         if (plan->secret[i].path == NULL || place_secret(&plan->secret[i], err) == 0)
             continue;
-        return plan_return_secrets(plan, NULL) == 0 ? -1 : cc_err_in(err, "and not put back");
+        return -1;
     }
     return 0;
 }
@@ -290,8 +293,10 @@ void
 plan_keep_secrets(struct plan *plan)
 {
     for (size_t i = 0; i < CONFIGURE_SECRETS; i++) {
-        if (plan->secret[i].path != NULL)
-            plan_unstage(plan, plan->secret[i].path);
+        if (plan->secret[i].path == NULL)
+            continue;
+        plan->secret[i].placed = false; /* the one before is not wanted any more */
+        plan_unstage(plan, plan->secret[i].path);
     }
 }
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -14,6 +17,40 @@
 #include "base/file.h"
 #include "base/secret.h"
 #include "cli/configure.h"
+#include "http/listener.h"
+
+/* ---- a file system that fails, or cannot exchange two names ---- */
+
+static const char *fails_to; /* what nothing can be renamed to; NULL: all is well */
+static bool cannot_exchange;
+
+static int
+rename_for_real(const char *from, const char *to, unsigned flags)
+{
+    if (fails_to != NULL && strcmp(to, fails_to) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+int
+rename(const char *from, const char *to)
+{
+    return rename_for_real(from, to, 0);
+}
+
+int
+renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    (void)from_folder;
+    (void)to_folder;
+    if (cannot_exchange && flags != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return rename_for_real(from, to, flags);
+}
 
 /* ---- which key a URI means ---- */
 
@@ -86,6 +123,8 @@ set_up(void **state)
     static const char text[] = "[log]\ndebug = all\n";
 
     assert_non_null(s);
+    fails_to = NULL;
+    cannot_exchange = false;
     (void)snprintf(s->folder, sizeof(s->folder), "/tmp/certconnector-plan.XXXXXX");
     assert_non_null(mkdtemp(s->folder));
     (void)snprintf(s->conf, sizeof(s->conf), "%s/c.conf", s->folder);
@@ -233,6 +272,118 @@ test_given_up(void **state)
     want_file(s->staged, NULL);
 }
 
+/* What was there before is not lost, whatever becomes of putting it back. */
+static void
+test_not_put_back(void **state)
+{
+    struct setting *s = *state;
+    struct cc_err err = { 0 };
+
+    assert_int_equal(cc_file_replace(s->secret, "before", 6, 0600, NULL), 0);
+    stage(s, "typed");
+    assert_int_equal(plan_place_secrets(&s->plan, NULL), 0);
+    fails_to = s->secret;
+    assert_int_equal(plan_return_secrets(&s->plan, &err), -1);
+    assert_non_null(strstr(err.text, s->staged));
+    plan_close(&s->plan);
+    want_file(s->secret, "typed");
+    want_file(s->staged, "before");
+}
+
+/* ---- carrying it out, beside a connector that runs ---- */
+
+/* Of the connector: what it answers, and what breaks when it is asked. */
+static struct {
+    unsigned status;
+    const char *body;
+    const char *breaks;
+} running;
+
+static void
+answer(void *arg, struct http_exchange *exchange)
+{
+    (void)arg;
+    fails_to = running.breaks;
+    http_exchange_reply(exchange, running.status, NULL, 0, "application/json", running.body,
+            strlen(running.body));
+}
+
+static struct http_listener *
+start_connector(const struct setting *s)
+{
+    char listen[128];
+    const struct http_listener_settings settings = { .listen = listen, .handler = answer };
+    struct http_listener *listener = NULL;
+    struct cc_err err = { 0 };
+
+    (void)snprintf(listen, sizeof(listen), "unix:%s/control.sock", s->folder);
+    if (http_listener_open(&settings, &listener, &err) != 0)
+        fail_msg("%s", err.text);
+    return listener;
+}
+
+#define CONFIGURATION                                                                              \
+    "[connector]\nfeatures = pfx-import\nname = before\ncontrol-socket = %s/control.sock\n"        \
+    "[token]\nmodule = /nonexistent.so\nuri = pkcs11:token=x\npin = file:%s\n"                     \
+    "[service]\ntenant = contoso.example\nclient-id = 11111111-2222-3333-4444-555555555555\n"      \
+    "client-secret = file:%s\n"                                                                    \
+    "[keys]\npfx-import = pkcs11:object=pfx\n"
+
+static char before[1024];
+
+static int
+set_up_machine(void **state)
+{
+    struct setting *s;
+
+    if (set_up(state) != 0)
+        return -1;
+    s = *state;
+    plan_close(&s->plan);
+    (void)snprintf(before, sizeof(before), CONFIGURATION, s->folder, s->secret, s->secret);
+    assert_int_equal(cc_file_replace(s->conf, before, strlen(before), 0640, NULL), 0);
+    assert_int_equal(cc_file_replace(s->secret, "before", 6, 0600, NULL), 0);
+    assert_int_equal(plan_open(&s->plan, &command, s->conf, NULL), 0);
+    return 0;
+}
+
+/* Another name and another secret. */
+static int
+carry_out(struct setting *s, struct cc_err *err)
+{
+    struct config_edit *edit = NULL;
+    struct config *config = NULL;
+    int rc;
+
+    stage(s, "typed");
+    if (plan_set(&s->plan, "connector.name", "after", err) != 0 ||
+            plan_make(&s->plan, &edit, &config, err) != 0)
+        fail_msg("%s", err->text);
+    rc = configure_apply(&s->plan, edit, config, err);
+    config_free(config);
+    config_edit_close(edit);
+    return rc;
+}
+
+/* A file that cannot be put back keeps no secret from it. */
+static void
+test_files_not_put_back(void **state)
+{
+    struct setting *s = *state;
+    struct http_listener *listener = start_connector(s);
+    struct cc_err err = { 0 };
+
+    running.status = 200;
+    running.body = "{\"taken\": false, \"error\": \"it is of no use\"}";
+    running.breaks = s->conf;
+    assert_int_equal(carry_out(s, &err), -1);
+    http_listener_close(listener);
+    assert_non_null(strstr(err.text, "it is of no use"));
+    if (strstr(err.text, "could be put back") == NULL)
+        fail_msg("%s", err.text);
+    want_file(s->secret, "before");
+}
+
 int
 main(void)
 {
@@ -243,6 +394,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_new_secret, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_secret, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_not_put_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_files_not_put_back, set_up_machine, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
