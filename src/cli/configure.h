@@ -79,6 +79,11 @@ CC_MUST int plan_return_secrets(struct plan *plan, struct cc_err *err);
 
 /* What "key generate" makes for a role unless told otherwise. */
 const char *plan_usual_type(enum hsm_role role);
+/*
+ * Of a key with these roles (bits 1U << enum hsm_role): the type that the plan, which may be NULL, says for one of them,
+ * or the largest of their usual ones.  NULL, with why, where it says several, or one of them cannot have it.
+ */
+const char *plan_key_type(const struct plan *plan, unsigned roles, struct cc_err *err);
 /* Whether a role can have a key of this type. */
 bool plan_role_takes(enum hsm_role role, const char *type);
 

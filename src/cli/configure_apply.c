@@ -55,21 +55,22 @@ configure_show_diff(const struct config_edit *edit, struct cc_err *err)
 
 /* ---- keys ---- */
 
+#define NEW_KEYS_MAX 64
+
 /* A key that has to be made, and every role it has. */
 struct new_key {
     const char *uri;
     unsigned roles;
-    const char *type;
 };
 
 struct new_keys {
-    struct new_key key[CONFIGURE_ROLES];
+    struct new_key key[NEW_KEYS_MAX];
     size_t count;
+    bool too_many;
 };
 
 static void
-want_key(const struct plan *plan, const struct key_list *list, enum hsm_role role, const char *uri,
-        struct new_keys *keys)
+want_key(const struct key_list *list, enum hsm_role role, const char *uri, struct new_keys *keys)
 {
     size_t i = 0;
 
@@ -77,29 +78,27 @@ want_key(const struct plan *plan, const struct key_list *list, enum hsm_role rol
         return;
     while (i < keys->count && strcmp(keys->key[i].uri, uri) != 0)
         i++;
-    if (i == CONFIGURE_ROLES)
+    if (i == NEW_KEYS_MAX) {
+        keys->too_many = true;
         return;
+    }
     if (i == keys->count)
         keys->key[keys->count++] = (struct new_key){ .uri = uri };
     keys->key[i].roles |= 1U << role;
-    /* of several roles the more exacting one, which comes later, says of which type */
-    keys->key[i].type =
-            plan->key_type[role][0] != '\0' ? plan->key_type[role] : plan_usual_type(role);
 }
 
 static void
-want_keys(const struct plan *plan, const struct config *config, const struct key_list *list,
-        struct new_keys *keys)
+want_keys(const struct config *config, const struct key_list *list, struct new_keys *keys)
 {
     for (int role = 0; role < HSM_ROLE_COUNT; role++)
-        want_key(plan, list, (enum hsm_role)role,
-                config_key(config, hsm_role_name((enum hsm_role)role)), keys);
+        want_key(list, (enum hsm_role)role, config_key(config, hsm_role_name((enum hsm_role)role)),
+                keys);
     for (size_t i = 0; i < config->key_alias_count; i++)
-        want_key(plan, list, HSM_ROLE_PFX_IMPORT, config->key_aliases[i].value, keys);
-    want_key(plan, list, HSM_ROLE_IDENTITY, config->service.client_key, keys);
+        want_key(list, HSM_ROLE_PFX_IMPORT, config->key_aliases[i].value, keys);
+    want_key(list, HSM_ROLE_IDENTITY, config->service.client_key, keys);
     for (size_t i = 0; i < config->ca_count; i++) {
-        want_key(plan, list, HSM_ROLE_CA, config->cas[i].key, keys);
-        want_key(plan, list, HSM_ROLE_OCSP, config->cas[i].ocsp_key, keys);
+        want_key(list, HSM_ROLE_CA, config->cas[i].key, keys);
+        want_key(list, HSM_ROLE_OCSP, config->cas[i].ocsp_key, keys);
     }
 }
 
@@ -118,15 +117,35 @@ label_of(const char *uri, char *ret, size_t size, struct cc_err *err)
 }
 
 static int
-make_key(const struct hsm_admin_target *target, const struct new_key *key, struct cc_err *err)
+make_key(const struct plan *plan, const struct hsm_admin_target *target, const struct new_key *key,
+        struct cc_err *err)
 {
+    const char *type = plan_key_type(plan, key->roles, err);
     char label[128];
 
+    if (type == NULL)
+        return -1;
     if (label_of(key->uri, label, sizeof(label), err) != 0)
         return -1;
     say("Making the key ", key->uri, " …");
-    if (hsm_admin_generate_key(target, key->roles, label, key->type, err) != 0)
-        return cc_err_in(err, "make the key %s (%s)", key->uri, key->type);
+    if (hsm_admin_generate_key(target, key->roles, label, type, err) != 0)
+        return cc_err_in(err, "make the key %s (%s)", key->uri, type);
+    return 0;
+}
+
+/* Before the first is made: a key that was made stays. */
+static int
+check_new_keys(const struct plan *plan, const struct new_keys *keys, struct cc_err *err)
+{
+    if (keys->too_many)
+        return cc_err_set(err, CC_DOM_USAGE, 0,
+                "more than %d keys would have to be made at once; make some with certconnector key "
+                "generate",
+                NEW_KEYS_MAX);
+    for (size_t i = 0; i < keys->count; i++) {
+        if (plan_key_type(plan, keys->key[i].roles, err) == NULL)
+            return cc_err_in(err, "the key %s", keys->key[i].uri);
+    }
     return 0;
 }
 
@@ -149,9 +168,10 @@ make_keys(const struct plan *plan, const struct config *config, struct cc_err *e
         return 0;
     if (key_list_read(plan, config, &list, err) != 0)
         return cc_err_in(err, "the token");
-    want_keys(plan, config, &list, &keys);
+    want_keys(config, &list, &keys);
+    rc = check_new_keys(plan, &keys, err);
     for (size_t i = 0; i < keys.count && rc == 0; i++)
-        rc = make_key(&target, &keys.key[i], err);
+        rc = make_key(plan, &target, &keys.key[i], err);
     if (keys.count > 0 && rc == 0)
         rc = softhsm_settle(config->token.module, err);
     key_list_free(&list);

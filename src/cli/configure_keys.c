@@ -46,6 +46,69 @@ plan_role_takes(enum hsm_role role, const char *type)
     return false;
 }
 
+static size_t
+strength(const char *type)
+{
+    static const char *const weakest_first[] = { "ecP256", "rsa2048", "rsa3072", "rsa4096" };
+    size_t i = 0;
+
+    while (i < CC_COUNT(weakest_first) && strcmp(weakest_first[i], type) != 0)
+        i++;
+    return i;
+}
+
+static const char *
+largest_usual(unsigned roles)
+{
+    const char *largest = NULL;
+
+    for (int role = 0; role < HSM_ROLE_COUNT; role++) {
+        const char *usual = role_types[role].usual;
+
+        if ((roles & 1U << role) != 0 && (largest == NULL || strength(usual) > strength(largest)))
+            largest = usual;
+    }
+    return largest;
+}
+
+/* *ret stays when nothing was said. */
+static int
+said_type(const struct plan *plan, unsigned roles, const char **ret, struct cc_err *err)
+{
+    int first = -1;
+
+    for (int role = 0; plan != NULL && role < HSM_ROLE_COUNT; role++) {
+        if ((roles & 1U << role) == 0 || plan->key_type[role][0] == '\0')
+            continue;
+        if (first >= 0 && strcmp(plan->key_type[role], plan->key_type[first]) != 0)
+            return cc_err_set(err, CC_DOM_USAGE, 0,
+                    "one key is to be of type %s as %s and of type %s as %s; say the same of both",
+                    plan->key_type[first], hsm_role_name((enum hsm_role)first),
+                    plan->key_type[role], hsm_role_name((enum hsm_role)role));
+        *ret = plan->key_type[role];
+        first = role;
+    }
+    return 0;
+}
+
+const char *
+plan_key_type(const struct plan *plan, unsigned roles, struct cc_err *err)
+{
+    const char *type = largest_usual(roles);
+
+    if (said_type(plan, roles, &type, err) != 0)
+        return NULL;
+    for (int role = 0; role < HSM_ROLE_COUNT; role++) {
+        if ((roles & 1U << role) == 0 || plan_role_takes((enum hsm_role)role, type))
+            continue;
+        (void)cc_err_set(err, CC_DOM_USAGE, 0,
+                "a key of type %s cannot be that of %s too; name a key of its own for it", type,
+                hsm_role_name((enum hsm_role)role));
+        return NULL;
+    }
+    return type;
+}
+
 /* ---- PKCS#11 URIs (RFC 7512) ---- */
 
 static int

@@ -75,6 +75,8 @@ int guide_take_token(struct guide *g, const struct question *q, const char *answ
         struct cc_err *err);
 int guide_take_key(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);
+/* Of the same key, said for a role that is asked about before; NULL: nothing. */
+const char *guide_type_before(const struct guide *g, const struct question *q);
 int guide_take_key_type(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err);
 int guide_take_proxy(struct guide *g, const struct question *q, const char *answer,

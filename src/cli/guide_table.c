@@ -152,8 +152,10 @@ makes_ca(const struct guide *g, const struct question *q)
 static const char *
 present_key_type(const struct guide *g, const struct question *q)
 {
-    const char *type = g->plan->key_type[q->role];
+    const char *type = g->plan->key_type[q->role], *before = guide_type_before(g, q);
 
+    if (before != NULL)
+        return before;
     return type[0] != '\0' ? type : plan_usual_type(q->role);
 }
 

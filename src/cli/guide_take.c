@@ -369,10 +369,33 @@ guide_take_key(struct guide *g, const struct question *q, const char *answer, st
     return take_uri(g, q, "pkcs11:object=", key != NULL ? key->label : answer, err);
 }
 
+const char *
+guide_type_before(const struct guide *g, const struct question *q)
+{
+    char name[64], uri[ASK_ANSWER_MAX], other[ASK_ANSWER_MAX];
+
+    if (!guide_value(g, q->name, uri))
+        return NULL;
+    for (int role = 0; role < (int)q->role; role++) {
+        (void)snprintf(name, sizeof(name), "keys.%s", hsm_role_name((enum hsm_role)role));
+        if (g->plan->key_type[role][0] != '\0' && guide_value(g, name, other) &&
+                strcmp(uri, other) == 0)
+            return g->plan->key_type[role];
+    }
+    return NULL;
+}
+
 int
 guide_take_key_type(struct guide *g, const struct question *q, const char *answer,
         struct cc_err *err)
 {
+    const char *before = guide_type_before(g, q);
+
+    if (before != NULL && strcmp(answer, before) != 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0,
+                "The same key was to be of type %s above; go back with < to change that, or to name "
+                "another key",
+                before);
     if (!plan_role_takes(q->role, answer))
         return cc_err_set(err, CC_DOM_INPUT, 0,
                 "This key cannot be of that type; write for example %s", plan_usual_type(q->role));

@@ -107,6 +107,45 @@ test_types_of_roles(void **state)
     assert_false(plan_role_takes(HSM_ROLE_CA, ""));
 }
 
+static void
+test_type_of_several_roles(void **state)
+{
+    static const struct {
+        unsigned roles;
+        const char *said_of_ca, *said_of_ocsp; /* NULL: nothing */
+        const char *want;                      /* NULL: refused */
+    } cases[] = {
+        { 1U << HSM_ROLE_CA, NULL, NULL, "rsa4096" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_OCSP, NULL, NULL, "rsa4096" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_OCSP, "rsa2048", NULL, "rsa2048" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_OCSP, "rsa3072", NULL, "rsa3072" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_OCSP, NULL, "ecP384", "ecP384" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_OCSP, "ecP384", "ecP384", "ecP384" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_OCSP, "rsa4096", "rsa2048", NULL },
+        { 1U << HSM_ROLE_CA, "rsa3072", "rsa2048", "rsa3072" },
+        { 1U << HSM_ROLE_SCEP_RA_ENCRYPT | 1U << HSM_ROLE_AUDIT, NULL, NULL, "rsa2048" },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_SCEP_RA_ENCRYPT, "ecP256", NULL, NULL },
+        { 1U << HSM_ROLE_CA | 1U << HSM_ROLE_SEAL, NULL, NULL, NULL },
+        { 1U << HSM_ROLE_SEAL, NULL, NULL, "aes256" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct plan plan = { .path = NULL };
+        struct cc_err err = { 0 };
+        const char *type;
+
+        if (cases[i].said_of_ca != NULL)
+            strcpy(plan.key_type[HSM_ROLE_CA], cases[i].said_of_ca);
+        if (cases[i].said_of_ocsp != NULL)
+            strcpy(plan.key_type[HSM_ROLE_OCSP], cases[i].said_of_ocsp);
+        type = plan_key_type(&plan, cases[i].roles, &err);
+        if ((type == NULL) != (cases[i].want == NULL) || (type == NULL) != (err.text[0] != '\0') ||
+                (type != NULL && strcmp(type, cases[i].want) != 0))
+            fail_msg("case %zu: %s (%s)", i, type != NULL ? type : "none", err.text);
+    }
+}
+
 /* ---- the plan ---- */
 
 struct setting {
@@ -390,6 +429,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_key_of_uri),
         cmocka_unit_test(test_types_of_roles),
+        cmocka_unit_test(test_type_of_several_roles),
         cmocka_unit_test_setup_teardown(test_changes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_secret, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_secret, set_up, tear_down),
