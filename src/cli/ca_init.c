@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "ca_verbs.h"
 #include "hsm/admin.h"
+#include "token_match.h"
 
 #define ROOT_VALIDITY_MS (3650 * PKI_DAY_MS)
 #define REQUEST_MAX 65536
@@ -21,23 +22,6 @@ struct options {
 };
 
 /* ---- the key ---- */
-
-/* What the URI calls the key: without escapes, as init makes no others. */
-static int
-label_of(const char *uri, char *ret, size_t size, struct cc_err *err)
-{
-    const char *label = strstr(uri, "object=");
-    size_t len = label != NULL ? strcspn(label + 7, ";?") : 0;
-
-    if (len == 0 || len >= size || memchr(label + 7, '%', len) != NULL)
-        return cc_err_set(err, CC_DOM_USAGE, 0,
-                "--key-type: the key's URI %s has no plain object=LABEL; make the key with "
-                "certconnector key generate",
-                uri);
-    memcpy(ret, label + 7, len);
-    ret[len] = '\0';
-    return 0;
-}
 
 static bool
 has_key(const struct hsm_admin_target *target, const char *uri)
@@ -65,8 +49,11 @@ need_key(const struct cli_authority *a, const struct options *options, struct cc
 
     if (options->key_type == NULL || has_key(&target, a->entry->key))
         return 0;
-    if (label_of(a->entry->key, label, sizeof(label), err) != 0)
-        return -1;
+    if (!cli_key_label(a->entry->key, label, sizeof(label)))
+        return cc_err_set(err, CC_DOM_USAGE, 0,
+                "--key-type: the key's URI %s has no plain object=LABEL; make the key with "
+                "certconnector key generate",
+                a->entry->key);
     return hsm_admin_generate_key(&target, roles, label, options->key_type, err);
 }
 

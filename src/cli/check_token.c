@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "configure.h"
 #include "hsm/admin.h"
 #include "token_match.h"
 #include "upkeep/machine.h"
@@ -292,31 +293,31 @@ check_pin(struct check *c)
 
 /* ---- keys ---- */
 
-/* The label in a key's URI, percent-escapes as they are; "" when it has none. */
-static void
-label_of(const char *uri, char *ret, size_t size)
+/* The role whose work a key of [keys] does: the one that the identity changes to does the identity's. */
+static const char *
+work_of(const char *role)
 {
-    const char *at = strstr(uri, "object=");
-    size_t len;
-
-    ret[0] = '\0';
-    if (at == NULL)
-        return;
-    at += strlen("object=");
-    len = strcspn(at, ";?");
-    if (len < size) {
-        memcpy(ret, at, len);
-        ret[len] = '\0';
-    }
+    return strcmp(role, "identity-next") == 0 ? hsm_role_name(HSM_ROLE_IDENTITY) : role;
 }
 
-/* What certconnector key generate wants to hear of a role. */
+/* Another role that the key has; NULL: none. */
 static const char *
-type_of(const char *role)
+role_beside(const struct config *config, const char *role, const char *uri)
 {
-    if (strcmp(role, "seal") == 0)
-        return "aes256";
-    return strcmp(role, "ca") == 0 ? "rsa3072" : "rsa2048";
+    const char *sign = hsm_role_name(HSM_ROLE_SCEP_RA_SIGN);
+
+    for (size_t i = 0; i < config->key_count; i++) {
+        const struct config_pair *key = &config->keys[i];
+
+        if (hsm_role_parse(key->name) >= 0 && strcmp(key->name, role) != 0 &&
+                strcmp(key->value, uri) == 0)
+            return key->name;
+    }
+    /* signs SCEP answers, too, where no other does */
+    return strcmp(role, hsm_role_name(HSM_ROLE_SCEP_RA_ENCRYPT)) == 0 &&
+                           config_key(config, sign) == NULL
+                   ? sign
+                   : NULL;
 }
 
 /* What root generates in a SoftHSM token is root's alone. */
@@ -330,6 +331,34 @@ add_softhsm_rights(struct check *c, struct upkeep_finding *f)
         return;
     UPKEEP_COMMAND(f, "chgrp", "-R", group->gr_name, folder);
     UPKEEP_COMMAND(f, "chmod", "-R", "u=rwX,g=rX,o=", folder);
+}
+
+/* How to make it, as configure would; nothing where that takes something that cannot be known. */
+static void
+add_generate(struct check *c, struct upkeep_finding *f, const char *role, const char *uri,
+        const char *label)
+{
+    const char *also = role_beside(c->config, role, uri);
+    const unsigned roles =
+            1U << hsm_role_parse(role) | (also != NULL ? 1U << hsm_role_parse(also) : 0);
+    const char *type = plan_key_type(NULL, roles, NULL);
+    const char *words[16] = { "certconnector", "key", "generate", "--role", role };
+    size_t count = 5;
+
+    if (type == NULL)
+        return;
+    if (also != NULL) {
+        words[count++] = "--also";
+        words[count++] = also;
+    }
+    words[count++] = "--type";
+    words[count++] = type;
+    words[count++] = "--label";
+    words[count++] = label;
+    words[count++] = "--config";
+    words[count++] = c->path;
+    upkeep_command(f, words, count);
+    add_softhsm_rights(c, f);
 }
 
 /* Whether something else on the token has the label: seen without a PIN, so of what is public alone. */
@@ -359,16 +388,13 @@ say_missing(struct check *c, const char *role, const char *uri, const char *caus
             "the %s key %s is not on the token, or not the only one", role, uri);
     char label[128];
 
-    label_of(uri, label, sizeof(label));
     upkeep_cause(f, "%s", cause);
     upkeep_cure(f,
             "correct the key's URI to that of one key (certconnector key list shows them all), bring the key back "
             "from a backup, or make a new one where nothing hangs on the old");
-    if (label[0] == '\0' || strchr(label, '%') != NULL || is_label_taken(c, label))
+    if (!cli_key_label(uri, label, sizeof(label)) || is_label_taken(c, label))
         return;
-    UPKEEP_COMMAND(f, "certconnector", "key", "generate", "--role", role, "--type", type_of(role),
-            "--label", label, "--config", c->path);
-    add_softhsm_rights(c, f);
+    add_generate(c, f, work_of(role), uri, label);
 }
 
 static void
@@ -381,7 +407,7 @@ say_unusable(struct check *c, const char *role, const char *uri, const char *cau
     upkeep_cure(f,
             "name a key of the right kind and usages in [keys] (certconnector key list shows them), made by "
             "certconnector key generate --role %s",
-            role);
+            work_of(role));
 }
 
 static void
@@ -404,7 +430,7 @@ judge_size(struct check *c, struct hsm_key *key, const char *role, const char *u
                 RSA_BITS_MIN);
         upkeep_cure(f,
                 "make a new one with certconnector key generate --role %s, and name it in [keys]",
-                role);
+                work_of(role));
     } else {
         check_say(c, "key", UPKEEP_OK, "the %s key works (%s, %d bits)", role,
                 EVP_PKEY_get0_type_name(public_key), bits);
@@ -415,9 +441,7 @@ judge_size(struct check *c, struct hsm_key *key, const char *role, const char *u
 static void
 try_key(struct check *c, const char *role, const char *uri)
 {
-    /* The key that the identity changes to does the same. */
-    const char *does = strcmp(role, "identity-next") == 0 ? hsm_role_name(HSM_ROLE_IDENTITY) : role;
-    const int number = hsm_role_parse(does);
+    const int number = hsm_role_parse(work_of(role));
     struct hsm_key *key = NULL;
     struct cc_err err = { 0 };
 

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "configure.h"
 #include "http/client.h"
+#include "token_match.h"
 
 #define RELOAD_TIMEOUT_MS 120000 /* work under way is finished first */
 #define RELOAD_ANSWER_MAX 65536
@@ -93,27 +94,18 @@ want_keys(const struct config *config, const struct key_list *list, struct new_k
     for (int role = 0; role < HSM_ROLE_COUNT; role++)
         want_key(list, (enum hsm_role)role, config_key(config, hsm_role_name((enum hsm_role)role)),
                 keys);
+    /* signs SCEP answers, too, where no other does */
+    if (config_key(config, hsm_role_name(HSM_ROLE_SCEP_RA_SIGN)) == NULL)
+        want_key(list, HSM_ROLE_SCEP_RA_SIGN,
+                config_key(config, hsm_role_name(HSM_ROLE_SCEP_RA_ENCRYPT)), keys);
     for (size_t i = 0; i < config->key_alias_count; i++)
         want_key(list, HSM_ROLE_PFX_IMPORT, config->key_aliases[i].value, keys);
     want_key(list, HSM_ROLE_IDENTITY, config->service.client_key, keys);
+    want_key(list, HSM_ROLE_IDENTITY, config_key(config, "identity-next"), keys);
     for (size_t i = 0; i < config->ca_count; i++) {
         want_key(list, HSM_ROLE_CA, config->cas[i].key, keys);
         want_key(list, HSM_ROLE_OCSP, config->cas[i].ocsp_key, keys);
     }
-}
-
-static int
-label_of(const char *uri, char *ret, size_t size, struct cc_err *err)
-{
-    const char *label = strstr(uri, "object=");
-    size_t len = label != NULL ? strcspn(label + 7, ";?") : 0;
-
-    if (len == 0 || len >= size || memchr(label + 7, '%', len) != NULL)
-        return cc_err_set(err, CC_DOM_USAGE, 0,
-                "%s has no plain object=LABEL; make this key with certconnector key generate", uri);
-    memcpy(ret, label + 7, len);
-    ret[len] = '\0';
-    return 0;
 }
 
 static int
@@ -125,8 +117,10 @@ make_key(const struct plan *plan, const struct hsm_admin_target *target, const s
 
     if (type == NULL)
         return -1;
-    if (label_of(key->uri, label, sizeof(label), err) != 0)
-        return -1;
+    if (!cli_key_label(key->uri, label, sizeof(label)))
+        return cc_err_set(err, CC_DOM_USAGE, 0,
+                "%s has no plain object=LABEL; make this key with certconnector key generate",
+                key->uri);
     say("Making the key ", key->uri, " …");
     if (hsm_admin_generate_key(target, key->roles, label, type, err) != 0)
         return cc_err_in(err, "make the key %s (%s)", key->uri, type);

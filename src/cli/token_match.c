@@ -66,3 +66,16 @@ cli_token_matches(const char *uri, const struct hsm_admin_token *token)
     }
     return true;
 }
+
+bool
+cli_key_label(const char *uri, char *ret, size_t size)
+{
+    const char *label = strstr(uri, "object=");
+    const size_t len = label != NULL ? strcspn(label + 7, ";?") : 0;
+
+    if (len == 0 || len >= size || memchr(label + 7, '%', len) != NULL)
+        return false;
+    memcpy(ret, label + 7, len);
+    ret[len] = '\0';
+    return true;
+}

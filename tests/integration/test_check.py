@@ -414,6 +414,11 @@ def _(w):
 
 setting("key-missing", "token", "key", "error", r"key list", {"keys.pfx-import": "pkcs11:object=fresh-import"},
         cure=lambda w, finding, planted: w.shell(finding["command"]))
+setting("next-identity-key-missing", "token", "key", "error", r"the identity-next key .* is not on the token",
+        {"keys.identity-next": "pkcs11:object=next-identity"}, cure=lambda w, finding, planted: w.shell(finding["command"]))
+setting("key-of-two-roles-missing", "token", "key", "error", r"the scep-ra-.* is not on the token",
+        {"keys.scep-ra-sign": "pkcs11:object=fresh-ra", "keys.scep-ra-encrypt": "pkcs11:object=fresh-ra"},
+        cure=lambda w, finding, planted: w.shell(finding["command"]))
 setting("ca-key-missing", "token", "key", "error", r"the ca key .* is not on the token", {"keys.ca": "pkcs11:object=nowhere"})
 setting("key-cannot-decrypt", "token", "key-use", "error", r"pfx-import.*key generate --role pfx-import",
         {"keys.pfx-import": "pkcs11:object=scep-ra-sign"})

@@ -551,13 +551,17 @@ def test_from_nothing_without_questions():
                     "token.pin": f"file:{world.config.parent}/pin", "service.cloud": "custom", "service.authority": world.service.url,
                     "service.graph": world.service.url, "service.resource": world.service.url, "service.ca-file": world.service.ca_file,
                     "service.tenant": TENANT, "service.client-id": CLIENT_ID, "service.client-secret": f"file:{world.service.secret_file}",
-                    "keys.ca": "pkcs11:object=ca", "keys.seal": "pkcs11:object=seal", "ca.corp.kind": "local", "profile.device.validity": "30d",
+                    "keys.ca": "pkcs11:object=ca", "keys.ocsp": "pkcs11:object=ca", "keys.seal": "pkcs11:object=seal",
+                    "keys.identity-next": "pkcs11:object=next", "keys.scep-ra-encrypt": "pkcs11:object=scep-ra", "ca.corp.kind": "local", "profile.device.validity": "30d",
                     "log.directory": world.connector.log}
         options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")] + world.options()
         refused = world.configure(*options, check=False)
         assert refused.returncode == 1 and "--generate-keys" in refused.stderr and leftovers(world) == ["pin"]
         world.configure(*options, "--generate-keys", "--key-type", "ca=ecP256", "--init-ca", "CN=Contoso Issuing CA")
-        assert keys_of(world) == ["ca", "seal"]
+        assert keys_of(world) == ["ca", "next", "scep-ra", "seal"]
+        keys = {key["label"]: key for key in json.loads(world.connector.cli("key", "list", "--json").stdout)["keys"] if key["class"] == "private"}
+        assert keys["ca"]["kind"] == "P-256", "the type that was said, though the key signs OCSP answers too"
+        assert {"decrypt", "sign"} <= set(keys["scep-ra"]["usages"]), "it signs SCEP answers, too"
         world.connector.start()
         assert ask_pkcs(world.service, Recipient(), certificateTemplateName="device")["result"]["succeeded"]
     finally:
