@@ -28,7 +28,7 @@ const struct cli_command cli_ca = {
     .summary = "the built-in certification authority",
     .usage = "usage: certconnector ca init --subject NAME [--validity TIME] [--path-length N]\n"
              "                             [--key-type TYPE] [--scep]\n"
-             "                             [--intermediate [--out FILE]]\n"
+             "                             [--if-missing | --intermediate [--out FILE]]\n"
              "       certconnector ca init --certificate FILE [--chain FILE]\n"
              "       certconnector ca issue --csr FILE [--profile NAME] [--subject NAME]\n"
              "                             [--sid SID] [--validity TIME] [--out FILE]\n"
@@ -56,6 +56,7 @@ const struct cli_command cli_ca = {
              "                      rsa3072, rsa4096, ecP256, ecP384; needs a token that this\n"
              "                      user may write\n"
              "  --scep              its key serves SCEP clients, too; RSA only\n"
+             "  --if-missing        does nothing where the root of this subject is there already\n"
              "  --intermediate      no root\n"
              "  --certificate FILE  PEM or DER\n"
              "  --chain FILE        certificates above it, PEM\n"

@@ -8,6 +8,9 @@
 #include "base/text.h"
 #include "ca_verbs.h"
 #include "hsm/admin.h"
+#include "pki/cert.h"
+#include "pki/name.h"
+#include "store/cadb.h"
 #include "token_match.h"
 
 #define ROOT_VALIDITY_MS (3650 * PKI_DAY_MS)
@@ -17,7 +20,7 @@
 struct options {
     const char *config, *ca, *subject, *validity, *path_length, *key_type, *out, *certificate,
             *chain;
-    bool intermediate, scep;
+    bool intermediate, scep, if_missing;
     struct ca_local_init init;
 };
 
@@ -82,15 +85,57 @@ show_new(struct cli_authority *a, const struct options *options, const struct cc
     return rc;
 }
 
+/* What the store has under the CA's name. */
+struct present {
+    X509_NAME *subject; /* that is wanted */
+    bool same;          /* it is the root of this subject */
+};
+
+static int
+on_present(void *arg, const struct cadb_authority *authority)
+{
+    struct present *present = arg;
+    X509 *certificate = NULL;
+
+    if (authority->request.len == 0 &&
+            pki_cert_parse(authority->certificate, &certificate, NULL) == 0)
+        present->same = X509_NAME_cmp(X509_get_subject_name(certificate), present->subject) == 0;
+    X509_free(certificate);
+    return 0;
+}
+
+/* Whether the root that is to be made is there already. */
+static int
+is_made(struct cli_authority *a, const struct options *options, bool *ret, struct cc_err *err)
+{
+    struct present present = { .subject = NULL };
+    int rc;
+
+    if (pki_name_parse(options->subject, &present.subject, err) != 0)
+        return cc_err_in(err, "subject");
+    rc = cadb_authority_find(a->store, a->entry->name, on_present, &present, err);
+    X509_NAME_free(present.subject);
+    *ret = present.same;
+    return rc;
+}
+
 static int
 make_new(struct cli_authority *a, const struct options *options, struct cc_err *err)
 {
     struct cc_buf request = CC_BUF_INIT(REQUEST_MAX);
+    bool made = false;
     int rc = -1;
 
-    if (need_key(a, options, err) == 0 && cli_authority_open(a, err) == 0 &&
-            ca_local_init(&a->settings, &options->init, &request, err) == 0)
+    if (need_key(a, options, err) != 0 || cli_authority_open(a, err) != 0 ||
+            (options->if_missing && is_made(a, options, &made, err) != 0))
+        goto out;
+    if (made) {
+        printf("the CA \"%s\" is there already\n", a->entry->name);
+        rc = 0;
+    } else if (ca_local_init(&a->settings, &options->init, &request, err) == 0) {
         rc = show_new(a, options, &request, err);
+    }
+out:
     cc_buf_free(&request);
     return rc;
 }
@@ -153,6 +198,8 @@ check_options(const struct cli_command *command, struct options *options)
         .intermediate = options->intermediate,
         .scep = options->scep,
     };
+    if (options->if_missing && (options->certificate != NULL || options->intermediate))
+        return cli_usage_error(command, "--if-missing is of a root");
     if (options->certificate != NULL)
         return options->subject == NULL
                        ? CLI_OK
@@ -185,6 +232,7 @@ cli_ca_init_run(const struct cli_command *command, int argc, char **argv)
         { "chain", &options.chain, NULL },
         { "intermediate", NULL, &options.intermediate },
         { "scep", NULL, &options.scep },
+        { "if-missing", NULL, &options.if_missing },
         { NULL, NULL, NULL },
     };
     struct cli_authority a = { .config = NULL };

@@ -250,8 +250,8 @@ const struct cli_command cli_configure = {
             "  --key-type ROLE=TYPE     of which type, as for certconnector key generate\n"
             "  --self-sign              makes the certificate to sign in with, when the file that\n"
             "                           service.client-certificate names is not there\n"
-            "  --init-ca SUBJECT        makes the certificate of the built-in CA, as certconnector ca\n"
-            "                           init does\n"
+            "  --init-ca SUBJECT        makes the certificate of the built-in CA, unless it is there, as\n"
+            "                           certconnector ca init does\n"
             "  --ca NAME                which CA, where there are several\n"
             "  --ca-validity TIME       how long it is valid: 3650d\n"
             "  --no-input               asks nothing\n"
@@ -263,7 +263,8 @@ const struct cli_command cli_configure = {
             "Secrets are never options: token.pin=file:PATH and service.client-secret=file:PATH name\n"
             "the files that they are in.  The file before stays as FILE.previous.\n"
             "\n"
-            "Exit status: 0; 1 when something failed or was given up, and nothing is changed; 2 for\n"
-            "bad usage and a bad configuration.\n",
+            "Exit status: 0; 1 when something failed or was given up, and the configuration is what it\n"
+            "was before (keys, a CA and a certificate that were made stay, and the same command goes on\n"
+            "from there); 2 for bad usage and a bad configuration.\n",
     .run = run,
 };

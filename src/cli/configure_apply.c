@@ -227,8 +227,8 @@ static int
 make_ca(const struct plan *plan, struct cc_err *err)
 {
     const char *argv[ARGUMENTS_MAX] = { "certconnector", "ca", "init", "--config", plan->path,
-        "--subject", plan->subject };
-    size_t argc = 7;
+        "--if-missing", "--subject", plan->subject };
+    size_t argc = 8;
 
     if (plan->ca[0] != '\0') {
         argv[argc++] = "--ca";

@@ -557,7 +557,10 @@ def test_from_nothing_without_questions():
         options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")] + world.options()
         refused = world.configure(*options, check=False)
         assert refused.returncode == 1 and "--generate-keys" in refused.stderr and leftovers(world) == ["pin"]
-        world.configure(*options, "--generate-keys", "--key-type", "ca=ecP256", "--init-ca", "CN=Contoso Issuing CA")
+        options += ["--generate-keys", "--key-type", "ca=ecP256", "--init-ca", "CN=Contoso Issuing CA"]
+        world.configure(*options)
+        again = world.configure(*options).stdout
+        assert "nothing was written" in again and 'the CA "corp" is there already' in again
         assert keys_of(world) == ["ca", "next", "scep-ra", "seal"]
         keys = {key["label"]: key for key in json.loads(world.connector.cli("key", "list", "--json").stdout)["keys"] if key["class"] == "private"}
         assert keys["ca"]["kind"] == "P-256", "the type that was said, though the key signs OCSP answers too"
