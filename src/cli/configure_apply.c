@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -266,6 +268,23 @@ make_certificate(const struct plan *plan, const struct config *config, struct cc
 
 /* ---- the running daemon ---- */
 
+/* One that is there and does not answer is another matter: it may take the new settings all the same. */
+static bool
+nobody_listens(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool nobody;
+
+    if (fd < 0)
+        return false;
+    nobody = cc_strcpy(address.sun_path, sizeof(address.sun_path), path) &&
+             connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 &&
+             (errno == ENOENT || errno == ECONNREFUSED);
+    (void)close(fd);
+    return nobody;
+}
+
 static int
 say_outcome(json_object *outcome, struct cc_err *err)
 {
@@ -286,7 +305,7 @@ say_outcome(json_object *outcome, struct cc_err *err)
 }
 
 static int
-ask_reload(struct http_client *client, const char *socket, struct cc_err *err)
+ask_reload(struct http_client *client, struct cc_err *err)
 {
     const struct http_request request = {
         .method = "POST",
@@ -297,18 +316,20 @@ ask_reload(struct http_client *client, const char *socket, struct cc_err *err)
     };
     struct http_response response;
     json_object *outcome = NULL;
-    struct cc_err why = { 0 };
     int rc = -1;
 
     http_response_init(&response);
-    if (http_client_send(client, &request, &response, &why) != 0) {
-        say("No connector answers on ", socket,
-                ": the settings count when it is started (systemctl start certconnectord).");
+    if (http_client_send(client, &request, &response, err) != 0) {
+        cc_err_in(err, "the running connector does not say whether it has taken the new settings; "
+                       "have it reload those before (systemctl reload certconnectord)");
+    } else if (response.status == 404) {
+        puts("The running connector is of a version that cannot be told: the settings count after "
+             "a restart (systemctl restart certconnectord).");
         rc = 0;
     } else if (response.status != 200) {
         cc_err_set(err, CC_DOM_HTTP, response.status,
-                "the running connector answered with status %ld; have it reload: systemctl reload "
-                "certconnectord",
+                "the running connector does not say whether it has taken the new settings; have it "
+                "reload those before (systemctl reload certconnectord): it answered with status %ld",
                 response.status);
     } else if ((outcome = cc_json_parse(response.body.data, response.body.len, err)) != NULL) {
         rc = say_outcome(outcome, err);
@@ -319,17 +340,23 @@ ask_reload(struct http_client *client, const char *socket, struct cc_err *err)
 }
 
 static int
-reload(const char *socket, struct cc_err *err)
+reload(const char *path, struct cc_err *err)
 {
     const struct http_client_settings settings = {
         .user_agent = "certconnector/" CC_VERSION,
-        .unix_socket = socket,
+        .unix_socket = path,
     };
     struct http_client *client = NULL;
-    int rc = http_client_open(&settings, &client, err);
+    int rc;
 
+    if (nobody_listens(path)) {
+        say("No connector answers on ", path,
+                ": the settings count when it is started (systemctl start certconnectord).");
+        return 0;
+    }
+    rc = http_client_open(&settings, &client, err);
     if (rc == 0)
-        rc = ask_reload(client, socket, err);
+        rc = ask_reload(client, err);
     http_client_close(client);
     return rc;
 }

@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -333,7 +335,7 @@ test_not_put_back(void **state)
 
 /* Of the connector: what it answers, and what breaks when it is asked. */
 static struct {
-    unsigned status;
+    unsigned status; /* 0: none, it ends the connection */
     const char *body;
     const char *breaks;
 } running;
@@ -343,6 +345,10 @@ answer(void *arg, struct http_exchange *exchange)
 {
     (void)arg;
     fails_to = running.breaks;
+    if (running.status == 0) {
+        http_exchange_drop(exchange);
+        return;
+    }
     http_exchange_reply(exchange, running.status, NULL, 0, "application/json", running.body,
             strlen(running.body));
 }
@@ -362,13 +368,13 @@ start_connector(const struct setting *s)
 }
 
 #define CONFIGURATION                                                                              \
-    "[connector]\nfeatures = pfx-import\nname = before\ncontrol-socket = %s/control.sock\n"        \
+    "[connector]\nfeatures = pfx-import\nname = %s\ncontrol-socket = %s/control.sock\n"            \
     "[token]\nmodule = /nonexistent.so\nuri = pkcs11:token=x\npin = file:%s\n"                     \
     "[service]\ntenant = contoso.example\nclient-id = 11111111-2222-3333-4444-555555555555\n"      \
     "client-secret = file:%s\n"                                                                    \
     "[keys]\npfx-import = pkcs11:object=pfx\n"
 
-static char before[1024];
+static char before[1024], after[1024];
 
 static int
 set_up_machine(void **state)
@@ -379,7 +385,9 @@ set_up_machine(void **state)
         return -1;
     s = *state;
     plan_close(&s->plan);
-    (void)snprintf(before, sizeof(before), CONFIGURATION, s->folder, s->secret, s->secret);
+    (void)snprintf(before, sizeof(before), CONFIGURATION, "before", s->folder, s->secret,
+            s->secret);
+    (void)snprintf(after, sizeof(after), CONFIGURATION, "after", s->folder, s->secret, s->secret);
     assert_int_equal(cc_file_replace(s->conf, before, strlen(before), 0640, NULL), 0);
     assert_int_equal(cc_file_replace(s->secret, "before", 6, 0600, NULL), 0);
     assert_int_equal(plan_open(&s->plan, &command, s->conf, NULL), 0);
@@ -423,6 +431,76 @@ test_files_not_put_back(void **state)
     want_file(s->secret, "before");
 }
 
+static void
+check_outcome(struct setting *s, bool want_taken)
+{
+    struct cc_err err = { 0 };
+
+    assert_int_equal(carry_out(s, &err), want_taken ? 0 : -1);
+    want_file(s->secret, want_taken ? "typed" : "before");
+    want_file(s->staged, NULL);
+    want_file(s->conf, want_taken ? after : before);
+}
+
+static void
+test_answers(void **state)
+{
+    static const struct {
+        unsigned status;
+        const char *body;
+        bool want_taken;
+    } cases[] = {
+        { 200, "{\"taken\": false}", false }, { 200, "nothing of the kind", false },
+        { 500, "", false }, { 503, "", false },
+        { 0, "", false },  /* it may take them all the same, and is told so */
+        { 404, "", true }, /* from before there was an answer to give: after a restart */
+    };
+    struct setting *s = *state;
+    struct http_listener *listener = start_connector(s);
+
+    running.breaks = NULL;
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        running.status = cases[i].status;
+        running.body = cases[i].body;
+        check_outcome(s, cases[i].want_taken);
+        assert_int_equal(cc_file_replace(s->secret, "before", 6, 0600, NULL), 0);
+    }
+    http_listener_close(listener);
+}
+
+static void
+test_taken(void **state)
+{
+    struct setting *s = *state;
+    struct http_listener *listener = start_connector(s);
+
+    running.status = 200;
+    running.body = "{\"taken\": true}";
+    running.breaks = NULL;
+    check_outcome(s, true);
+    http_listener_close(listener);
+}
+
+static void
+test_nobody_runs(void **state)
+{
+    check_outcome(*state, true);
+}
+
+/* One that was killed leaves its socket. */
+static void
+test_nobody_runs_any_more(void **state)
+{
+    struct setting *s = *state;
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/control.sock", s->folder);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    (void)close(fd);
+    check_outcome(s, true);
+}
+
 int
 main(void)
 {
@@ -436,6 +514,10 @@ main(void)
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_not_put_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_files_not_put_back, set_up_machine, tear_down),
+        cmocka_unit_test_setup_teardown(test_answers, set_up_machine, tear_down),
+        cmocka_unit_test_setup_teardown(test_taken, set_up_machine, tear_down),
+        cmocka_unit_test_setup_teardown(test_nobody_runs, set_up_machine, tear_down),
+        cmocka_unit_test_setup_teardown(test_nobody_runs_any_more, set_up_machine, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
