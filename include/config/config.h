@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/compiler.h"
 #include "base/err.h"
 
@@ -242,6 +243,10 @@ const struct config_profile *config_profile_find(const struct config *config, co
 
 /* URI of a role in [keys], or NULL. */
 const char *config_key(const struct config *config, const char *role);
+
+/* Where the identity lies: in the state directory, by the name of the instance, as several may share one.  Appended. */
+CC_MUST int config_identity_path(const struct config *config, struct cc_buf *ret,
+        struct cc_err *err);
 
 /* Each effective setting as text, secrets (values of references) as "***"; old may be NULL: then every one is shown,
    else those that differ, with both values (NULL: not set).  A section with a name comes as 'ca "NAME"'.  What the

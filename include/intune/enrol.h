@@ -59,10 +59,6 @@ CC_MUST int intune_enrolled_write(const struct intune_enrolled *enrolled, const 
 /* CC_DOM_INPUT: it is there and no identity; CC_DOM_SYSTEM with ENOENT: it is not there. */
 CC_MUST int intune_enrolled_read(const char *path, struct intune_enrolled *ret, struct cc_err *err);
 
-/* Where it lies in a state directory, by the name of the instance: several may share one.  Appended. */
-CC_MUST int intune_enrolled_path(const char *state_directory, const char *name, struct cc_buf *ret,
-        struct cc_err *err);
-
 void intune_enrolled_free(struct intune_enrolled *enrolled); /* all zero then */
 
 #endif

@@ -378,13 +378,12 @@ check_client(struct check *c)
 void
 check_identity(struct check *c)
 {
-    char path[PATH_MAX];
-    const struct check_certificate file = {
+    struct cc_buf path = CC_BUF_INIT(PATH_MAX);
+    struct check_certificate file = {
         .check = "identity",
         .check_expired = "identity-expired",
         .check_key = "identity-key",
         .what = "the identity certificate",
-        .path = path,
         .setting = "the state directory",
         .role = HSM_ROLE_IDENTITY,
         .uri = config_key(c->config, hsm_role_name(HSM_ROLE_IDENTITY)),
@@ -395,10 +394,12 @@ check_identity(struct check *c)
                 "the service takes connections with this certificate from who has its key alone",
     };
 
-    if ((size_t)snprintf(path, sizeof(path), "%s/identity.pem",
-                c->config->connector.state_directory) < sizeof(path) &&
-            access(path, F_OK) == 0)
-        check_certificate(c, &file);
+    if (config_identity_path(c->config, &path, NULL) == 0) {
+        file.path = cc_buf_str(&path);
+        if (access(file.path, F_OK) == 0)
+            check_certificate(c, &file);
+    }
+    cc_buf_free(&path);
 }
 
 /* What signs in, or the way to it, is the running daemon's. */

@@ -503,6 +503,13 @@ config_key(const struct config *config, const char *role)
     return i < config->key_count ? config->keys[i].value : NULL;
 }
 
+int
+config_identity_path(const struct config *config, struct cc_buf *ret, struct cc_err *err)
+{
+    return cc_buf_printf(ret, err, "%s/identity-%s.pem", config->connector.state_directory,
+            config->connector.name);
+}
+
 const struct config_ca *
 config_ca_find(const struct config *config, const char *name)
 {

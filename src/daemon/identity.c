@@ -641,8 +641,7 @@ find_paths(struct identity *identity, const struct config *config, struct cc_err
 {
     cc_buf_init(&identity->path, PATH_MAX);
     cc_buf_init(&identity->next_path, PATH_MAX);
-    if (intune_enrolled_path(config->connector.state_directory, config->connector.name,
-                &identity->path, err) != 0)
+    if (config_identity_path(config, &identity->path, err) != 0)
         return -1;
     return cc_buf_printf(&identity->next_path, err, "%s.next", cc_buf_str(&identity->path));
 }

@@ -16,13 +16,6 @@
 #define KEY_LINE "key: "
 #define RENEW_LINE "renew-after: "
 
-int
-intune_enrolled_path(const char *state_directory, const char *name, struct cc_buf *ret,
-        struct cc_err *err)
-{
-    return cc_buf_printf(ret, err, "%s/identity-%s.pem", state_directory, name);
-}
-
 /* ---- writing ---- */
 
 static int

@@ -21,7 +21,6 @@
 #define ITEMS_MAX 256 /* of a file with many CAs the first are enough */
 #define FILE_MAX ((size_t)1 << 20)
 #define BUNDLE_MIN 16
-#define IDENTITY_FILE "identity.pem" /* the daemon keeps it in the state directory */
 /* What renews itself a little late, as after a night without the token, is no reason to call anybody. */
 #define RENEWAL_SLACK_MS UPKEEP_DAY_MS
 #define CRL_SLACK_MS (INT64_C(3600) * 1000)
@@ -173,14 +172,18 @@ add_files(struct upkeep_items *items, const struct config *config, struct cc_err
     static const struct file_kind client = { "client-certificate", "certificate to sign in with",
         "make a new one for the key (certconnector key self-sign), register it with the application, and put it into this file",
         false, 0 };
-    char path[PATH_MAX];
+    struct cc_buf path = CC_BUF_INIT(PATH_MAX);
+    int rc;
 
     if (add_file(items, config->service.ca_file, &service_ca, err) != 0 ||
             add_file(items, config->service.client_certificate, &client, err) != 0)
         return -1;
-    if ((size_t)snprintf(path, sizeof(path), "%s/" IDENTITY_FILE,
-                config->connector.state_directory) < sizeof(path) &&
-            add_file(items, path, &identity, err) != 0)
+    /* One that is too long is no file's. */
+    rc = config_identity_path(config, &path, NULL) == 0
+                 ? add_file(items, cc_buf_str(&path), &identity, err)
+                 : 0;
+    cc_buf_free(&path);
+    if (rc != 0)
         return -1;
     if ((config->connector.features & CONFIG_SCEP) == 0)
         return 0;

@@ -153,6 +153,7 @@ class World:
         self.connector, self.authority = connector_with_ca(self.rig, self.service, self.token, overrides=self.good, start=False,
                                                            features="pkcs, pfx-import, scep, revocation")
         self.good = dict(self.connector.overrides)
+        self.identity_path = self.connector.state / f"identity-{self.connector.name}.pem"
         self.folder = self.rig.folder
         self.pin = self.token.pin_file.read_bytes()
         self.secret = self.service.secret_file.read_bytes()
@@ -217,7 +218,7 @@ class World:
             thing.close()
         self.closing = []
         self.set_clock(0)
-        (self.connector.state / "identity.pem").unlink(missing_ok=True)
+        self.identity_path.unlink(missing_ok=True)
         self.set()
 
     def close(self):
@@ -588,7 +589,7 @@ def _(w):
 
 
 def identity(w, certificate):
-    path = write_pem(w.connector.state / "identity.pem", certificate)
+    path = write_pem(w.identity_path, certificate)
     w.set({"keys.identity": "pkcs11:object=identity"})
     return path
 

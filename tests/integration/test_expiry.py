@@ -128,7 +128,7 @@ def test_what_renews_itself(rig, service, token):
     start = datetime.datetime.utcnow()
 
     def write(days, begin):
-        path = connector.state / "identity.pem"
+        path = connector.state / f"identity-{connector.name}.pem"
         path.write_bytes(make_certificate("identity", ec.generate_private_key(ec.SECP256R1()), days=days, start=begin).public_bytes(
             serialization.Encoding.PEM))
         shutil.chown(path, USER, USER)

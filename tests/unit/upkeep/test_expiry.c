@@ -6,11 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 
 #define NOW INT64_C(1800000000000)
@@ -158,6 +161,42 @@ test_certificates(void **state)
     X509_free(certificate);
 }
 
+/* Beside that of another instance with the same state directory. */
+static void
+test_identity_file(void **state)
+{
+    char folder[] = "/tmp/cc-test-XXXXXX";
+    const struct config config = { .connector = { .name = "dc1", .state_directory = folder } };
+    const struct config other = { .connector = { .name = "dc2", .state_directory = folder } };
+    struct cc_buf path = CC_BUF_INIT(256);
+    X509 *certificate = make_certificate(-60, 30);
+    struct upkeep_items items;
+    struct cc_err err = { 0 };
+    FILE *file;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(config_identity_path(&config, &path, &err), 0);
+    assert_non_null(file = fopen(cc_buf_str(&path), "w"));
+    assert_true(PEM_write_X509(file, certificate) == 1 && fclose(file) == 0);
+
+    assert_int_equal(upkeep_items_collect(&config, NULL, &items, &err), 0);
+    assert_int_equal(items.count, 1);
+    assert_string_equal(items.item[0].role, "identity");
+    assert_non_null(strstr(items.item[0].name, cc_buf_str(&path)));
+    assert_int_equal(items.item[0].not_after_ms, NOW + 30 * DAY);
+    upkeep_items_free(&items);
+
+    assert_int_equal(upkeep_items_collect(&other, NULL, &items, &err), 0);
+    assert_int_equal(items.count, 0);
+    upkeep_items_free(&items);
+
+    (void)unlink(cc_buf_str(&path));
+    (void)rmdir(folder);
+    cc_buf_free(&path);
+    X509_free(certificate);
+}
+
 int
 main(void)
 {
@@ -167,6 +206,7 @@ main(void)
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_identity_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
