@@ -32,6 +32,9 @@ struct http_client;
 /* The other side does not take our certificate, and ended the connection for it (TLS alert).  CURLE_SSL_CERTPROBLEM. */
 #define HTTP_CERTIFICATE_REFUSED 58
 
+/* The proxy does not take our user and password, or wants some. */
+#define HTTP_PROXY_WANTS_USER 407
+
 /* What we show a server that asks who we are. */
 struct http_client_identity {
     X509 *certificate;     /* counted up, as are those of the chain */

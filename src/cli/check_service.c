@@ -46,7 +46,7 @@ say_proxy(struct check *c, const struct http_probe *probe)
     const char *proxy = c->config->service.proxy;
     struct upkeep_finding *f;
 
-    if (probe->proxy_status == 407) {
+    if (probe->proxy_status == HTTP_PROXY_WANTS_USER) {
         f = check_say(c, "proxy-password", UPKEEP_ERROR, "the proxy %s wants a name and a password",
                 proxy);
         upkeep_cause(f, "it answered 407: %s", cc_err_text(&probe->err));

@@ -667,8 +667,6 @@ where_of(const char *url, char ret[WHERE_MAX])
     return cc_escape_into(ret, WHERE_MAX, plain);
 }
 
-#define PROXY_WANTS_USER 407
-
 /* What a proxy said instead of letting us through; 0: it did, or there is none. */
 static long
 proxy_refusal(const struct http_client *client, CURL *easy, CURLcode result)
@@ -683,7 +681,7 @@ proxy_refusal(const struct http_client *client, CURL *easy, CURLcode result)
     /* Without a tunnel, for http, its answer comes as the server's. */
     if (result == CURLE_OK &&
             curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
-            status == PROXY_WANTS_USER)
+            status == HTTP_PROXY_WANTS_USER)
         return status;
     return 0;
 }
@@ -696,7 +694,7 @@ not_let_through(const struct http_client *client, const struct call *call, long 
 
     where_of(client->proxy, proxy);
     where_of(call->request->url, where);
-    if (status != PROXY_WANTS_USER)
+    if (status != HTTP_PROXY_WANTS_USER)
         return cc_err_set(err, CC_DOM_NETWORK, status,
                 "%s: the proxy %s does not let us through: it answers with status %ld", where,
                 proxy, status);

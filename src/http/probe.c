@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "http/client.h"
 #include "proxy.h"
 
 struct call {
@@ -205,7 +206,7 @@ perform(struct call *call)
         long status = 0;
 
         (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-        if (status == 407) {
+        if (status == HTTP_PROXY_WANTS_USER) {
             probe->proxy_status = status;
             code = CURLE_PROXY;
         }

@@ -372,10 +372,11 @@ throttled(const struct intune_attempt *attempt, const struct cc_err *err)
     return err->domain == CC_DOM_HTTP && err->code == 429 && attempt->retry_after_ms >= 0;
 }
 
+/* A password that a proxy refused is wrong the next time as well, and the account may be locked for trying. */
 static bool
 passes(const struct cc_err *err)
 {
-    return err->domain == CC_DOM_NETWORK ||
+    return (err->domain == CC_DOM_NETWORK && err->code != HTTP_PROXY_WANTS_USER) ||
            (err->domain == CC_DOM_HTTP &&
                    (err->code == 408 || err->code == 429 || err->code >= 500));
 }

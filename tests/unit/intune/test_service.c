@@ -11,6 +11,7 @@
 #include "intune/intune_int.h"
 #include "intune/queue.h"
 #include "intune/revocation.h"
+#include "tests/unit/http/raw_peer.h"
 
 /* Any call does; the heartbeat is the shortest. */
 static int
@@ -504,6 +505,78 @@ contact_is_told_when_it_changes(void **state)
     fake_close(&fake);
 }
 
+struct proxy {
+    int fd;
+    const char *answer;
+    unsigned asked;
+};
+
+static void *
+proxy_run(void *arg)
+{
+    struct proxy *proxy = arg;
+    char head[4096];
+    int fd;
+
+    while ((fd = accept(proxy->fd, NULL, NULL)) >= 0) {
+        if (raw_read_until(fd, "\r\n\r\n", head, sizeof(head)))
+            proxy->asked++;
+        raw_send(fd, proxy->answer, strlen(proxy->answer));
+        (void)close(fd);
+    }
+    return NULL;
+}
+
+/* An account would soon be locked for a password that is tried again and again; a proxy that is busy is another matter. */
+static void
+a_proxys_refusal_is_not_tried_again(void **state)
+{
+    static const struct {
+        const char *answer;
+        unsigned want;
+    } refusals[] = {
+        { "HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n"
+          "Connection: close\r\n\r\n",
+                1 },
+        { "HTTP/1.1 503 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 4 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(refusals); i++) {
+        struct proxy proxy = { .fd = socket(AF_INET, SOCK_STREAM, 0),
+            .answer = refusals[i].answer };
+        struct sockaddr_in address = { .sin_family = AF_INET,
+            .sin_addr = { htonl(INADDR_LOOPBACK) } };
+        socklen_t len = sizeof(address);
+        struct intune_settings settings;
+        struct intune *intune = NULL;
+        struct fake fake;
+        pthread_t thread;
+        char url[64];
+
+        assert_int_equal(bind(proxy.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(proxy.fd, 8), 0);
+        assert_int_equal(getsockname(proxy.fd, (struct sockaddr *)&address, &len), 0);
+        (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", ntohs(address.sin_port));
+        assert_int_equal(pthread_create(&thread, NULL, proxy_run, &proxy), 0);
+
+        fake_open(&fake);
+        settings = fake_settings(&fake);
+        settings.proxy = url;
+        settings.proxy_user = "connector";
+        settings.proxy_password = fake.secret_ref;
+        assert_int_equal(intune_open(&settings, &intune, NULL), 0);
+        assert_int_equal(beat(intune, NULL), -1);
+        intune_close(intune);
+        fake_close(&fake);
+
+        (void)shutdown(proxy.fd, SHUT_RDWR);
+        pthread_join(thread, NULL);
+        (void)close(proxy.fd);
+        assert_int_equal(proxy.asked, refusals[i].want);
+    }
+}
+
 /* When the service stays down, the budget ends the retries: calls fail at their first attempt. */
 static void
 retries_have_a_budget(void **state)
@@ -933,6 +1006,7 @@ main(void)
         cmocka_unit_test(clock_is_compared),
         cmocka_unit_test(clock_is_compared_when_sign_in_fails),
         cmocka_unit_test(contact_is_told_when_it_changes),
+        cmocka_unit_test(a_proxys_refusal_is_not_tried_again),
         cmocka_unit_test(retries_have_a_budget),
         cmocka_unit_test(retry_after_is_obeyed),
         cmocka_unit_test(retry_after_is_obeyed_by_all_calls),
