@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
-#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
@@ -20,6 +19,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "identity.h"
+#include "library.h"
 #include "proxy.h"
 
 #define CONNECT_TIMEOUT_MS 10000
@@ -60,46 +60,6 @@ struct http_client {
     struct line *busy;
     atomic_bool cancelled;
 };
-
-/* ---- the library, once a process ---- */
-
-/* Requests and answers pass through the library's memory, tokens and secrets among them: none of it stays behind. */
-static void
-wiping_free(void *memory)
-{
-    if (memory == NULL)
-        return;
-    cc_wipe(memory, malloc_usable_size(memory));
-    free(memory);
-}
-
-static void *
-wiping_realloc(void *memory, size_t size)
-{
-    size_t had = memory == NULL ? 0 : malloc_usable_size(memory);
-    void *bigger;
-
-    if (size == 0)
-        size = 1;
-    if ((bigger = malloc(size)) == NULL)
-        return NULL;
-    if (memory != NULL)
-        memcpy(bigger, memory, had < size ? had : size);
-    wiping_free(memory);
-    return bigger;
-}
-
-static pthread_once_t library_once = PTHREAD_ONCE_INIT;
-static CURLcode library_state;
-
-static void
-library_open(void)
-{
-    library_state = curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free, wiping_realloc,
-            strdup, calloc);
-    if (library_state == CURLE_OK && identity_library_open() != 0)
-        library_state = CURLE_FAILED_INIT;
-}
 
 /* ---- lines ---- */
 
@@ -198,10 +158,8 @@ http_client_open(const struct http_client_settings *settings, struct http_client
 {
     struct http_client *client;
 
-    pthread_once(&library_once, library_open);
-    if (library_state != CURLE_OK)
-        return cc_err_set(err, CC_DOM_INTERNAL, library_state, "start libcurl: %s",
-                curl_easy_strerror(library_state));
+    if (library_open(err) != 0)
+        return -1;
     if ((client = calloc(1, sizeof(*client))) == NULL)
         return cc_err_nomem(err);
     pthread_mutex_init(&client->lock, NULL);

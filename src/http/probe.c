@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "http/client.h"
+#include "library.h"
 #include "proxy.h"
 
 struct call {
@@ -253,7 +254,7 @@ http_probe(const struct http_probe_settings *settings, struct http_probe *ret, s
     struct call call = { .settings = settings, .probe = &probe };
     long verify_code;
 
-    if (ask(&call, true, err) != 0)
+    if (library_open(err) != 0 || ask(&call, true, err) != 0)
         return -1;
     verify_code = probe.verify_code;
     if (is_distrusted(probe.obstacle) && ask(&call, false, err) != 0)
