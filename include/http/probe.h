@@ -26,7 +26,7 @@ struct http_probe_settings {
 enum http_obstacle {
     HTTP_OBSTACLE_NONE,       /* the server answered */
     HTTP_OBSTACLE_PROXY_NAME, /* the proxy's name is unknown */
-    HTTP_OBSTACLE_PROXY,      /* it cannot be reached, or refuses: proxy_status */
+    HTTP_OBSTACLE_PROXY,      /* it cannot be reached, its TLS fails, or it refuses: proxy_status */
     HTTP_OBSTACLE_NAME,       /* the server's name is unknown */
     HTTP_OBSTACLE_CONNECT,    /* nobody accepts a connection there */
     HTTP_OBSTACLE_TRUST,      /* no CA that we know: verify_code */
@@ -41,6 +41,8 @@ struct http_probe {
     enum http_obstacle obstacle;
     struct cc_err err; /* libcurl's words; set unless there is no obstacle */
     long proxy_status; /* of the CONNECT request; 0: none was answered */
+    /* X509_V_ERR_… of an https proxy that we have no TLS with; X509_V_ERR_UNSPECIFIED: not for its CA or its dates */
+    long proxy_verify_code;
     long verify_code;  /* X509_V_ERR_… of TRUST and EXPIRED */
     char subject[256]; /* of the server's certificate, escaped; "": not seen */
     char issuer

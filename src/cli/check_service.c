@@ -59,6 +59,12 @@ say_proxy(struct check *c, const struct http_probe *probe)
                 proxy);
         upkeep_cause(f, "it answered %ld: %s", probe->proxy_status, cc_err_text(&probe->err));
         upkeep_cure(f, "have the proxy allow CONNECT to the service's hosts, port 443");
+    } else if (probe->proxy_verify_code != X509_V_OK) {
+        f = check_say(c, "proxy-tls", UPKEEP_ERROR, "there is no TLS with the proxy %s", proxy);
+        upkeep_cause(f, "%s", cc_err_text(&probe->err));
+        upkeep_cure(f,
+                "put the CA of the proxy's certificate into the file of [service] ca-file, and name the proxy as the "
+                "certificate does; where it speaks no TLS, begin [service] proxy with http://");
     } else {
         f = check_say(c, "proxy", UPKEEP_ERROR, "the proxy %s cannot be reached", proxy);
         upkeep_cause(f, "%s", cc_err_text(&probe->err));

@@ -442,16 +442,10 @@ use_public(void *arg, char *address, char *own_address, int port, int own_port)
 static int
 set_proxy(const struct http_client *client, CURL *easy, struct call *call, struct cc_err *err)
 {
+    const struct proxy_settings settings = { client->proxy, client->proxy_user,
+        client->proxy_password, client->no_proxy, client->ca_file };
     CURLcode bad = CURLE_OK;
 
-    bad |= curl_easy_setopt(easy, CURLOPT_PROXY, client->proxy != NULL ? client->proxy : "");
-    bad |= curl_easy_setopt(easy, CURLOPT_NOPROXY,
-            client->no_proxy != NULL ? client->no_proxy : "");
-    bad |= curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (client->ca_file != NULL) {
-        bad |= curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, client->ca_file);
-        bad |= curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
-    }
     if (call->request->public_only && client->proxy == NULL && client->unix_socket == NULL) {
         bad |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_public);
         bad |= curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
@@ -460,9 +454,7 @@ set_proxy(const struct http_client *client, CURL *easy, struct call *call, struc
     }
     if (bad != CURLE_OK)
         return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
-    if (client->proxy == NULL)
-        return 0;
-    return proxy_set_user(easy, client->proxy_user, client->proxy_password, err);
+    return proxy_set(easy, &settings, err);
 }
 
 /* Connections that were kept have shown theirs; what they hear of it still counts for this call. */

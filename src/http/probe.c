@@ -81,14 +81,14 @@ static int
 set_options(struct call *call, bool verify, struct cc_err *err)
 {
     const struct http_probe_settings *s = call->settings;
+    const struct proxy_settings proxy = { s->proxy, s->proxy_user, s->proxy_password, s->no_proxy,
+        s->ca_file };
     CURL *easy = call->easy;
     CURLcode bad = CURLE_OK;
 
     bad |= curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
     bad |= curl_easy_setopt(easy, CURLOPT_URL, s->url);
     bad |= curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-    bad |= curl_easy_setopt(easy, CURLOPT_PROXY, s->proxy != NULL ? s->proxy : "");
-    bad |= curl_easy_setopt(easy, CURLOPT_NOPROXY, s->no_proxy != NULL ? s->no_proxy : "");
     bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     bad |= curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     bad |= curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -110,7 +110,7 @@ set_options(struct call *call, bool verify, struct cc_err *err)
     }
     if (bad != CURLE_OK)
         return cc_err_set(err, CC_DOM_INTERNAL, (long)bad, "libcurl lacks an option");
-    return s->proxy != NULL ? proxy_set_user(easy, s->proxy_user, s->proxy_password, err) : 0;
+    return proxy_set(easy, &proxy, err);
 }
 
 static enum http_obstacle
@@ -132,6 +132,9 @@ judge_certificate(long code)
 static enum http_obstacle
 judge(CURLcode code, const struct http_probe *probe)
 {
+    /* libcurl says the same of both handshakes; that with the proxy comes first. */
+    if (code != CURLE_OK && probe->proxy_verify_code != X509_V_OK)
+        return HTTP_OBSTACLE_PROXY;
     switch (code) {
     case CURLE_OK:
         return HTTP_OBSTACLE_NONE;
@@ -212,6 +215,7 @@ perform(struct call *call)
             code = CURLE_PROXY;
         }
     }
+    (void)curl_easy_getinfo(call->easy, CURLINFO_PROXY_SSL_VERIFYRESULT, &probe->proxy_verify_code);
     (void)curl_easy_getinfo(call->easy, CURLINFO_SSL_VERIFYRESULT, &probe->verify_code);
     read_certificates(call);
     return code;
@@ -247,19 +251,46 @@ is_distrusted(enum http_obstacle obstacle)
            obstacle == HTTP_OBSTACLE_HOST;
 }
 
+/*
+ * In a tunnel through an https proxy libcurl loses why a handshake failed: sending the alert clears OpenSSL's errors.
+ * When nothing is verified the verdict on the certificate is there all the same.
+ */
+static bool
+is_hidden(const struct http_probe *probe, const struct http_probe_settings *settings)
+{
+    return probe->obstacle == HTTP_OBSTACLE_TLS && goes_to_proxy(settings) &&
+           strncasecmp(settings->proxy, "https:", strlen("https:")) == 0;
+}
+
+static void
+reveal(struct http_probe *probe)
+{
+    if (probe->verify_code == X509_V_OK || probe->verify_code == X509_V_ERR_UNSPECIFIED)
+        return;
+    probe->obstacle = judge_certificate(probe->verify_code);
+    cc_err_clear(&probe->err);
+    cc_err_set(&probe->err, CC_DOM_NETWORK, (long)CURLE_PEER_FAILED_VERIFICATION, "%s",
+            X509_verify_cert_error_string(probe->verify_code));
+}
+
 int
 http_probe(const struct http_probe_settings *settings, struct http_probe *ret, struct cc_err *err)
 {
     struct http_probe probe = { .obstacle = HTTP_OBSTACLE_OTHER };
     struct call call = { .settings = settings, .probe = &probe };
     long verify_code;
+    bool hidden;
 
     if (library_open(err) != 0 || ask(&call, true, err) != 0)
         return -1;
     verify_code = probe.verify_code;
-    if (is_distrusted(probe.obstacle) && ask(&call, false, err) != 0)
+    hidden = is_hidden(&probe, settings);
+    if ((hidden || is_distrusted(probe.obstacle)) && ask(&call, false, err) != 0)
         return -1;
-    probe.verify_code = verify_code;
+    if (hidden)
+        reveal(&probe);
+    else
+        probe.verify_code = verify_code;
     if (probe.obstacle == HTTP_OBSTACLE_CONNECT && goes_to_proxy(settings))
         probe.obstacle = HTTP_OBSTACLE_PROXY;
     *ret = probe;

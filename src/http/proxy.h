@@ -7,7 +7,12 @@
 #include "base/compiler.h"
 #include "base/err.h"
 
-/* Basic authentication at the proxy; user NULL: none.  password is a reference, or NULL for an empty one. */
-CC_MUST int proxy_set_user(CURL *easy, const char *user, const char *password, struct cc_err *err);
+/* As in struct http_client_settings. */
+struct proxy_settings {
+    const char *proxy, *user, *password, *no_proxy, *ca_file;
+};
+
+/* The way through it, or past all proxies where there is none.  Reads the password. */
+CC_MUST int proxy_set(CURL *easy, const struct proxy_settings *settings, struct cc_err *err);
 
 #endif

@@ -452,6 +452,10 @@ def _(w):
     w.set(w.server(days=-10).settings())
 
 
+# The service in a proxy's place: it has TLS, which is as far as one gets with it.
+setting("proxy-not-trusted", "network", "proxy-tls", "error", r"put the CA of the proxy's certificate", lambda w: {
+    "service.proxy": f"https://localhost:{w.service.port}",
+    "service.ca-file": write_pem(w.folder / "other-ca.pem", make_certificate("other", ec.generate_private_key(ec.SECP256R1()), days=365))})
 setting("proxy-not-there", "network", "proxy", "error", r"cannot be reached", lambda w: {"service.proxy": f"http://127.0.0.1:{free_port()}"})
 
 

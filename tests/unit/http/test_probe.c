@@ -11,7 +11,9 @@
 
 #include <cmocka.h>
 
+#include "http/listener.h"
 #include "raw_peer.h"
+#include "tls_proxy.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -110,11 +112,123 @@ leaves_no_password_behind(void **state)
     assert_false(is_in_heap(PASSWORD));
 }
 
+/* ---- an https proxy ---- */
+
+static void
+answer(void *arg, struct http_exchange *exchange)
+{
+    (void)arg;
+    http_exchange_reply(exchange, 200, NULL, 0, "text/plain", "", 0);
+}
+
+/* The files of raw_make_certificate(), and both in one. */
+static void
+make_certificates(const char *folder)
+{
+    char path[128], bytes[8192];
+    size_t len = 0;
+    FILE *file;
+
+    raw_make_certificate(folder, "proxy", "localhost");
+    raw_make_certificate(folder, "server", "localhost");
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s.pem", folder, i == 0 ? "proxy" : "server");
+        assert_non_null(file = fopen(path, "r"));
+        len += fread(bytes + len, 1, sizeof(bytes) - len, file);
+        (void)fclose(file);
+    }
+    (void)snprintf(path, sizeof(path), "%s/both.pem", folder);
+    assert_non_null(file = fopen(path, "w"));
+    assert_int_equal(fwrite(bytes, 1, len, file), len);
+    (void)fclose(file);
+}
+
+static void
+remove_certificates(const char *folder)
+{
+    static const char *const names[] = { "proxy.pem", "proxy.key", "server.pem", "server.key",
+        "both.pem" };
+    char path[128];
+
+    for (size_t i = 0; i < CC_COUNT(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(folder);
+}
+
+static SSL_CTX *
+proxy_context(const char *folder)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/proxy.pem", folder);
+    assert_int_equal(SSL_CTX_use_certificate_file(ctx, path, SSL_FILETYPE_PEM), 1);
+    (void)snprintf(path, sizeof(path), "%s/proxy.key", folder);
+    assert_int_equal(SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM), 1);
+    return ctx;
+}
+
+/* The CA of the service is the proxy's as well, and what of the two is not trusted is told apart. */
+static void
+https_proxies_are_judged(void **state)
+{
+    static const struct {
+        const char *trusted, *url;
+        enum http_obstacle want;
+        bool want_proxy_verify;
+        unsigned want_tunnels;
+    } cases[] = {
+        { "both", "https://localhost/", HTTP_OBSTACLE_NONE, false, 1 },
+        { "server", "https://localhost/", HTTP_OBSTACLE_PROXY, true, 0 },
+        { "proxy", "https://localhost/", HTTP_OBSTACLE_TRUST, false, 2 },
+        { "both", "https://elsewhere.example/", HTTP_OBSTACLE_HOST, false, 2 },
+    };
+    char folder[64], certificate[128], key[128], ca_file[128];
+    struct http_listener *server = NULL;
+    SSL_CTX *ctx;
+
+    (void)state;
+    raw_folder(folder);
+    make_certificates(folder);
+    ctx = proxy_context(folder);
+    (void)snprintf(certificate, sizeof(certificate), "%s/server.pem", folder);
+    (void)snprintf(key, sizeof(key), "%s/server.key", folder);
+    assert_int_equal(http_listener_open(&(struct http_listener_settings){ .listen = "127.0.0.1:0",
+                                                .handler = answer,
+                                                .tls_certificate_file = certificate,
+                                                .tls_key_file = key },
+                             &server, NULL),
+            0);
+    for (size_t i = 0; i < CC_COUNT(cases); i++) {
+        struct http_probe_settings settings = { .url = cases[i].url,
+            .ca_file = ca_file,
+            .timeout_ms = RAW_WAIT_MS };
+        struct http_probe probe;
+        struct tls_proxy proxy;
+
+        (void)snprintf(ca_file, sizeof(ca_file), "%s/%s.pem", folder, cases[i].trusted);
+        tls_proxy_open(&proxy, ctx, http_listener_port(server));
+        settings.proxy = proxy.url;
+        assert_int_equal(http_probe(&settings, &probe, NULL), 0);
+        tls_proxy_close(&proxy);
+        if (probe.obstacle != cases[i].want || proxy.tunnels != cases[i].want_tunnels ||
+                (probe.proxy_verify_code != X509_V_OK) != cases[i].want_proxy_verify)
+            fail_msg("case %zu: %d, verify code %ld, %u tunnels: %s", i, (int)probe.obstacle,
+                    probe.proxy_verify_code, proxy.tunnels, cc_err_text(&probe.err));
+    }
+    http_listener_close(server);
+    SSL_CTX_free(ctx);
+    remove_certificates(folder);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(leaves_no_password_behind),
+        cmocka_unit_test(leaves_no_password_behind), /* first: it is about what comes first */
+        cmocka_unit_test(https_proxies_are_judged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
