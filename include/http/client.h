@@ -35,7 +35,7 @@ struct http_client;
 /* The proxy does not take our user and password, or wants some. */
 #define HTTP_PROXY_WANTS_USER 407
 
-/* What we show a server that asks who we are. */
+/* What we show a server that asks who we are; no proxy. */
 struct http_client_identity {
     X509 *certificate;     /* counted up, as are those of the chain */
     STACK_OF(X509) *chain; /* or NULL */

@@ -25,7 +25,7 @@ struct identity_use {
     const char *refusal; /* what the other side said of it in the present call; NULL: nothing */
 };
 
-/* CURLOPT_SSL_CTX_FUNCTION; arg is a struct identity_use. */
+/* CURLOPT_SSL_CTX_FUNCTION; arg is a struct identity_use.  Proxies are shown nothing. */
 CURLcode identity_put(CURL *easy, void *ssl_ctx, void *arg);
 
 #endif

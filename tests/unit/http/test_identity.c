@@ -18,6 +18,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/text.h"
+#include "tls_proxy.h"
 
 /* A client that shows a certificate, at a TLS server of this process that asks for it. */
 
@@ -203,10 +204,12 @@ give_key(void *arg, EVP_PKEY **ret_key, struct cc_err *err)
 
 /* One call; the answer's text, or what went wrong. */
 static int
-call(struct peer *peer, const struct http_client_identity *identity, char *ret, size_t size,
-        struct cc_err *err)
+call_by(const char *proxy, struct peer *peer, const struct http_client_identity *identity,
+        char *ret, size_t size, struct cc_err *err)
 {
-    const struct http_client_settings settings = { .ca_file = peer->ca_file, .identity = identity };
+    const struct http_client_settings settings = { .proxy = proxy,
+        .ca_file = peer->ca_file,
+        .identity = identity };
     struct http_client *client = NULL;
     struct http_response response;
     char url[64];
@@ -222,6 +225,13 @@ call(struct peer *peer, const struct http_client_identity *identity, char *ret, 
     http_response_free(&response);
     http_client_close(client);
     return rc;
+}
+
+static int
+call(struct peer *peer, const struct http_client_identity *identity, char *ret, size_t size,
+        struct cc_err *err)
+{
+    return call_by(NULL, peer, identity, ret, size, err);
 }
 
 struct pair {
@@ -343,6 +353,39 @@ key_that_is_away_or_another(void **state)
     pair_close(&pair);
 }
 
+/* Who we are is the service's to know, and a key on a token has enough to do. */
+static void
+https_proxy_is_shown_nothing(void **state)
+{
+    static const char *const want[] = { "client, 1 beside, TLSv1.2", "client, 1 beside, TLSv1.3" };
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct pair pair;
+        struct peer peer;
+        struct tls_proxy proxy;
+        struct holder holder = { .key = NULL };
+        struct cc_err err = { 0 };
+        char text[256] = "";
+
+        pair_open(&pair, "EC");
+        holder.key = pair.key;
+        peer_open(&peer, versions[i], TAKE_ANY);
+        tls_proxy_open(&proxy, peer.ctx, (uint16_t)peer.port);
+        const struct http_client_identity identity = { pair.certificate, pair.chain, give_key,
+            &holder };
+        if (call_by(proxy.url, &peer, &identity, text, sizeof(text), &err) != 0)
+            fail_msg("%s", cc_err_text(&err));
+        tls_proxy_close(&proxy);
+        assert_string_equal(text, want[i]);
+        assert_int_equal(proxy.tunnels, 1);
+        assert_int_equal(proxy.shown, 0);
+        assert_int_equal(holder.asked, 1);
+        peer_close(&peer);
+        pair_close(&pair);
+    }
+}
+
 int
 main(void)
 {
@@ -350,6 +393,7 @@ main(void)
         cmocka_unit_test(shows_certificate_and_chain),
         cmocka_unit_test(refusal_is_told_from_other_failures),
         cmocka_unit_test(key_that_is_away_or_another),
+        cmocka_unit_test(https_proxy_is_shown_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
