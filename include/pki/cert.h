@@ -17,8 +17,10 @@
 /* One certificate and nothing behind it; yours to free with X509_free(). */
 CC_MUST int pki_cert_parse(struct cc_bytes der, X509 **ret_cert, struct cc_err *err);
 
-/* All certificates of a PEM text, in its order, whatever stands between them; at least one.  Yours to free with
-   sk_X509_pop_free(). */
+/*
+ * All certificates of a PEM text, in its order, whatever stands between them; at least one.  Damaged PEM is an error: what
+ * stands behind it would be lost silently.  Yours to free with sk_X509_pop_free().
+ */
 CC_MUST int pki_certs_read_pem(struct cc_bytes text, STACK_OF(X509) **ret_certs,
         struct cc_err *err);
 

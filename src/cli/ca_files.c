@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdio.h>
@@ -24,14 +23,12 @@ push(STACK_OF(X509) *list, X509 *cert, struct cc_err *err)
 static int
 read_pem(struct cc_bytes text, STACK_OF(X509) *ret, struct cc_err *err)
 {
-    BIO *bio = BIO_new_mem_buf(text.data, (int)text.len);
-    X509 *cert;
-    int rc = 0;
+    STACK_OF(X509) *list = NULL;
+    int rc = pki_certs_read_pem(text, &list, err);
 
-    while (rc == 0 && bio != NULL && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
-        rc = push(ret, cert, err);
-    ERR_clear_error();
-    BIO_free(bio);
+    while (rc == 0 && sk_X509_num(list) > 0)
+        rc = push(ret, sk_X509_shift(list), err);
+    sk_X509_pop_free(list, X509_free);
     return rc;
 }
 
@@ -49,8 +46,6 @@ cli_read_certificates(const char *path, STACK_OF(X509) *ret, struct cc_err *err)
     } else if (rc == 0) {
         rc = read_pem(cc_buf_bytes(&text), ret, err);
     }
-    if (rc == 0 && sk_X509_num(ret) == 0)
-        rc = cc_err_set(err, CC_DOM_INPUT, 0, "%s has no certificate in PEM or DER", path);
     cc_buf_free(&text);
     return rc == 0 ? 0 : cc_err_in(err, "%s", path);
 }

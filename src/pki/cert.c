@@ -10,6 +10,7 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -41,24 +42,86 @@ pki_cert_parse(struct cc_bytes der, X509 **ret_cert, struct cc_err *err)
     return 0;
 }
 
+/* The next one; NULL in *ret: there are no more. */
+static int
+next_pem(BIO *bio, X509 **ret, struct cc_err *err)
+{
+    unsigned long why;
+
+    ERR_clear_error();
+    if ((*ret = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+        return 0;
+    why = ERR_peek_last_error();
+    ERR_clear_error();
+    if (ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE)
+        return 0;
+    return cc_err_set(err, CC_DOM_INPUT, 0, "PEM that is damaged");
+}
+
+static int
+add_pems(BIO *bio, STACK_OF(X509) *list, struct cc_err *err)
+{
+    X509 *cert = NULL;
+
+    for (;;) {
+        if (next_pem(bio, &cert, err) != 0)
+            return cc_err_in(err, "behind %d certificates", sk_X509_num(list));
+        if (cert == NULL)
+            return 0;
+        if (sk_X509_push(list, cert) <= 0) {
+            X509_free(cert);
+            return cc_err_nomem(err);
+        }
+    }
+}
+
+static size_t
+count(struct cc_bytes text, const char *words)
+{
+    const uint8_t *at = text.data, *end = text.data + text.len;
+    size_t found = 0;
+
+    while (at != NULL && (at = memmem(at, (size_t)(end - at), words, strlen(words))) != NULL) {
+        at += strlen(words);
+        found++;
+    }
+    return found;
+}
+
 int
 pki_certs_read_pem(struct cc_bytes text, STACK_OF(X509) **ret_certs, struct cc_err *err)
 {
-    STACK_OF(X509) *list = sk_X509_new_null();
-    BIO *bio = text.len > PEM_MAX ? NULL : BIO_new_mem_buf(text.data, (int)text.len);
-    X509 *cert;
+    STACK_OF(X509) *list = NULL;
+    BIO *bio = NULL;
+    int rc = -1;
 
-    while (list != NULL && bio != NULL && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
-        if (sk_X509_push(list, cert) <= 0)
-            X509_free(cert);
-    ERR_clear_error();
-    BIO_free(bio);
+    if (text.len > PEM_MAX)
+        return cc_err_set(err, CC_DOM_INPUT, 0, "PEM of %zu bytes", text.len);
+    if (text.len > 0) {
+        if ((list = sk_X509_new_null()) == NULL ||
+                (bio = BIO_new_mem_buf(text.data, (int)text.len)) == NULL) {
+            cc_err_nomem(err);
+            goto out;
+        }
+        if (add_pems(bio, list, err) != 0)
+            goto out;
+        /* OpenSSL goes on to the end of the next one, and leaves that out. */
+        if (count(text, "-----BEGIN ") != count(text, "-----END ")) {
+            cc_err_set(err, CC_DOM_INPUT, 0, "PEM that is damaged: a block without its end");
+            goto out;
+        }
+    }
     if (sk_X509_num(list) <= 0) {
-        sk_X509_pop_free(list, X509_free);
-        return cc_err_set(err, CC_DOM_INPUT, 0, "no certificate in PEM");
+        cc_err_set(err, CC_DOM_INPUT, 0, "no certificate in PEM");
+        goto out;
     }
     *ret_certs = list;
-    return 0;
+    list = NULL;
+    rc = 0;
+out:
+    BIO_free(bio);
+    sk_X509_pop_free(list, X509_free);
+    return rc;
 }
 
 int

@@ -250,30 +250,14 @@ from_ca(struct endpoint *endpoint, const struct wish *wish, struct certificates 
 static int
 read_pem(const char *file, STACK_OF(X509) **ret, struct cc_err *err)
 {
-    STACK_OF(X509) *list = sk_X509_new_null();
     struct cc_buf text = CC_BUF_INIT(PEM_MAX);
-    X509 *certificate;
-    BIO *bio = NULL;
-    int rc = -1;
+    struct cc_err why = { 0 };
+    int rc = cc_file_read(file, &text, err);
 
-    if (list == NULL || cc_file_read(file, &text, err) != 0 ||
-            (bio = BIO_new_mem_buf(text.data, (int)text.len)) == NULL)
-        goto out;
-    while ((certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
-        if (sk_X509_push(list, certificate) <= 0)
-            X509_free(certificate);
-    ERR_clear_error();
-    if (sk_X509_num(list) == 0) {
-        cc_err_set(err, CC_DOM_CONFIG, 0, "%s: no certificate in PEM", file);
-        goto out;
-    }
-    *ret = list;
-    list = NULL;
-    rc = 0;
-out:
-    BIO_free(bio);
+    if (rc == 0 && (rc = pki_certs_read_pem(cc_buf_bytes(&text), ret, &why)) != 0)
+        cc_err_set(err, why.domain == CC_DOM_INPUT ? CC_DOM_CONFIG : why.domain, why.code, "%s: %s",
+                file, why.text);
     cc_buf_free(&text);
-    sk_X509_pop_free(list, X509_free);
     return rc;
 }
 

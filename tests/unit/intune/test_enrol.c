@@ -326,7 +326,7 @@ file_there_and_back(void **state)
     assert_int_equal(sk_X509_num(in.chain), 1);
     intune_enrolled_free(&in);
 
-    /* Cut short anywhere it is none, or (cut in the chain) it is whole as far as it counts. */
+    /* Cut short anywhere it is none, or (cut behind a certificate) it is whole as far as it counts. */
     assert_int_equal(cc_file_read(cc_buf_str(&path), &text, NULL), 0);
     len = text.len;
     for (size_t cut = 0; cut < len; cut += 13) {

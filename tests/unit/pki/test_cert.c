@@ -5,6 +5,7 @@
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -222,6 +223,123 @@ serial_numbers(void **state)
     }
 }
 
+/* ---- PEM ---- */
+
+/* Changes a copy of the PEM of a certificate. */
+typedef void (*spoil_fn)(char *pem);
+
+static void
+spoil_base64(char *pem)
+{
+    pem[strlen("-----BEGIN CERTIFICATE-----\n") + 70] = '!';
+}
+
+/* Good base64, of what is no certificate. */
+static void
+spoil_der(char *pem)
+{
+    pem[strlen("-----BEGIN CERTIFICATE-----\n")] = 'A';
+}
+
+static void
+cut_in_the_middle(char *pem)
+{
+    pem[strlen(pem) / 2 / 65 * 65] = '\0';
+}
+
+static void
+cut_before_the_end(char *pem)
+{
+    *strstr(pem, "-----END") = '\0';
+}
+
+static void
+turn_into_something_else(char *pem)
+{
+    memcpy(strstr(pem, "BEGIN ") + 6, "SOMETHING..", 11);
+    memcpy(strstr(pem, "END ") + 4, "SOMETHING..", 11);
+}
+
+static void
+write_pem(const char *object, spoil_fn spoil, struct cc_buf *ret)
+{
+    X509 *cert = read_cert(object);
+    BIO *bio = BIO_new(BIO_s_mem());
+    char pem[8192];
+    int len;
+
+    assert_int_equal(PEM_write_bio_X509(bio, cert), 1);
+    assert_true((len = BIO_read(bio, pem, sizeof(pem) - 1)) > 0);
+    pem[len] = '\0';
+    if (spoil != NULL)
+        spoil(pem);
+    assert_int_equal(cc_buf_add_str(ret, pem, NULL), 0);
+    BIO_free(bio);
+    X509_free(cert);
+}
+
+static void
+pem_is_read_whole_or_not_at_all(void **state)
+{
+    static const struct {
+        const char *name;
+        spoil_fn spoil; /* the second of three */
+        int want;       /* certificates; 0: refused */
+    } cases[] = {
+        { "good", NULL, 3 },
+        { "something else between", turn_into_something_else, 2 },
+        { "base64", spoil_base64, 0 },
+        { "DER", spoil_der, 0 },
+        { "cut", cut_in_the_middle, 0 },
+        { "without end", cut_before_the_end, 0 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(cases); i++)
+        for (int last = 0; last < 2; last++) {
+            struct cc_buf text = CC_BUF_INIT(FILE_BYTES);
+            STACK_OF(X509) *list = NULL;
+            struct cc_err err = { 0 };
+            int rc;
+
+            assert_int_equal(cc_buf_add_str(&text, "Ours:\n", NULL), 0);
+            write_pem("rsa.der", NULL, &text);
+            assert_int_equal(cc_buf_add_str(&text, "\nand another:\n", NULL), 0);
+            write_pem("ec256.der", cases[i].spoil, &text);
+            if (!last)
+                write_pem("rsa3072.der", NULL, &text);
+            rc = pki_certs_read_pem(cc_buf_bytes(&text), &list, &err);
+            if (rc != (cases[i].want == 0 ? -1 : 0) ||
+                    (rc == 0 && sk_X509_num(list) != cases[i].want - last) ||
+                    (rc != 0 && (err.domain != CC_DOM_INPUT ||
+                                        strstr(err.text, "PEM that is damaged") == NULL)))
+                fail_msg("%s: %d, %d certificates: %s", cases[i].name, rc, sk_X509_num(list),
+                        cc_err_text(&err));
+            sk_X509_pop_free(list, X509_free);
+            cc_buf_free(&text);
+        }
+}
+
+static void
+pem_without_certificates(void **state)
+{
+    static const char *const texts[] = { "", "nothing\n",
+        "-----BEGIN SOMETHING-----\nAAAA\n-----END SOMETHING-----\n" };
+
+    (void)state;
+    for (size_t i = 0; i < CC_COUNT(texts); i++) {
+        const struct cc_bytes text = { i == 0 ? NULL : (const uint8_t *)texts[i],
+            strlen(texts[i]) };
+        STACK_OF(X509) *list = NULL;
+        struct cc_err err = { 0 };
+
+        assert_int_equal(pki_certs_read_pem(text, &list, &err), -1);
+        assert_int_equal(err.domain, CC_DOM_INPUT);
+        assert_string_equal(err.text, "no certificate in PEM");
+        assert_null(list);
+    }
+}
+
 int
 main(void)
 {
@@ -234,6 +352,8 @@ main(void)
         cmocka_unit_test(recipients_are_judged),
         cmocka_unit_test(an_exponent_that_encrypts_nothing_is_refused),
         cmocka_unit_test(serial_numbers),
+        cmocka_unit_test(pem_is_read_whole_or_not_at_all),
+        cmocka_unit_test(pem_without_certificates),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
