@@ -188,7 +188,8 @@ struct tenant_connector {
 };
 
 struct tenant_new_identity {
-    const uint8_t *hash; /* SHA-256 of the certificate */
+    const uint8_t *hash;     /* SHA-256 of the certificate */
+    const uint8_t *key_hash; /* of its key, as SubjectPublicKeyInfo; NULL: not to be found by it */
     int64_t expires_ms;
 };
 
@@ -216,6 +217,14 @@ struct tenant_identity {
 /* Looks a certificate up; used for the first time it supersedes those that its connector got before. */
 CC_MUST int tenant_identity_use(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
         struct tenant_identity *ret, struct cc_err *err);
+
+/*
+ * The connector of these names that got a certificate for this key and has never used one: whoever asks with the key is
+ * that one, and has not heard of its certificate.  "": none.
+ */
+CC_MUST int tenant_identity_unused(struct tenant_store *store,
+        const uint8_t key_hash[TENANT_HASH_LEN], const char *display_name, const char *machine_name,
+        char ret_id[TENANT_ID_MAX + 1], struct cc_err *err);
 
 /* A name that an administrator gave it, shown in place of its own. */
 CC_MUST int tenant_connector_name(struct tenant_store *store, const char *id, const char *name,

@@ -223,6 +223,10 @@ static const struct db_step steps[] = {
                    " succeeded BIGINT NOT NULL,"
                    " failed BIGINT NOT NULL,"
                    " PRIMARY KEY (connector_id, minute, name));" },
+    { .number = 8,
+            .what = "keys of connectors, by which those are found that have not used their certificate",
+            .sql = "ALTER TABLE tenant_identity ADD COLUMN key_hash BYTEA;"
+                   "CREATE INDEX tenant_identity_key ON tenant_identity (key_hash);" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

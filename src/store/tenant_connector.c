@@ -85,6 +85,8 @@ insert_identity(struct db_conn *conn, const char *id, const struct tenant_new_id
         struct cc_err *err)
 {
     struct cc_bytes hash = { identity->hash, TENANT_HASH_LEN };
+    struct cc_bytes key_hash = { identity->key_hash,
+        identity->key_hash != NULL ? TENANT_HASH_LEN : 0 };
     struct db_rows *rows;
     int64_t n;
     int got = tenant_one(conn,
@@ -96,10 +98,12 @@ insert_identity(struct db_conn *conn, const char *id, const struct tenant_new_id
     n = db_int(rows, 0) + 1;
     db_rows_free(rows);
     return db_exec(conn,
-            "INSERT INTO tenant_identity (hash, connector_id, n, expires_ms, used, superseded)"
-            " VALUES ($1, $2, $3, $4, 0, 0)",
-            DB_PARAMS(DB_BLOB(hash), DB_TEXT(id), DB_INT(n), DB_INT(identity->expires_ms)), NULL,
-            err);
+            "INSERT INTO tenant_identity"
+            " (hash, connector_id, n, expires_ms, used, superseded, key_hash)"
+            " VALUES ($1, $2, $3, $4, 0, 0, $5)",
+            DB_PARAMS(DB_BLOB(hash), DB_TEXT(id), DB_INT(n), DB_INT(identity->expires_ms),
+                    DB_BLOB(key_hash)),
+            NULL, err);
 }
 
 static int
@@ -237,7 +241,8 @@ tenant_connector_list(struct tenant_store *store, tenant_connector_fn fn, void *
 /* ---- certificates ---- */
 
 struct identity_op {
-    struct cc_bytes hash;
+    struct cc_bytes hash; /* of the certificate, or of its key */
+    const char *display_name, *machine_name;
     struct tenant_identity got;
     int64_t n;
     bool used;
@@ -292,5 +297,44 @@ tenant_identity_use(struct tenant_store *store, const uint8_t hash[TENANT_HASH_L
             db_write(store->db, write_identity_use, &op, err) != 0)
         return -1;
     *ret = op.got;
+    return 0;
+}
+
+static int
+find_unused(struct db_conn *conn, void *arg, struct cc_err *err)
+{
+    struct identity_op *op = arg;
+    struct db_rows *rows;
+    int got;
+
+    memset(&op->got, 0, sizeof(op->got));
+    got = tenant_one(conn,
+            "SELECT c.id FROM tenant_identity i JOIN tenant_connector c ON c.id = i.connector_id"
+            " WHERE i.key_hash = $1 AND c.removed = 0"
+            " AND COALESCE(c.display_name, '') = $2 AND COALESCE(c.machine_name, '') = $3"
+            " AND NOT EXISTS (SELECT 1 FROM tenant_identity u"
+            " WHERE u.connector_id = c.id AND u.used <> 0)"
+            " ORDER BY c.last_ms DESC, c.id LIMIT 1",
+            DB_PARAMS(DB_BLOB(op->hash), DB_TEXT(op->display_name), DB_TEXT(op->machine_name)),
+            &rows, err);
+    if (got != 1)
+        return got;
+    (void)cc_strcpy(op->got.connector_id, sizeof(op->got.connector_id), db_text(rows, 0));
+    db_rows_free(rows);
+    return 0;
+}
+
+int
+tenant_identity_unused(struct tenant_store *store, const uint8_t key_hash[TENANT_HASH_LEN],
+        const char *display_name, const char *machine_name, char ret_id[TENANT_ID_MAX + 1],
+        struct cc_err *err)
+{
+    struct identity_op op = { .hash = { key_hash, TENANT_HASH_LEN },
+        .display_name = display_name != NULL ? display_name : "",
+        .machine_name = machine_name != NULL ? machine_name : "" };
+
+    if (db_read(store->db, find_unused, &op, err) != 0)
+        return -1;
+    (void)cc_strcpy(ret_id, TENANT_ID_MAX + 1, op.got.connector_id);
     return 0;
 }

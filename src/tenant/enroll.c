@@ -17,6 +17,7 @@ struct enrolment {
     bool renews;
     json_object *features;
     struct cc_buf request; /* DER */
+    uint8_t key_hash[TENANT_HASH_LEN];
     struct identity_issued issued;
 };
 
@@ -50,6 +51,16 @@ read_enrolment(json_object *body, struct enrolment *e, struct cc_err *err)
     return c->features != NULL ? 0 : cc_err_nomem(err);
 }
 
+/* One that asks again, as it has not got the answer or could not keep it, does not take another place. */
+static int
+find_unused(struct call *call, struct enrolment *e, struct cc_err *err)
+{
+    if (tenant_identity_unused(call->tenant->store, e->key_hash, e->connector.display_name,
+                e->connector.machine_name, e->id, err) != 0)
+        return -1;
+    return e->id[0] != '\0' ? 0 : cc_uuid(e->id, err);
+}
+
 /* By the certificate that it comes with an instance says which it is; without one it is a new one.  false: the call was
    ended. */
 static bool
@@ -61,7 +72,10 @@ find_id(struct call *call, struct enrolment *e)
     int rc;
 
     e->renews = der.len > 0;
-    rc = e->renews ? identity_check(call->tenant, der, e->id, &why, &err) : cc_uuid(e->id, &err);
+    rc = identity_key_hash(cc_buf_bytes(&e->request), e->key_hash, &err);
+    if (rc == 0)
+        rc = e->renews ? identity_check(call->tenant, der, e->id, &why, &err)
+                       : find_unused(call, e, &err);
     if (rc != 0)
         call_reply_failed(call, &err);
     else if (e->id[0] == '\0')
@@ -105,7 +119,7 @@ enroll(struct call *call, struct enrolment *e)
 {
     struct tenant *tenant = call->tenant;
     int64_t now_ms = cc_clock_now_ms();
-    struct tenant_new_identity identity = { .hash = e->issued.hash };
+    struct tenant_new_identity identity = { .hash = e->issued.hash, .key_hash = e->key_hash };
     json_object *answer = NULL;
     struct cc_err err = { 0 };
 

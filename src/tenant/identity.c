@@ -207,6 +207,27 @@ read_request(struct cc_bytes der, X509_REQ **ret_request, EVP_PKEY **ret_key, st
 }
 
 int
+identity_key_hash(struct cc_bytes request, uint8_t ret[TENANT_HASH_LEN], struct cc_err *err)
+{
+    X509_REQ *csr = NULL;
+    EVP_PKEY *key = NULL;
+    unsigned char *der = NULL;
+    int len, rc = -1;
+
+    if (read_request(request, &csr, &key, err) != 0)
+        goto out;
+    if ((len = i2d_PUBKEY(key, &der)) <= 0 ||
+            EVP_Digest(der, (size_t)len, ret, NULL, EVP_sha256(), NULL) != 1)
+        cc_err_set_openssl(err, "hash of a key");
+    else
+        rc = 0;
+out:
+    OPENSSL_free(der);
+    X509_REQ_free(csr);
+    return rc;
+}
+
+int
 identity_issue(const struct identity *identity, const char *connector_id, struct cc_bytes request,
         int64_t lifetime_s, struct identity_issued *ret, struct cc_err *err)
 {

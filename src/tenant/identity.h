@@ -24,6 +24,10 @@ struct identity_issued {
     int64_t expires_ms, renew_after_ms;
 };
 
+/* SHA-256 of the key (SubjectPublicKeyInfo) of a request whose signature and key are good, else CC_DOM_INPUT. */
+CC_MUST int identity_key_hash(struct cc_bytes request, uint8_t ret[TENANT_HASH_LEN],
+        struct cc_err *err);
+
 /* For a request (DER) whose signature and key are good, else CC_DOM_INPUT.  ret->der is yours to free. */
 CC_MUST int identity_issue(const struct identity *identity, const char *connector_id,
         struct cc_bytes request, int64_t lifetime_s, struct identity_issued *ret,

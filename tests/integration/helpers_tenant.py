@@ -38,12 +38,13 @@ SCHEMA_STEPS = {
     5: "tenant_identity tenant_connector.display_name tenant_connector.machine_name tenant_connector.enrolled_ms",
     6: "tenant_release",
     7: "tenant_metric_last tenant_metric tenant_connector.given_name",
+    8: "index:tenant_identity_key tenant_identity.key_hash",
 }
 
 
 def undo_steps(db, last):
     """Makes a database what it was with the schema's step last as its last."""
-    for step, brought in SCHEMA_STEPS.items():
+    for step, brought in reversed(SCHEMA_STEPS.items()):
         for what in brought.split() if step > last else ():
             if what.startswith("index:"):
                 db.execute("DROP INDEX " + what[6:])

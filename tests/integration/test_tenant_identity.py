@@ -145,6 +145,28 @@ def test_the_tenant_has_room_for_a_hundred(tenant):
     Instance(tenant)
 
 
+def test_who_has_not_got_its_certificate_asks_for_the_same_place(tenant):
+    first = Instance(tenant)
+    again = Instance(tenant, first.key, machineName="host1")
+    assert again.id == first.id and again.certificate.serial_number != first.certificate.serial_number
+    # One that shares the key, and one without its proof, are others.
+    assert Instance(tenant, first.key, displayName="dc2").id != first.id
+    assert Instance(tenant, first.key, machineName=None).id != first.id
+    assert Instance(tenant).id != first.id
+    spoiled = enroll_body(first.key)
+    der = bytearray(request_of(first.key))
+    der[-1] ^= 1
+    spoiled["connector"]["certificateRequest"] = b64(bytes(der))
+    assert refused(tenant.service("Connectors/enroll", spoiled), 400, "BadRequest")
+    assert len(tenant.admin("GET", "connectors")["value"]) == 4
+    # Whose certificate has been used has its place, and whose was taken out has none.
+    assert again.heartbeat().status_code == 200
+    second = Instance(tenant, first.key)
+    assert second.id != first.id
+    tenant.admin("DELETE", f"connectors/{second.id}")
+    assert Instance(tenant, first.key).id not in (first.id, second.id)
+
+
 # ---- who is whom ----
 
 ACTIONS = [("Connectors/heartbeat", lambda i: {"heartbeat": {"connectorId": i, "version": "1.0.0", "features": ["pkcs"]}}),

@@ -388,6 +388,47 @@ identities(void **state)
     assert_false(identity_use(*state, hash[3]).removed);
 }
 
+static void
+place_add(struct tenant_store *store, const char *id, const char *name, int64_t last_ms,
+        const uint8_t *hash, const uint8_t *key_hash)
+{
+    struct tenant_connector c = { .id = id, .display_name = name, .last_ms = last_ms };
+    struct tenant_new_identity identity = { .hash = hash, .key_hash = key_hash };
+    bool full;
+
+    OK(tenant_connector_put(store, &c, &identity, 99, 0, &full, &err));
+    assert_false(full);
+}
+
+static void
+identities_that_were_never_used(void **state)
+{
+    static const uint8_t hash[4][TENANT_HASH_LEN] = { { 11 }, { 12 }, { 13 }, { 14 } };
+    static const uint8_t key[2][TENANT_HASH_LEN] = { { 21 }, { 22 } };
+    char id[TENANT_ID_MAX + 1];
+    bool found;
+
+    place_add(*state, "older", "dc", 1, hash[0], key[0]);
+    place_add(*state, "newer", "dc", 2, hash[1], key[0]);
+    place_add(*state, "without", "dc", 3, hash[2], NULL);
+    OK(tenant_identity_unused(*state, key[1], "dc", NULL, id, &err));
+    assert_string_equal(id, "");
+    OK(tenant_identity_unused(*state, key[0], NULL, NULL, id, &err));
+    assert_string_equal(id, "");
+    OK(tenant_identity_unused(*state, key[0], "dc", "host", id, &err));
+    assert_string_equal(id, "");
+    OK(tenant_identity_unused(*state, key[0], "dc", NULL, id, &err));
+    assert_string_equal(id, "newer");
+    /* With any of its certificates it is in use. */
+    place_add(*state, "newer", "dc", 4, hash[3], key[1]);
+    assert_string_equal(identity_use(*state, hash[3]).connector_id, "newer");
+    OK(tenant_identity_unused(*state, key[0], "dc", NULL, id, &err));
+    assert_string_equal(id, "older");
+    OK(tenant_connector_remove(*state, "older", &found, &err));
+    OK(tenant_identity_unused(*state, key[0], "dc", NULL, id, &err));
+    assert_string_equal(id, "");
+}
+
 /* ---- metrics and releases ---- */
 
 static int
@@ -1324,6 +1365,7 @@ main(void)
         TEST(pfx_list_and_choice),
         TEST(connectors),
         TEST(identities),
+        TEST(identities_that_were_never_used),
         TEST(metrics),
         TEST(releases),
         TEST(leases),
