@@ -29,6 +29,7 @@ struct intune_enrolled {
     char key[INTUNE_KEY_NAME_MAX]; /* which of the configured keys: "identity" … */
     int64_t not_before_ms, not_after_ms;
     int64_t renew_after_ms; /* wall time; the service's, or two thirds of the certificate's life */
+    bool proven;            /* a call with it has worked; the caller's to say */
 };
 
 struct intune_enrolment {

@@ -6,6 +6,10 @@
  * What it takes is asked for by connections of this file's own, which end with it: the others go on with the
  * certificate that they have until a call with the next one has worked.  The next one is written beside the present
  * one before it is used for the first time, as the service drops the present one by that.
+ *
+ * Each id takes one of the places that the tenant has for connectors.  So what was asked for is kept until it is in use,
+ * and with one that has never worked no other is asked for when it is refused: something that opens TLS on the way
+ * would have it refused as well.
  */
 
 #include "daemon_int.h"
@@ -52,14 +56,17 @@ struct identity {
     char last_error[256];
 
     /* The thread's, which alone changes present, and reads it freely. */
-    bool matched;            /* the present certificate is of the key that we think */
-    bool told_removed;       /* event 39 */
-    unsigned failures;       /* in a row */
-    enum cc_err_domain told; /* the last of them that was told */
-    int64_t try_at;          /* monotonic */
+    struct intune_enrolled granted; /* and not in use yet; certificate NULL: nothing */
+    bool matched;                   /* the present certificate is of the key that we think */
+    bool filed;                     /* the file says the same as present */
+    bool told_removed, told_unseen; /* event 39 */
+    unsigned failures;              /* in a row */
+    enum cc_err_domain told;        /* the last of them that was told */
+    int64_t try_at;                 /* monotonic */
     char old_id
             [CC_UUID_LEN]; /* under which it called before it enrolled, to be taken out; "": none */
     int64_t remove_at;     /* monotonic */
+    unsigned remove_failures; /* in a row */
 };
 
 /* ---- keys ---- */
@@ -282,8 +289,37 @@ adopt(struct identity *identity, struct intune_enrolled *take, struct cc_err *er
         *take = (struct intune_enrolled){ .certificate = NULL };
     }
     pthread_mutex_unlock(&identity->lock);
-    identity->matched = rc == 0;
+    identity->matched = identity->filed = rc == 0;
     return rc;
+}
+
+/* What is known of the present one since it was written. */
+static int
+file_present(struct identity *identity, struct cc_err *err)
+{
+    if (!identity->filed &&
+            intune_enrolled_write(&identity->present, cc_buf_str(&identity->path), err) != 0)
+        return -1;
+    identity->filed = true;
+    return 0;
+}
+
+/* That the service takes the present one.  Used anew: what is said of the calls before does not count then. */
+static int
+confirm(struct identity *identity, struct cc_err *err)
+{
+    int rc;
+
+    if (prove(identity, &identity->present, err) != 0)
+        return -1;
+    pthread_mutex_lock(&identity->lock);
+    rc = apply(identity, identity->config, &identity->present, err);
+    pthread_mutex_unlock(&identity->lock);
+    if (rc != 0)
+        return -1;
+    identity->present.proven = true;
+    identity->filed = false;
+    return file_present(identity, err);
 }
 
 static void
@@ -327,16 +363,14 @@ enrol(struct identity *identity, bool first, struct cc_err *err)
     const char *key = identity->present.certificate != NULL && identity->matched
                               ? identity->present.key
                               : identity->keys[0].name;
-    struct intune_enrolled enrolled = { .certificate = NULL };
     int64_t pause_ms;
-    int rc = -1;
 
     if (key_named(identity, key) == NULL)
         key = identity->keys[0].name;
-    if (ask(identity, key, false, &enrolled, err) == 0)
-        rc = adopt(identity, &enrolled, err);
-    intune_enrolled_free(&enrolled);
-    if (rc != 0)
+    if (identity->granted.certificate == NULL &&
+            ask(identity, key, false, &identity->granted, err) != 0)
+        return -1;
+    if (adopt(identity, &identity->granted, err) != 0)
         return -1;
     tell(identity, EVENT_IDENTITY_ENROLLED, "enrolled");
     if (first && strcmp(identity->daemon->connector_id, identity->present.connector_id) != 0) {
@@ -364,6 +398,7 @@ use_next(struct identity *identity, struct intune_enrolled *take, struct cc_err 
         err->domain = CC_DOM_INPUT;
         return -1;
     }
+    take->proven = true;
     if (adopt(identity, take, err) != 0)
         return -1;
     (void)unlink(cc_buf_str(&identity->next_path));
@@ -435,7 +470,7 @@ replace(struct identity *identity, const char *why, struct cc_err *err)
         say_refused(identity, why);
     if (enrol(identity, false, err) != 0)
         return -1;
-    return prove(identity, &identity->present, err);
+    return confirm(identity, err);
 }
 
 /* Whose the certificate is that was read at the start: the token was not there to be asked. */
@@ -443,20 +478,33 @@ static int
 match(struct identity *identity, struct cc_err *err)
 {
     const char *name = NULL;
+    struct intune_enrolled known;
     int rc = 0;
 
     if (find_key(identity, identity->present.certificate, &name, err) != 0)
         return -1;
-    identity->matched = name != NULL;
-    if (name == NULL)
-        return 0;
-    pthread_mutex_lock(&identity->lock);
-    if (strcmp(name, identity->present.key) != 0) {
-        (void)cc_strcpy(identity->present.key, sizeof(identity->present.key), name);
-        rc = apply(identity, identity->config, &identity->present, err);
+    if (name != NULL && strcmp(name, identity->present.key) != 0) {
+        pthread_mutex_lock(&identity->lock);
+        known = identity->present;
+        (void)cc_strcpy(known.key, sizeof(known.key), name);
+        rc = apply(identity, identity->config, &known, err);
+        if (rc == 0)
+            identity->present = known;
+        pthread_mutex_unlock(&identity->lock);
+        identity->filed = false;
     }
-    pthread_mutex_unlock(&identity->lock);
+    identity->matched = rc == 0 && name != NULL;
     return rc;
+}
+
+/* Of the failures of a call those that may pass by themselves. */
+static bool
+passes(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_NETWORK || err->domain == CC_DOM_TOKEN ||
+           err->domain == CC_DOM_CANCELLED ||
+           (err->domain == CC_DOM_HTTP &&
+                   (err->code == 408 || err->code == 429 || err->code >= 500));
 }
 
 static void
@@ -464,14 +512,20 @@ remove_old(struct identity *identity)
 {
     struct cc_err err = { 0 };
     struct intune *own = own_open(identity, NULL, &err);
+    int rc = -1;
 
     if (own != NULL) {
-        if (intune_remove(own, identity->old_id, false, &err) != 0)
-            cc_log(CC_LOG_WARNING, "daemon", "taking out the connector's id of before: %s",
-                    cc_err_text(&err));
+        rc = intune_remove(own, identity->old_id, false, &err);
         own_close(identity, own);
     }
-    identity->old_id[0] = '\0';
+    if (rc != 0)
+        cc_log(CC_LOG_WARNING, "daemon", "taking out the connector's id of before: %s",
+                cc_err_text(&err));
+    if (rc != 0 && passes(&err))
+        identity->remove_at = cc_deadline_in(cc_backoff_ms(identity->remove_failures++,
+                IDENTITY_RETRY_MS, IDENTITY_RETRY_MAX_MS));
+    else
+        identity->old_id[0] = '\0';
 }
 
 /* ---- the thread ---- */
@@ -487,6 +541,20 @@ is_told(const struct cc_err *err, enum intune_contact contact)
 }
 
 static void
+say_unseen(struct identity *identity, const struct cc_err *err)
+{
+    const struct event_fields fields = { .error = err };
+
+    if (identity->told_unseen)
+        return;
+    identity->told_unseen = true;
+    eventlog_write(identity->daemon->log, EVENT_IDENTITY_FAILED, &fields,
+            "The connector's certificate does not reach the service, or is not taken there: it is tried again until "
+            "it is, and no other is asked for.  Something on the way may open TLS, which it must not here: %s",
+            cc_err_text(err));
+}
+
+static void
 note_outcome(struct identity *identity, const char *doing, int rc, const struct cc_err *err)
 {
     const struct event_fields fields = { .error = err };
@@ -499,11 +567,17 @@ note_outcome(struct identity *identity, const char *doing, int rc, const struct 
     if (rc == 0) {
         identity->failures = 0;
         identity->told = CC_DOM_NONE;
+        identity->told_unseen = false;
         identity->try_at = 0;
         return;
     }
     identity->try_at = cc_deadline_in(
             cc_backoff_ms(identity->failures++, IDENTITY_RETRY_MS, IDENTITY_RETRY_MAX_MS));
+    if (identity->present.certificate != NULL && !identity->present.proven &&
+            intune_was_certificate(err)) {
+        say_unseen(identity, err);
+        return;
+    }
     /* Once for each way of failing; the service is asked several times before. */
     intune_get_status(identity->intune, &service);
     if (is_told(err, service.contact) || identity->told == err->domain)
@@ -532,6 +606,24 @@ say_removed(struct identity *identity)
             identity->present.connector_id);
 }
 
+/* By the service's clock, of which we know where it has answered at all. */
+static bool
+has_ended(const struct identity *identity, const struct intune_status *service)
+{
+    return service->contact == INTUNE_CERTIFICATE_REFUSED &&
+           cc_clock_now_ms() + service->clock_skew_ms >= identity->present.not_after_ms;
+}
+
+/* Nothing has failed any more, and what can wait has its turn. */
+static void
+look_idle(struct identity *identity)
+{
+    if (identity->failures > 0)
+        note_outcome(identity, "", 0, NULL);
+    if (identity->old_id[0] != '\0' && cc_deadline_left(identity->remove_at) == 0)
+        remove_old(identity);
+}
+
 /* One thing at a time, the first that is needed. */
 static void
 look(struct identity *identity)
@@ -550,7 +642,7 @@ look(struct identity *identity)
     if (!present) {
         rc = enrol(identity, service.contact != INTUNE_CERTIFICATE_REFUSED, &err);
         if (rc == 0)
-            rc = prove(identity, &identity->present, &err);
+            rc = confirm(identity, &err);
     } else if (service.contact == INTUNE_CONNECTOR_REMOVED) {
         say_removed(identity);
         return;
@@ -558,6 +650,9 @@ look(struct identity *identity)
         rc = -1;
     } else if (!identity->matched) {
         rc = replace(identity, "its certificate is of none of the keys that are configured", &err);
+    } else if (!identity->present.proven && !has_ended(identity, &service)) {
+        doing = "use its certificate";
+        rc = confirm(identity, &err);
     } else if (service.contact == INTUNE_CERTIFICATE_REFUSED) {
         rc = replace(identity, service.last_error, &err);
     } else if (cc_clock_now_ms() + service.clock_skew_ms >= identity->present.renew_after_ms) {
@@ -568,9 +663,11 @@ look(struct identity *identity)
             cc_err_clear(&err);
             rc = replace(identity, why.text, &err);
         }
+    } else if (!identity->filed) {
+        doing = "write down what its identity is";
+        rc = file_present(identity, &err);
     } else {
-        if (identity->old_id[0] != '\0' && cc_deadline_left(identity->remove_at) == 0)
-            remove_old(identity);
+        look_idle(identity);
         return;
     }
     note_outcome(identity, doing, rc, &err);
@@ -612,6 +709,7 @@ load(struct identity *identity, struct cc_err *err)
     const struct event_fields fields = { .error = &why };
 
     if (intune_enrolled_read(cc_buf_str(&identity->path), &identity->present, &why) == 0) {
+        identity->filed = true;
         (void)cc_strcpy(d->connector_id, sizeof(d->connector_id), identity->present.connector_id);
         return store_connector_id_set(d->store, d->config->connector.name, d->connector_id, err);
     }
@@ -704,6 +802,9 @@ identity_get_status(struct identity *identity, struct identity_status *ret)
     struct intune_status service;
 
     *ret = (struct identity_status){ .enrolled = false };
+    /* One that is closed without having been started is seen for a moment, too. */
+    if (identity->intune == NULL)
+        return;
     intune_get_status(identity->intune, &service);
     ret->refused = service.contact == INTUNE_CERTIFICATE_REFUSED;
     ret->removed = service.contact == INTUNE_CONNECTOR_REMOVED;
@@ -743,6 +844,7 @@ identity_close(struct identity *identity)
     if (identity == NULL)
         return;
     intune_enrolled_free(&identity->present);
+    intune_enrolled_free(&identity->granted);
     cc_buf_free(&identity->path);
     cc_buf_free(&identity->next_path);
     pthread_cond_destroy(&identity->changed);

@@ -15,6 +15,7 @@
 #define FILE_MAX ((size_t)1 << 20)
 #define KEY_LINE "key: "
 #define RENEW_LINE "renew-after: "
+#define PROVEN_LINE "proven: "
 
 /* ---- writing ---- */
 
@@ -46,8 +47,8 @@ intune_enrolled_write(const struct intune_enrolled *enrolled, const char *path, 
     cc_time_format(enrolled->renew_after_ms, renew);
     rc = cc_buf_printf(&text, err,
             "The identity of this connector at its service.  Made and renewed by certconnectord.\n"
-            "connector-id: %s\n" KEY_LINE "%s\n" RENEW_LINE "%s\n",
-            enrolled->connector_id, enrolled->key, renew);
+            "connector-id: %s\n" KEY_LINE "%s\n" RENEW_LINE "%s\n" PROVEN_LINE "%s\n",
+            enrolled->connector_id, enrolled->key, renew, enrolled->proven ? "yes" : "no");
     if (rc == 0)
         rc = add_pem(enrolled->certificate, &text, err);
     for (int i = 0; rc == 0 && i < sk_X509_num(enrolled->chain); i++)
@@ -86,7 +87,7 @@ find_line(const char *text, const char *words, char *ret, size_t size, struct cc
 static int
 read_text(const struct cc_buf *text, struct intune_enrolled *ret, struct cc_err *err)
 {
-    char renew[CC_TIME_LEN], id[CC_UUID_LEN];
+    char renew[CC_TIME_LEN], id[CC_UUID_LEN], proven[8];
 
     if (find_line(cc_buf_str(text), "connector-id: ", id, sizeof(id), err) != 0 ||
             find_line(cc_buf_str(text), KEY_LINE, ret->key, sizeof(ret->key), err) != 0 ||
@@ -95,6 +96,9 @@ read_text(const struct cc_buf *text, struct intune_enrolled *ret, struct cc_err 
             pki_certs_read_pem(cc_buf_bytes(text), &ret->chain, err) != 0)
         return -1;
     ret->certificate = sk_X509_shift(ret->chain);
+    /* Files that do not say are those of before. */
+    ret->proven = find_line(cc_buf_str(text), PROVEN_LINE, proven, sizeof(proven), NULL) != 0 ||
+                  strcmp(proven, "no") != 0;
     if (!cc_is_uuid(id))
         return cc_err_set(err, CC_DOM_INPUT, 0, "the connector's id is none");
     (void)cc_strcpy(ret->connector_id, sizeof(ret->connector_id), id);

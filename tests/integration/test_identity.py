@@ -54,10 +54,15 @@ def is_enrolled(connector):
     return connector.process.running() and (identity(connector) or {}).get("state") == "valid" and identity(connector)
 
 
+def is_proven(connector):
+    """A call with its certificate has worked, and that is written down."""
+    return file_of(connector).exists() and "\nproven: yes\n" in file_of(connector).read_text()
+
+
 def make_connector(rig, service, token, **overrides):
     connector = rig.connector(service, token, overrides={**IDENTITY, **overrides}, start=False)
     connector.start(wait=False)
-    wait_until(lambda: is_enrolled(connector), "it is enrolled")
+    wait_until(lambda: is_enrolled(connector) and is_proven(connector), "it is enrolled")
     connector.wait_ready()
     return connector
 
@@ -116,9 +121,14 @@ def test_enrols_and_is_who_it_is_by_certificate(rig, service, token):
     assert not {39, 34} & set(event_ids(connector))
 
 
+@needs_failpoints
 def test_id_of_before_is_taken_out(rig, service, token):
-    """What it called itself until it had a certificate stands in nobody's list."""
-    connector = rig.connector(service, token, overrides={**IDENTITY, "service.poll-wait": "0s", "service.timeout": "1s", "service.enrol": "no"})
+    """What it called itself until it had a certificate stands in nobody's list, also where that takes several tries."""
+    points = FailPoints(rig)
+    connector = rig.connector(service, token, overrides={**IDENTITY, "service.poll-wait": "0s", "service.timeout": "1s", "service.enrol": "no"}, start=False)
+    connector.env = points.env
+    connector.start()
+    points.set("service.connectors-remove.before = error*4")
     before = connector.status()["connectorId"]
     wait_until(lambda: before in instances(service), "the service knows it")
     assert "identity" not in connector.status()
@@ -127,7 +137,7 @@ def test_id_of_before_is_taken_out(rig, service, token):
     connector.process.child.send_signal(signal.SIGHUP)
     now = wait_until(lambda: is_enrolled(connector), "it is enrolled")["connectorId"]
     wait_until(lambda: instances(service)[before]["state"] == "removed", "the other is taken out")
-    assert instances(service)[now]["state"] == "active"
+    assert points.count("service.connectors-remove.before") > 4 and instances(service)[now]["state"] == "active"
     deliver(service, connector)
 
 
@@ -191,6 +201,11 @@ def test_renews_with_the_next_key(rig, service, token):
     wait_until(lambda: (is_enrolled(connector) or {}).get("key") == "identity", "the key has its other name")
     assert identity(connector)["connectorId"] == known and event_ids(connector).count(37) == 1
     deliver(service, connector)
+    wait_until(lambda: "\nkey: identity\n" in file_of(connector).read_text(), "the file has it, too")
+    connector.process.stop()
+    assert json.loads(connector.cli("identity", "show", "--json").stdout)["keyUri"] == "pkcs11:object=identity-next"
+    connector.cli("identity", "remove")
+    assert instances(service)[known]["state"] == "removed"
 
 
 def add_key(token, label, kind):
@@ -346,12 +361,53 @@ def test_handshake_with_a_key_in_the_token(rig, token, label, version):
     assert entra.unshown == [] and not {30, 32, 39} & set(event_ids(connector))
 
 
+def test_certificate_that_never_reaches_the_service_is_the_only_one(rig, token):
+    """Each enrolment takes a place: the one that never worked is kept, also by the next start, until it works."""
+    entra = Enroller(rig)
+    entra.blind = True
+    connector = rig.connector(entra, token, overrides=IDENTITY, start=False)
+    connector.start(wait=False)
+    for told in (1, 2):
+        wait_until(lambda: connector.process.running() and connector.status() and event_ids(connector).count(39) == told, "it is told", 40)
+        [*_, last] = connector.events("--id", "39")
+        assert "CertificateRequired" in last["message"] and "no other is asked for" in last["message"]
+        assert not is_proven(connector)
+        if told == 1:
+            connector.process.stop()
+            connector.start(wait=False)
+    entra.blind = False
+    wait_until(lambda: is_proven(connector) and is_enrolled(connector) and connector.status()["service"]["contact"] == "ok", "it works", 40)
+    wait_until(lambda: "lastError" not in identity(connector), "nothing is wrong any more")
+    assert entra.enrolled == [identity(connector)["connectorId"]] and event_ids(connector).count(39) == 2
+
+
+@needs_failpoints
+def test_granted_certificate_is_kept_until_it_is_in_use(rig, token):
+    """As where the state directory cannot be written."""
+    points, entra = FailPoints(rig), Enroller(rig)
+    connector = rig.connector(entra, token, overrides=IDENTITY, start=False)
+    connector.env = points.env
+    points.set("identity.adopt.before = error*2")
+    connector.start(wait=False)
+    wait_until(lambda: is_enrolled(connector) and is_proven(connector), "it is enrolled")
+    assert points.count("identity.adopt.before") == 3
+    assert entra.enrolled == [identity(connector)["connectorId"]]
+    # What went wrong while it was refused is over when it is taken again.
+    entra.full = entra.blind = True
+    wait_until(lambda: "ConnectorLimitReached" in identity(connector).get("lastError", ""), "another is asked for")
+    entra.blind = False
+    wait_until(lambda: "lastError" not in identity(connector), "nothing is wrong any more")
+    assert is_enrolled(connector) and entra.enrolled == [identity(connector)["connectorId"]]
+
+
 class Enroller(Entra):
     """Gives certificates, and closes each connection so that the next call has to show its own again."""
 
     def __init__(self, rig):
         super().__init__(rig)
-        self.shown, self.unshown = [], []
+        self.shown, self.unshown, self.enrolled = [], [], []
+        self.full = False  # has no place for another
+        self.blind = False  # sees no certificate, as behind something that opens TLS
         with tempfile.NamedTemporaryFile() as file:
             file.write(self.ca.public_bytes(serialization.Encoding.PEM))
             file.flush()
@@ -360,14 +416,19 @@ class Enroller(Entra):
 
     def serve(self, request, what, body):
         request.close_connection = True
-        peer = request.connection.getpeercert(True)
+        peer = None if self.blind else request.connection.getpeercert(True)
         if what == "Connectors/enroll":
             csr = x509.load_der_x509_csr(base64.b64decode(body["connector"]["certificateRequest"]))
             assert csr.is_signature_valid and body["connector"]["features"] == ["pfx-import"]
+            if self.full:
+                return 409, {"error": {"code": "ConnectorLimitReached", "message": "the tenant is full"}}
             name = str(uuid.uuid4())
             certificate = sign(name, csr.public_key(), self.ca.subject, self.ca_key)
+            self.enrolled.append(name)
             return 200, {"connectorId": name, "chain": [], "renewAfterDateTime": "2099-01-01T00:00:00Z",
                          "certificate": base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()}
+        if peer is None and self.name_of(body) in self.enrolled:
+            return 401, {"error": {"code": "CertificateRequired", "message": "this connector has a certificate"}}
         if peer is not None:
             self.shown.append(peer)
             assert self.name_of(body) in x509.load_der_x509_certificate(peer).subject.rfc4514_string()

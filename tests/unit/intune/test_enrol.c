@@ -305,7 +305,8 @@ file_there_and_back(void **state)
         .certificate = certify(b->key, ID),
         .chain = sk_X509_new_null(),
         .key = "identity-next",
-        .renew_after_ms = INT64_C(1900000000000) };
+        .renew_after_ms = INT64_C(1900000000000),
+        .proven = true };
     struct intune_enrolled in = { .certificate = NULL };
     struct cc_buf path = CC_BUF_INIT(256), text = CC_BUF_INIT(65536);
     char folder[] = "/tmp/cc-test-XXXXXX";
@@ -322,6 +323,7 @@ file_there_and_back(void **state)
     assert_string_equal(in.connector_id, ID);
     assert_string_equal(in.key, "identity-next");
     assert_int_equal(in.renew_after_ms, out.renew_after_ms);
+    assert_true(in.proven);
     assert_int_equal(X509_cmp(in.certificate, out.certificate), 0);
     assert_int_equal(sk_X509_num(in.chain), 1);
     intune_enrolled_free(&in);
@@ -341,6 +343,11 @@ file_there_and_back(void **state)
         assert_string_equal(in.connector_id, ID);
         intune_enrolled_free(&in);
     }
+    out.proven = false;
+    assert_int_equal(intune_enrolled_write(&out, cc_buf_str(&path), NULL), 0);
+    assert_int_equal(intune_enrolled_read(cc_buf_str(&path), &in, NULL), 0);
+    assert_false(in.proven);
+    intune_enrolled_free(&in);
     (void)unlink(cc_buf_str(&path));
     (void)rmdir(folder);
     intune_enrolled_free(&out);
