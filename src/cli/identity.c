@@ -166,16 +166,19 @@ check_stopped(const struct config *config, struct cc_err *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool answers;
+    int why;
 
     if (fd < 0)
         return cc_err_set_errno(err, errno, "socket");
     (void)cc_strcpy(address.sun_path, sizeof(address.sun_path), config->connector.control_socket);
-    answers = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    why = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 ? 0 : errno;
     (void)close(fd);
-    if (answers)
+    if (why == 0)
         return cc_err_set(err, CC_DOM_USAGE, 0,
                 "the daemon runs and goes on to use this identity: stop it first (systemctl stop certconnectord)");
+    if (why != ENOENT && why != ECONNREFUSED)
+        return cc_err_set_errno(err, why, "%s, to see whether the daemon is stopped",
+                config->connector.control_socket);
     return 0;
 }
 

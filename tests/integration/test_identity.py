@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import ssl
 import tempfile
 import uuid
@@ -309,6 +310,13 @@ def test_forgotten_here_alone(rig, service, token):
     service.process.stop()
     away = connector.cli("identity", "remove", check=False)
     assert away.returncode == 1 and "--local" in away.stderr and file_of(connector).exists()
+    # Nor is it known that the daemon is stopped where that cannot be asked.
+    (connector.run / "control.sock").unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(connector.run / "control.sock"))
+        unsure = connector.cli("identity", "remove", "--local", check=False)
+    (connector.run / "control.sock").unlink()
+    assert unsure.returncode == 1 and "whether the daemon is stopped" in unsure.stderr and file_of(connector).exists()
     assert "forgotten here" in connector.cli("identity", "remove", "--local").stdout
     assert not file_of(connector).exists()
     service.start()
