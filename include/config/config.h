@@ -245,7 +245,7 @@ const struct config_profile *config_profile_find(const struct config *config, co
 const char *config_key(const struct config *config, const char *role);
 
 /* Where the identity lies: in the state directory, by the name of the instance, as several may share one.  Appended. */
-CC_MUST int config_identity_path(const struct config *config, struct cc_buf *ret,
+CC_MUST int config_identity_path(const char *state_directory, const char *name, struct cc_buf *ret,
         struct cc_err *err);
 
 /* Each effective setting as text, secrets (values of references) as "***"; old may be NULL: then every one is shown,

@@ -400,7 +400,8 @@ check_identity(struct check *c)
                 "the service takes connections with this certificate from who has its key alone",
     };
 
-    if (config_identity_path(c->config, &path, NULL) == 0) {
+    if (config_identity_path(c->config->connector.state_directory, c->config->connector.name, &path,
+                NULL) == 0) {
         file.path = cc_buf_str(&path);
         if (access(file.path, F_OK) == 0)
             check_certificate(c, &file);

@@ -39,7 +39,8 @@ local_load(const char *config_path, struct local *local, struct cc_err *err)
     cc_buf_init(&local->path, PATH_MAX);
     cc_buf_init(&local->next_path, PATH_MAX);
     if (cli_load_config(config_path, &local->config, err) != 0 ||
-            config_identity_path(local->config, &local->path, err) != 0)
+            config_identity_path(local->config->connector.state_directory,
+                    local->config->connector.name, &local->path, err) != 0)
         return -1;
     return cc_buf_printf(&local->next_path, err, "%s.next", cc_buf_str(&local->path));
 }

@@ -504,10 +504,10 @@ config_key(const struct config *config, const char *role)
 }
 
 int
-config_identity_path(const struct config *config, struct cc_buf *ret, struct cc_err *err)
+config_identity_path(const char *state_directory, const char *name, struct cc_buf *ret,
+        struct cc_err *err)
 {
-    return cc_buf_printf(ret, err, "%s/identity-%s.pem", config->connector.state_directory,
-            config->connector.name);
+    return cc_buf_printf(ret, err, "%s/identity-%s.pem", state_directory, name);
 }
 
 const struct config_ca *

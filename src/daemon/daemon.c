@@ -221,7 +221,8 @@ daemon_run(const struct options *options)
     }
     block_signals(&d.signals);
     (void)pthread_mutex_init(&d.lock, NULL);
-    log = parts_log_settings(d.config);
+    (void)cc_strcpy(d.name, sizeof(d.name), d.config->connector.name);
+    log = parts_log_settings(&d);
     if (eventlog_open(&log, &d.log, &err) == 0)
         status = run_with_log(&d);
     else

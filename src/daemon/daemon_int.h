@@ -101,6 +101,8 @@ struct monitor {
 
 struct daemon {
     const struct options *options;
+    char name
+            [256]; /* [connector] name at the start, by which store, service and identity know it */
     struct eventlog *log;
     struct store *store;
     struct watch *watch;
@@ -128,7 +130,7 @@ struct daemon {
 
 /* ---- membership.c ---- */
 
-/* Joins under the name of d->config, and waits for another instance of it that has not ended yet. */
+/* Joins under the name of d, and waits for another instance of it that has not ended yet. */
 CC_MUST int membership_join(struct daemon *d, struct cc_err *err);
 
 /*
@@ -179,7 +181,7 @@ CC_MUST int parts_reconfigure(struct daemon *d, const struct config *new_config,
 CC_MUST int parts_service_settings(struct daemon *d, struct hsm *hsm, const struct config *config,
         struct intune_settings *ret, struct cc_err *err);
 
-struct eventlog_settings parts_log_settings(const struct config *config);
+struct eventlog_settings parts_log_settings(const struct daemon *d);
 
 /* ---- workloads.c ---- */
 

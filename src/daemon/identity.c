@@ -225,9 +225,9 @@ ask(struct identity *identity, const char *key, bool renews, struct intune_enrol
         struct cc_err *err)
 {
     const char *features[WORKLOADS];
-    char machine[HOST_NAME_MAX + 1] = "", name[256];
+    char machine[HOST_NAME_MAX + 1] = "";
     struct intune_enrolment enrolment = {
-        .display_name = name,
+        .display_name = identity->daemon->name,
         .machine_name = machine,
         .version = CC_VERSION,
         .features = features,
@@ -242,7 +242,6 @@ ask(struct identity *identity, const char *key, bool renews, struct intune_enrol
         return -1;
     (void)gethostname(machine, sizeof(machine) - 1);
     pthread_mutex_lock(&identity->lock);
-    (void)cc_strcpy(name, sizeof(name), identity->config->connector.name);
     enrolment.feature_count = list_features(identity->config, features);
     pthread_mutex_unlock(&identity->lock);
     rc = intune_enrol(own, &enrolment, ret, err);
@@ -346,12 +345,8 @@ keep_id(struct identity *identity)
 {
     struct daemon *d = identity->daemon;
     struct cc_err err = { 0 };
-    char name[256];
 
-    pthread_mutex_lock(&identity->lock);
-    (void)cc_strcpy(name, sizeof(name), identity->config->connector.name);
-    pthread_mutex_unlock(&identity->lock);
-    if (store_connector_id_set(d->store, name, identity->present.connector_id, &err) != 0)
+    if (store_connector_id_set(d->store, d->name, identity->present.connector_id, &err) != 0)
         cc_log(CC_LOG_WARNING, "daemon", "the connector's id: %s", cc_err_text(&err));
 }
 
@@ -711,7 +706,7 @@ load(struct identity *identity, struct cc_err *err)
     if (intune_enrolled_read(cc_buf_str(&identity->path), &identity->present, &why) == 0) {
         identity->filed = true;
         (void)cc_strcpy(d->connector_id, sizeof(d->connector_id), identity->present.connector_id);
-        return store_connector_id_set(d->store, d->config->connector.name, d->connector_id, err);
+        return store_connector_id_set(d->store, d->name, d->connector_id, err);
     }
     if (why.domain != CC_DOM_SYSTEM || why.code != ENOENT)
         eventlog_write(d->log, EVENT_IDENTITY_FAILED, &fields,
@@ -739,7 +734,8 @@ find_paths(struct identity *identity, const struct config *config, struct cc_err
 {
     cc_buf_init(&identity->path, PATH_MAX);
     cc_buf_init(&identity->next_path, PATH_MAX);
-    if (config_identity_path(config, &identity->path, err) != 0)
+    if (config_identity_path(config->connector.state_directory, identity->daemon->name,
+                &identity->path, err) != 0)
         return -1;
     return cc_buf_printf(&identity->next_path, err, "%s.next", cc_buf_str(&identity->path));
 }

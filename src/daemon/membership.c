@@ -39,7 +39,7 @@ say_waiting(struct daemon *d)
     eventlog_write(d->log, EVENT_INSTANCE_NAME_IN_USE, NULL,
             "Another instance named \"%s\" uses this state store, or did until just now; it is waited for. Each "
             "instance needs a [connector] name of its own",
-            d->config->connector.name);
+            d->name);
 }
 
 /* -1 when we are told to stop. */
@@ -57,7 +57,7 @@ int
 membership_join(struct daemon *d, struct cc_err *err)
 {
     const struct store_joining joining = {
-        .name = d->config->connector.name,
+        .name = d->name,
         .on_gone = on_gone,
         .on_fenced = on_fenced,
         .arg = d,

@@ -121,7 +121,7 @@ on_contact(void *arg, enum intune_contact contact, const struct cc_err *err)
 /* ---- settings ---- */
 
 struct eventlog_settings
-parts_log_settings(const struct config *config)
+parts_log_settings(const struct daemon *d)
 {
     static const enum eventlog_debug debug[] = {
         [CONFIG_DEBUG_NONE] = EVENTLOG_DEBUG_NONE,
@@ -129,10 +129,11 @@ parts_log_settings(const struct config *config)
         [CONFIG_DEBUG_OPERATIONAL] = EVENTLOG_DEBUG_OPERATIONAL,
         [CONFIG_DEBUG_ALL] = EVENTLOG_DEBUG_ALL,
     };
+    const struct config *config = d->config;
 
     return (struct eventlog_settings){
         .directory = config->log.directory,
-        .connector = config->connector.name,
+        .connector = d->name,
         .max_size = config->log.max_size,
         .debug = debug[config->log.debug],
         .journald = config->log.journald,

@@ -32,7 +32,6 @@ effect_of(const char *section, const char *key)
         const char *section, *key; /* key NULL: all others of the section */
         enum effect effect;
     } table[] = {
-        { "connector", "name", EFFECT_LIVE },
         { "connector", "features", EFFECT_PARTS },
         { "connector", "workers", EFFECT_PARTS },
         { "connector", NULL, EFFECT_START },
@@ -227,7 +226,7 @@ use_config(struct daemon *d, struct config **take_config, struct cc_err *err)
     else
         change_live(d, take_config);
     settle_monitor(d);
-    log = parts_log_settings(d->config);
+    log = parts_log_settings(d);
     if (rc == 0)
         rc = eventlog_reconfigure(d->log, &log, err);
     return rc;

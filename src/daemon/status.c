@@ -32,7 +32,7 @@ snapshot_take(struct daemon *d, struct snapshot *ret)
     struct snapshot s = { .token = { .state = HSM_STATE_CLOSED } };
 
     pthread_mutex_lock(&d->lock);
-    cc_strcpy(s.name, sizeof(s.name), d->config->connector.name);
+    cc_strcpy(s.name, sizeof(s.name), d->name);
     if (d->parts.hsm != NULL)
         hsm_get_status(d->parts.hsm, &s.token);
     if (d->parts.intune != NULL)

@@ -179,7 +179,8 @@ add_files(struct upkeep_items *items, const struct config *config, struct cc_err
             add_file(items, config->service.client_certificate, &client, err) != 0)
         return -1;
     /* One that is too long is no file's. */
-    rc = config_identity_path(config, &path, NULL) == 0
+    rc = config_identity_path(config->connector.state_directory, config->connector.name, &path,
+                 NULL) == 0
                  ? add_file(items, cc_buf_str(&path), &identity, err)
                  : 0;
     cc_buf_free(&path);

@@ -119,6 +119,14 @@ def test_enrols_and_is_who_it_is_by_certificate(rig, service, token):
     connector.start()
     assert identity(connector)["connectorId"] == now["connectorId"] and event_ids(connector).count(37) == 1
     deliver(service, connector)
+    # So it does where its name is changed, until it is started under that.
+    pid = connector.token_pid()
+    connector.write_config(overrides={**connector.overrides, "connector.name": "another", "connector.workers": "2"})
+    connector.process.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: connector.token_pid() not in (None, 0, pid) and is_enrolled(connector), "its parts are started anew")
+    assert identity(connector)["connectorId"] == now["connectorId"] and event_ids(connector).count(37) == 1
+    assert connector.status()["name"] == connector.name
+    deliver(service, connector)
     assert not {39, 34} & set(event_ids(connector))
 
 

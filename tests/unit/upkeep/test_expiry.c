@@ -176,7 +176,9 @@ test_identity_file(void **state)
 
     (void)state;
     assert_non_null(mkdtemp(folder));
-    assert_int_equal(config_identity_path(&config, &path, &err), 0);
+    assert_int_equal(config_identity_path(config.connector.state_directory, config.connector.name,
+                             &path, &err),
+            0);
     assert_non_null(file = fopen(cc_buf_str(&path), "w"));
     assert_true(PEM_write_X509(file, certificate) == 1 && fclose(file) == 0);
 
