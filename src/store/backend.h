@@ -58,6 +58,9 @@ struct db_backend {
     /* Whether such an error says that the database cannot be used just now, whatever the statement. */
     bool (*is_outage)(const struct cc_err *err);
 
+    /* Whether it says that a table is not there. */
+    bool (*is_no_table)(const struct cc_err *err);
+
     /* Several statements without parameters. */
     int (*script)(struct db_conn *conn, const char *sql, struct cc_err *err);
 

@@ -817,8 +817,8 @@ look(const struct db_backend *backend, struct db_conn *conn, const struct db_sch
         return -1;
     rc = query_version(conn, schema->name, &ret->version, &ret->oldest, &why);
     backend->rollback(conn);
-    /* Without the tables nothing of ours is in it. */
-    if (rc == 0 || (!backend->is_outage(&why) && !backend->is_broken(conn)))
+    /* Without the tables nothing of ours is in it; what may not be read, or not now, may hold anything. */
+    if (rc == 0 || backend->is_no_table(&why))
         return 0;
     return cc_err_set(err, why.domain, why.code, "%s", why.text);
 }

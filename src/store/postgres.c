@@ -610,6 +610,12 @@ pg_is_outage(const struct cc_err *err)
     return false;
 }
 
+static bool
+pg_is_no_table(const struct cc_err *err)
+{
+    return is_state(err, "42P01");
+}
+
 /* ---- transactions ---- */
 
 static int
@@ -1012,6 +1018,7 @@ const struct db_backend db_postgres = {
     .is_passing = pg_is_passing,
     .is_busy = pg_is_busy,
     .is_outage = pg_is_outage,
+    .is_no_table = pg_is_no_table,
     .lock_schema = pg_lock_schema,
     .script = pg_script,
     .query = pg_query,

@@ -372,6 +372,14 @@ sqlite_is_outage(const struct cc_err *err)
     }
 }
 
+/* There is no code for it. */
+static bool
+sqlite_is_no_table(const struct cc_err *err)
+{
+    return err->domain == CC_DOM_STORE && (err->code & 0xff) == SQLITE_ERROR &&
+           strstr(err->text, "no such table") != NULL;
+}
+
 static void
 sqlite_rollback(struct db_conn *base)
 {
@@ -648,6 +656,7 @@ const struct db_backend db_sqlite = {
     .is_busy = sqlite_is_busy,
     .lock_schema = sqlite_lock_schema,
     .is_outage = sqlite_is_outage,
+    .is_no_table = sqlite_is_no_table,
     .script = sqlite_script,
     .query = sqlite_query,
     .next = sqlite_next,

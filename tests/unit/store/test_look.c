@@ -120,6 +120,23 @@ test_versions(void **state)
     assert_false(look().usable);
 }
 
+/* An error of another kind than that there is no table does not make it an empty one. */
+static void
+test_not_to_be_read(void **state)
+{
+    struct store_look found = { .schema = 7 };
+    struct cc_err err = { 0 };
+
+    (void)state;
+    execute("ALTER TABLE schema_version RENAME COLUMN version TO another");
+    assert_int_equal(store_look(uri, &found, &err), -1);
+    assert_int_equal(err.domain, CC_DOM_STORE);
+    assert_int_equal(found.schema, 7);
+    execute("ALTER TABLE schema_version RENAME COLUMN another TO version");
+    execute("DROP TABLE schema_version");
+    assert_int_equal(look().schema, 0);
+}
+
 static void
 test_unusable(void **state)
 {
@@ -156,6 +173,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_not_to_be_read),
         cmocka_unit_test(test_unusable),
     };
 
