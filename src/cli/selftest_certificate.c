@@ -10,6 +10,24 @@
 #include "base/clock.h"
 #include "pki/cert.h"
 
+/* ---- keys ---- */
+
+int
+selftest_key_kind(const struct config_profile *profile, bool rsa)
+{
+    int first = -1;
+
+    for (size_t i = 0; i < profile->keys.count; i++) {
+        const int spec = pki_keyspec_parse(profile->keys.item[i]);
+
+        if (spec == PKI_RSA2048)
+            return spec;
+        if (first < 0 && (!rsa || spec == PKI_RSA3072 || spec == PKI_RSA4096))
+            first = spec;
+    }
+    return first;
+}
+
 /* ---- the throwaway recipient ---- */
 
 int

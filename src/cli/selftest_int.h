@@ -137,6 +137,9 @@ CC_MUST int selftest_self_signed(struct selftest *st, unsigned key_usages, EVP_P
 /* Makes it; before all features but scep. */
 CC_MUST int selftest_recipient(struct selftest *st, struct cc_err *err);
 
+/* The enum pki_keyspec of keys that the profile takes, RSA 2048 where it may be; of RSA alone where rsa; -1: none. */
+int selftest_key_kind(const struct config_profile *profile, bool rsa);
+
 /* What an EnvelopedData for the recipient holds. */
 CC_MUST int selftest_open_envelope(struct selftest *st, struct cc_bytes der,
         struct cc_secret **ret_content, struct cc_err *err);

@@ -48,12 +48,9 @@ profile_of(const struct config *config, const struct config_ca *ca)
 static const char *
 key_algorithm(const struct config_profile *profile)
 {
-    const char *usual = pki_keyspec_name(PKI_RSA2048);
+    const int spec = selftest_key_kind(profile, false);
 
-    for (size_t i = 0; i < profile->keys.count; i++)
-        if (strcmp(profile->keys.item[i], usual) == 0)
-            return usual;
-    return profile->keys.count > 0 ? profile->keys.item[0] : usual;
+    return spec >= 0 ? pki_keyspec_name((enum pki_keyspec)spec) : "";
 }
 
 static int

@@ -19,13 +19,13 @@
 
 static int
 issue_by_csr(struct selftest *st, const char *name, struct ca *ca, const struct pki_plan *plan,
-        struct cc_err *err)
+        EVP_PKEY *key, struct cc_err *err)
 {
     struct cc_buf csr = CC_BUF_INIT(PKI_CSR_MAX), pending = CC_BUF_INIT(CA_PENDING_MAX);
     X509 *certificate = NULL;
     int rc = -1;
 
-    if (scep_csr(plan, st->recipient.key, NULL, &csr, err) == 0) {
+    if (scep_csr(plan, key, NULL, &csr, err) == 0) {
         const struct ca_request request = {
             .csr = cc_buf_bytes(&csr),
             .plan = plan,
@@ -42,6 +42,19 @@ issue_by_csr(struct selftest *st, const char *name, struct ca *ca, const struct 
     return rc;
 }
 
+/* Of a kind that the profile takes. */
+static int
+make_key(struct selftest *st, const char *profile_name, EVP_PKEY **ret, struct cc_err *err)
+{
+    const struct config_profile *profile = config_profile_find(st->config, profile_name);
+    const int spec = profile != NULL ? selftest_key_kind(profile, false) : -1;
+
+    if (spec < 0)
+        return cc_err_set(err, CC_DOM_CONFIG, 0, "profile \"%s\" takes no kind of key",
+                profile_name);
+    return pki_key_generate((enum pki_keyspec)spec, ret, err);
+}
+
 /* With the CA's key in a token process of our own. */
 static int
 issue_at(struct selftest *st, const struct config_ca *ca, struct cli_authority *a,
@@ -50,12 +63,15 @@ issue_at(struct selftest *st, const struct config_ca *ca, struct cli_authority *
     const struct pki_ask ask = { .subject = st->subject, .validity_ms = PKI_DAY_MS };
     struct pki_profile *profile = NULL;
     struct pki_plan *plan = NULL;
+    EVP_PKEY *key = NULL;
     int rc = -1;
 
     if (cli_authority_open(a, err) == 0 && cli_authority_open_ca(a, err) == 0 &&
             cli_authority_profile(a, profile_name, &profile, err) == 0 &&
-            pki_plan_make(profile, &ask, cc_clock_now_ms(), &plan, err) == 0)
-        rc = issue_by_csr(st, ca->name, a->ca, plan, err);
+            pki_plan_make(profile, &ask, cc_clock_now_ms(), &plan, err) == 0 &&
+            make_key(st, profile_name, &key, err) == 0)
+        rc = issue_by_csr(st, ca->name, a->ca, plan, key, err);
+    EVP_PKEY_free(key);
     pki_plan_free(plan);
     pki_profile_free(profile);
     return rc;

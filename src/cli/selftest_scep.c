@@ -215,12 +215,25 @@ ask_service(struct selftest *st, struct cc_err *err)
 
 /* ---- enrolment ---- */
 
+/* What is enrolled at the endpoint; SCEP is of RSA keys, as answers are enveloped for them. */
+static int
+key_kind(const struct selftest *st)
+{
+    const struct config_profile *profile = NULL;
+
+    if (st->scep.endpoint->profile != NULL)
+        profile = config_profile_find(st->config, st->scep.endpoint->profile);
+    return profile != NULL ? selftest_key_kind(profile, true) : PKI_RSA2048;
+}
+
 static int
 make_key(struct selftest *st, struct cc_err *err)
 {
     struct scep_client *client = &st->scep.session.client;
+    const enum pki_keyspec spec = (enum pki_keyspec)key_kind(st);
 
-    if (pki_key_generate(PKI_RSA2048, &st->scep.key, err) != 0 ||
+    (void)cc_strcpy(st->detail, sizeof(st->detail), pki_keyspec_name(spec));
+    if (pki_key_generate(spec, &st->scep.key, err) != 0 ||
             selftest_self_signed(st, KU_DIGITAL_SIGNATURE | KU_KEY_ENCIPHERMENT, st->scep.key,
                     &st->scep.signer, err) != 0)
         return -1;
@@ -335,9 +348,14 @@ say_why_not(struct selftest *st, struct cc_err *err)
         [CONFIG_CHALLENGE_STATIC] = "",
     };
 
+    const char *why = givers[st->scep.endpoint->challenge];
+
     (void)err;
-    (void)cc_strcpy(st->detail, sizeof(st->detail),
-            waits_for_approval(st) ? SELFTEST_APPROVAL : givers[st->scep.endpoint->challenge]);
+    if (waits_for_approval(st))
+        why = SELFTEST_APPROVAL;
+    else if (key_kind(st) < 0)
+        why = "its profile takes no RSA keys ([profile] keys), and a SCEP client needs one";
+    (void)cc_strcpy(st->detail, sizeof(st->detail), why);
     return 0;
 }
 
@@ -367,7 +385,7 @@ selftest_scep(struct selftest *st)
     cc_buf_init(&st->scep.url, URL_MAX);
     if (selftest_run_steps(st, "scep", server, CC_COUNT(server)) != 0)
         return -1;
-    if (waits_for_approval(st))
+    if (waits_for_approval(st) || key_kind(st) < 0)
         return selftest_run_steps(st, "scep", without, CC_COUNT(without));
     if (st->scep.endpoint->challenge == CONFIG_CHALLENGE_STATIC)
         return selftest_run_steps(st, "scep", with_secret, CC_COUNT(with_secret));

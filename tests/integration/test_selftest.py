@@ -256,6 +256,21 @@ def test_a_ca_that_asks_an_administrator(world):
     world.assert_clean(told)
 
 
+def test_profiles_that_do_not_take_the_usual_key(world):
+    """Keys are of a kind that the profile takes; where SCEP cannot have one, that is said."""
+    for keys, scep in (("rsa3072, rsa4096", "a device makes its key"), ("ecP256", "no certificate is enrolled")):
+        limits = world.connector.extra.replace("\nextended-key-usage", f"\nkeys = {keys}\nextended-key-usage")
+        assert limits != world.connector.extra
+        with world.daemon_with({}, (world.connector.extra, limits)):
+            status, told, _ = world.run(through=False)
+            alone, of_revocation, _ = world.run("--feature", "revocation", through=False)
+        assert (status, failed(told)) == (alone, failed(of_revocation)) == (0, []), (told, of_revocation)
+        assert ("RSA" if "ec" in keys else "rsa3072") in step_of(told, scep)["detail"]
+        assert len(world.certificates(of_revocation)) == 1
+        world.assert_clean(told)
+        world.assert_clean(of_revocation)
+
+
 def test_faults_without_a_queue(world):
     wrong = world.rig.folder / "wrong.secret"
     world.rig.private_file(wrong, b"not-the-secret")
