@@ -309,9 +309,14 @@ tell_certificate(struct at_ca *at, const struct cadb_certificate *cert, const ch
             : cert->state == CADB_RESERVED ? "not signed yet"
                                            : "in force",
             cert->state == CADB_REVOKED ? pki_reason_name((enum pki_reason)cert->reason) : "");
+    (void)snprintf(source, sizeof(source), "CA \"%s\"", at->ca);
+    if (cert->issued_ms != 0) {
+        f->issued = true;
+        (void)snprintf(text, sizeof(text), "CA \"%s\" issued certificate %s", at->ca, serial);
+        add_step(at->explain, cert->issued_ms, source, text);
+    }
     if (!revoked)
         return;
-    (void)snprintf(source, sizeof(source), "CA \"%s\"", at->ca);
     (void)snprintf(text, sizeof(text), "Certificate %s was %s (%s)", serial,
             cert->state == CADB_HELD ? "put on hold" : "revoked",
             pki_reason_name((enum pki_reason)cert->reason));
@@ -547,6 +552,9 @@ judge_events(struct explain *e)
         else if (!f->from_store && f->outcome == EXPLAIN_NOTHING)
             f->outcome = EXPLAIN_WAITS;
     }
+    /* Of what was asked for at the command line, or is forgotten otherwise, the CA alone knows. */
+    if (f->outcome == EXPLAIN_NOTHING && f->issued)
+        f->outcome = EXPLAIN_SUCCEEDED;
 }
 
 int

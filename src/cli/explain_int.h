@@ -61,6 +61,7 @@ struct explain_facts {
     char failure[1024];                 /* the newest words about one */
     int failure_event;                  /* the event that had them; 0: none */
     char certificate[512];              /* what became of it, in words */
+    bool issued;                        /* a CA has signed it */
 };
 
 struct explain {

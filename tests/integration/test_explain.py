@@ -6,6 +6,7 @@ import shlex
 import signal
 
 import pytest
+from cryptography import x509
 
 from pki_rig import events_of, order
 from rig import Recipient, wait_until
@@ -95,6 +96,22 @@ def test_pkcs_that_waits_is_tried_again_and_succeeds(world):
     pairs = ":".join(serial[i:i + 2] for i in range(0, len(serial), 2))
     said = story(world, pairs.lower(), "succeeded")
     assert said["requestId"] == request and 1020 in ids(said)
+    assert said["steps"][-1]["text"].endswith("was revoked (superseded)") and "revoked: superseded" in said["certificate"]
+
+
+def test_a_certificate_that_only_the_ca_knows(world):
+    """Issued at the command line: there is no request, and no event of one."""
+    csr = world.connector.folder / "by-hand.csr"
+    csr.write_bytes(make_csr(KEY, SUBJECT))
+    csr.chmod(0o644)
+    pem = world.connector.cli("ca", "issue", "--profile", "server", "--csr", csr).stdout
+    serial = f"{x509.load_pem_x509_certificate(pem.encode()).serial_number:X}"
+    serial = serial.rjust(len(serial) + len(serial) % 2, "0")
+    said = story(world, serial, "succeeded")
+    assert said["ca"] == "corp" and "in force" in said["certificate"]
+    assert f'CA "corp" issued certificate {serial}' in [step["text"] for step in said["steps"]]
+    world.connector.cli("ca", "revoke", "--serial", serial, "--reason", "superseded")
+    said = story(world, serial, "succeeded")
     assert said["steps"][-1]["text"].endswith("was revoked (superseded)") and "revoked: superseded" in said["certificate"]
 
 
