@@ -47,11 +47,18 @@ int
 auth_put_client(struct tenant_store *store, const char *id, const struct cc_secret *secret,
         struct cc_err *err)
 {
-    struct tenant_client client = { .secret_expires_ms = TENANT_SECRET_NONE, .roles = -1 };
+    struct tenant_client client;
+    bool found;
+    int rc = -1;
 
-    if (secret != NULL && auth_set_secret(&client, secret, err) != 0)
+    if (tenant_client_find(store, id, &found, &client, err) != 0)
         return -1;
-    return tenant_client_put(store, id, &client, err);
+    if (!found)
+        client = (struct tenant_client){ .secret_expires_ms = TENANT_SECRET_NONE, .roles = -1 };
+    if (secret == NULL || auth_set_secret(&client, secret, err) == 0)
+        rc = tenant_client_put(store, id, &client, err);
+    cc_wipe(&client, sizeof(client));
+    return rc;
 }
 
 int

@@ -169,7 +169,7 @@ CC_MUST int auth_hash_secret(const uint8_t salt[TENANT_SALT_LEN], const void *se
 /* A secret that does not end. */
 CC_MUST int auth_set_secret(struct tenant_client *client, const struct cc_secret *secret,
         struct cc_err *err);
-/* With all roles; secret NULL: it has none. */
+/* A new one has all roles, and no secret where that is NULL; of one that there is both stay as they were. */
 CC_MUST int auth_put_client(struct tenant_store *store, const char *id,
         const struct cc_secret *secret, struct cc_err *err);
 

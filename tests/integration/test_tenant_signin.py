@@ -248,6 +248,28 @@ def test_ec_certificates_sign_no_assertions(tenant):
     assert answer.status_code == 400 and "RSA" in answer.json()["error"]["message"]
 
 
+def test_a_restart_leaves_the_client_of_the_command_line_as_it_was_told(tmp_path):
+    tenant = Tenant(tmp_path)
+    try:
+        tenant.admin("POST", "clients", {"clientId": CLIENT_ID, "roles": ["scep_challenge_provider"]})
+        assert tenant.pfx("GET").status_code == 403
+        tenant.stop()
+        tenant.start()
+        assert tenant.sign_in().status_code == 200 and tenant.pfx("GET").status_code == 403
+        # A certificate instead of the secret's file does not take the secret.
+        (tmp_path / "client.pem").write_bytes(CERTIFICATE.public_bytes(serialization.Encoding.PEM))
+        argv = tenant.argv()
+        at = argv.index("--client-secret-file")
+        argv[at:at + 2] = ["--client-certificate", tmp_path / "client.pem"]
+        tenant.stop()
+        tenant.argv = lambda: argv
+        tenant.start()
+        assert tenant.sign_in().status_code == 200 and tenant.pfx("GET").status_code == 403
+        assert sign_in(tenant, assertion(tenant)).status_code == 200
+    finally:
+        tenant.kill()
+
+
 @pytest.mark.parametrize("role, may", [
     ("Application.Read.All", {"discovery"}), ("DeviceManagementConfiguration.Read.All", {"list"}),
     ("DeviceManagementConfiguration.ReadWrite.All", {"list", "create"}), ("scep_challenge_provider", {"scep", "revocation", "queue"}),
