@@ -64,7 +64,7 @@ CC_MUST int tenant_client_find(struct tenant_store *store, const char *id, bool 
         struct tenant_client *ret, struct cc_err *err);
 CC_MUST int tenant_client_count(struct tenant_store *store, int64_t *ret, struct cc_err *err);
 
-/* With its certificates; its tokens have no role any more. */
+/* With its certificates and its tokens. */
 CC_MUST int tenant_client_remove(struct tenant_store *store, const char *id, bool *ret_found,
         struct cc_err *err);
 
@@ -101,7 +101,7 @@ struct tenant_token {
     int64_t roles; /* of its client, as they are now */
 };
 
-/* *ret_found is false for a token that is unknown or ended. */
+/* *ret_found is false for a token that is unknown or ended, or whose client there is not. */
 CC_MUST int tenant_token_find(struct tenant_store *store, const uint8_t hash[TENANT_HASH_LEN],
         int64_t now_ms, bool *ret_found, struct tenant_token *ret, struct cc_err *err);
 

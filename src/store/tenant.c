@@ -496,8 +496,8 @@ read_token(struct db_conn *conn, void *arg, struct cc_err *err)
 
     op->found = false;
     got = tenant_one(conn,
-            "SELECT audience, COALESCE(roles, 0) FROM tenant_token"
-            " LEFT JOIN tenant_client ON id = client_id WHERE tenant_token.hash = $1"
+            "SELECT audience, roles FROM tenant_token"
+            " JOIN tenant_client ON id = client_id WHERE tenant_token.hash = $1"
             " AND expires_ms > $2",
             DB_PARAMS(DB_BLOB(op->hash), DB_INT(op->now_ms)), &rows, err);
     if (got != 1)

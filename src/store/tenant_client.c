@@ -21,6 +21,10 @@ remove_client(struct db_conn *conn, void *arg, struct cc_err *err)
                 &changes, err) != 0)
         return -1;
     op->found = changes != 0;
+    /* Tokens too: they are not to be good again for another client of that name. */
+    if (db_exec(conn, "DELETE FROM tenant_token WHERE client_id = $1",
+                DB_PARAMS(DB_TEXT(op->client_id)), NULL, err) != 0)
+        return -1;
     return db_exec(conn, "DELETE FROM tenant_client_certificate WHERE client_id = $1",
             DB_PARAMS(DB_TEXT(op->client_id)), NULL, err);
 }

@@ -21,6 +21,7 @@ static const struct {
     { "DeviceManagementConfiguration.ReadWrite.All", TENANT_ROLE_CONFIGURATION_WRITE },
     { "scep_challenge_provider", TENANT_ROLE_SCEP },
     { "pfx_cert_provider", TENANT_ROLE_PFX },
+    { "User.Read.All", TENANT_ROLE_USERS },
 };
 
 static int

@@ -28,7 +28,7 @@ static const struct route {
 
     { "GET", "/*/servicePrincipals/appId=*/endpoints", AUTH_GRAPH, discovery_endpoints,
             TENANT_ROLE_APPLICATIONS },
-    { "GET", "/*/users", AUTH_GRAPH, graph_users, 0 },
+    { "GET", "/*/users", AUTH_GRAPH, graph_users, TENANT_ROLE_USERS },
     { "GET", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_list,
             CONFIGURATION_READ },
     { "POST", "/beta/deviceManagement/userPfxCertificates", AUTH_GRAPH, graph_pfx_create,

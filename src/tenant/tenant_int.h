@@ -156,6 +156,7 @@ enum auth { AUTH_NONE, AUTH_GRAPH, AUTH_RESOURCE, AUTH_CONNECTOR, AUTH_ADMIN, AU
 #define TENANT_ROLE_CONFIGURATION_WRITE 4u /* DeviceManagementConfiguration.ReadWrite.All */
 #define TENANT_ROLE_SCEP 8u                /* scep_challenge_provider */
 #define TENANT_ROLE_PFX 16u                /* pfx_cert_provider */
+#define TENANT_ROLE_USERS 32u              /* User.Read.All */
 
 /* roles: one of them is needed; 0: none is.  false: the call was ended. */
 CC_MUST bool auth_check(struct call *call, enum auth auth, unsigned roles);

@@ -273,7 +273,7 @@ def test_a_restart_leaves_the_client_of_the_command_line_as_it_was_told(tmp_path
 @pytest.mark.parametrize("role, may", [
     ("Application.Read.All", {"discovery"}), ("DeviceManagementConfiguration.Read.All", {"list"}),
     ("DeviceManagementConfiguration.ReadWrite.All", {"list", "create"}), ("scep_challenge_provider", {"scep", "revocation", "queue"}),
-    ("pfx_cert_provider", {"revocation", "queue"}), (None, set())])
+    ("pfx_cert_provider", {"revocation", "queue"}), ("User.Read.All", {"users"}), (None, set())])
 def test_roles(tenant, role, may):
     client, uris = str(uuid.uuid4()), {name: tenant.discover(name) for name in ("PkiConnectorFEService", "ScepRequestValidationFEService")}
     tenant.admin("POST", "clients", {"clientId": client, "secret": "s", "roles": [role] if role else []})
@@ -281,17 +281,21 @@ def test_roles(tenant, role, may):
     pki = uris["PkiConnectorFEService"]
     answers = {
         "discovery": tenant.graph("GET", ENDPOINT, headers=header), "list": tenant.pfx("GET", headers=header),
+        "users": tenant.graph("GET", "v1.0/users?$filter=userPrincipalName eq 'user1@contoso.example'", headers=header),
         "create": tenant.pfx("POST", body={}, headers=header),
         "scep": tenant.service("ScepActions/validateRequest", {}, uris["ScepRequestValidationFEService"], {"api-version": SCEP_API_VERSION, **header}),
         "revocation": tenant.service("CertificateAuthorityRequests/downloadRevocationRequests", {}, pki,
                                      {"api-version": REVOCATION_API_VERSION, **header}),
         "queue": tenant.service("PkcsRequests/download", {}, pki, header)}
-    refusals = {"discovery": 403, "list": 403, "create": 403, "scep": 401, "revocation": 401, "queue": 403}
+    refusals = {"discovery": 403, "list": 403, "users": 403, "create": 403, "scep": 401, "revocation": 401, "queue": 403}
     for what, answer in answers.items():
         # A body that is empty is refused only of those who may come in.
-        assert answer.status_code == ((200 if what in ("discovery", "list") else 400) if what in may else refusals[what]), what
+        assert answer.status_code == ((200 if what in ("discovery", "list", "users") else 400) if what in may else refusals[what]), what
         if what not in may and refusals[what] == 403:
             assert answer.json()["error"]["code"] == ("Forbidden" if what == "queue" else "Authorization_RequestDenied")
+    # And of a client that was removed nothing is known.
+    tenant.admin("DELETE", f"clients/{client}")
+    assert tenant.pfx("GET", headers=header).status_code == tenant.graph("GET", "v1.0/users", headers=header).status_code == 401
 
 
 # ---- answers that a client must get over ----

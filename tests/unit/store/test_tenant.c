@@ -139,11 +139,22 @@ tokens(void **state)
     assert_int_equal(token.audience, TENANT_AUDIENCE_GRAPH);
     assert_int_equal(token.roles, 5);
     /* Roles are the client's of this moment. */
-    OK(tenant_client_remove(*state, "c", &found, &err));
+    client.roles = 4;
+    OK(tenant_client_put(*state, "c", &client, &err));
     OK(tenant_token_find(*state, hash, 1999, &found, &token, &err));
     assert_true(found);
-    assert_int_equal(token.roles, 0);
+    assert_int_equal(token.roles, 4);
     OK(tenant_token_find(*state, hash, 2000, &found, &token, &err));
+    assert_false(found);
+    OK(tenant_client_remove(*state, "c", &found, &err));
+    OK(tenant_token_find(*state, hash, 1999, &found, &token, &err));
+    assert_false(found);
+    /* One that is made after it knows nothing of them. */
+    OK(tenant_client_put(*state, "c", &client, &err));
+    OK(tenant_token_find(*state, hash, 1999, &found, &token, &err));
+    assert_false(found);
+    OK(tenant_token_put(*state, hash, "nobody", TENANT_AUDIENCE_GRAPH, 1000, 2000, &err));
+    OK(tenant_token_find(*state, hash, 1999, &found, &token, &err));
     assert_false(found);
     OK(tenant_token_find(*state, other, 1000, &found, &token, &err));
     assert_false(found);
