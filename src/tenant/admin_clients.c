@@ -61,6 +61,7 @@ read_secret(json_object *body, struct tenant_client *client, struct cc_err *err)
 {
     const char *text, *until;
     struct cc_secret *secret;
+    int64_t until_ms;
     int rc;
 
     if (cc_json_get_str(body, "secret", SECRET_MAX, &text, err) != 0 ||
@@ -78,7 +79,14 @@ read_secret(json_object *body, struct tenant_client *client, struct cc_err *err)
         return 0;
     if (client->secret_expires_ms == TENANT_SECRET_NONE)
         return cc_err_set(err, CC_DOM_INPUT, 0, "there is no secret that could end");
-    return cc_time_parse(until, &client->secret_expires_ms, err);
+    if (cc_time_parse(until, &until_ms, err) != 0)
+        return -1;
+    /* These numbers mean other things in a client. */
+    if (until_ms <= 0)
+        return cc_err_set(err, CC_DOM_INPUT, 0,
+                "member \"secretExpirationDateTime\" is not after 1970-01-01T00:00:00Z");
+    client->secret_expires_ms = until_ms;
+    return 0;
 }
 
 static int

@@ -230,6 +230,7 @@ def test_secret_that_ends(tenant):
 @pytest.mark.parametrize("members", [
     {"clientId": ""}, {"clientId": "x" * 129}, {"secret": 7}, {"certificate": "x"}, {"certificate": b64(b"x")}, {"roles": ["Owner"]}, {"roles": [7]},
     {"secretExpirationDateTime": "2999-01-01T00:00:00Z"}, {"secret": "x", "secretExpirationDateTime": "soon"},
+    {"secret": "x", "secretExpirationDateTime": "1970-01-01T00:00:00Z"}, {"secret": "x", "secretExpirationDateTime": "1969-12-31T23:59:59.999Z"},
     {"certificate": b64(der(certificate(rsa.generate_private_key(65537, 1024))))}], ids=lambda m: ",".join(m))
 def test_clients_refused(tenant, members):
     client = str(uuid.uuid4())
