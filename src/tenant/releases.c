@@ -47,6 +47,29 @@ next_number(const char **at)
     return number;
 }
 
+/* What is behind the numbers of versions: digits as numbers, so that rc9 comes before rc10. */
+static int
+compare_rest(const char *a, const char *b)
+{
+    while (*a != '\0' && *b != '\0') {
+        if (isdigit((unsigned char)*a) && isdigit((unsigned char)*b)) {
+            char *behind_a, *behind_b;
+            const unsigned long x = strtoul(a, &behind_a, 10), y = strtoul(b, &behind_b, 10);
+
+            if (x != y)
+                return x < y ? -1 : 1;
+            a = behind_a;
+            b = behind_b;
+        } else if (*a != *b) {
+            return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+        } else {
+            a++;
+            b++;
+        }
+    }
+    return (*a != '\0') - (*b != '\0');
+}
+
 int
 release_compare(const char *a, const char *b)
 {
@@ -58,7 +81,7 @@ release_compare(const char *a, const char *b)
     }
     if (*a == '\0' || *b == '\0')
         return (*a == '\0') - (*b == '\0');
-    return strcmp(a, b);
+    return compare_rest(a, b);
 }
 
 bool
@@ -99,30 +122,42 @@ release_add_months(int64_t time_ms, int months)
 
 /* ---- opening ---- */
 
-/* With the lock, or alone.  false: there is no room. */
-static bool
+/* With the lock, or alone.  By the text: 1.2 and 1.2.0 are as high as each other, and two.  NULL: there is none. */
+static struct release *
+find(struct releases *releases, const char *version)
+{
+    for (size_t i = 0; i < releases->count; i++)
+        if (strcmp(releases->list[i].version, version) == 0)
+            return &releases->list[i];
+    return NULL;
+}
+
+/* With the lock, or alone.  Where there is no room, nothing happens. */
+static void
 insert(struct releases *releases, const char *version, int64_t release_ms)
 {
+    struct release *release = find(releases, version);
     size_t at = 0;
 
+    if (release != NULL) {
+        release->release_ms = release_ms;
+        return;
+    }
+    if (releases->count == RELEASES_MAX)
+        return;
     while (at < releases->count && release_compare(releases->list[at].version, version) > 0)
         at++;
-    if (at == releases->count || strcmp(releases->list[at].version, version) != 0) {
-        if (releases->count == RELEASES_MAX)
-            return false;
-        memmove(&releases->list[at + 1], &releases->list[at],
-                (releases->count - at) * sizeof(releases->list[0]));
-        releases->count++;
-        (void)cc_strcpy(releases->list[at].version, sizeof(releases->list[at].version), version);
-    }
+    memmove(&releases->list[at + 1], &releases->list[at],
+            (releases->count - at) * sizeof(releases->list[0]));
+    releases->count++;
+    (void)cc_strcpy(releases->list[at].version, sizeof(releases->list[at].version), version);
     releases->list[at].release_ms = release_ms;
-    return true;
 }
 
 static int
 load_one(void *arg, const char *version, int64_t release_ms)
 {
-    (void)insert(arg, version, release_ms);
+    insert(arg, version, release_ms);
     return 0;
 }
 
@@ -252,14 +287,14 @@ releases_put(struct releases *releases, const char *version, int64_t release_ms,
     bool room;
 
     pthread_mutex_lock(&releases->lock);
-    room = releases->count < RELEASES_MAX;
+    room = releases->count < RELEASES_MAX || find(releases, version) != NULL;
     pthread_mutex_unlock(&releases->lock);
     if (!room)
         return cc_err_set(err, CC_DOM_INPUT, 0, "there are %d releases already", RELEASES_MAX);
     if (tenant_release_put(releases->store, version, release_ms, err) != 0)
         return -1;
     pthread_mutex_lock(&releases->lock);
-    (void)insert(releases, version, release_ms);
+    insert(releases, version, release_ms);
     pthread_mutex_unlock(&releases->lock);
     return 0;
 }
@@ -267,16 +302,16 @@ releases_put(struct releases *releases, const char *version, int64_t release_ms,
 int
 releases_remove(struct releases *releases, const char *version, bool *ret_found, struct cc_err *err)
 {
+    struct release *release;
+
     if (tenant_release_remove(releases->store, version, ret_found, err) != 0)
         return -1;
     pthread_mutex_lock(&releases->lock);
-    for (size_t i = 0; i < releases->count; i++) {
-        if (strcmp(releases->list[i].version, version) == 0) {
-            releases->count--;
-            memmove(&releases->list[i], &releases->list[i + 1],
-                    (releases->count - i) * sizeof(releases->list[0]));
-            break;
-        }
+    if ((release = find(releases, version)) != NULL) {
+        const size_t behind = (size_t)(releases->list + releases->count - (release + 1));
+
+        memmove(release, release + 1, behind * sizeof(*release));
+        releases->count--;
     }
     pthread_mutex_unlock(&releases->lock);
     return 0;
