@@ -254,7 +254,7 @@ typedef int (*tenant_metric_fn)(void *arg, const struct tenant_metric *metric);
 CC_MUST int tenant_metric_list(struct tenant_store *store, const char *connector_id,
         tenant_metric_fn fn, void *arg, struct cc_err *err);
 
-/* How much went up in each minute in which it was told, in order. */
+/* How much went up in each minute in which it was told, in order; what is told first went up from nothing known. */
 struct tenant_metric_query {
     const char *name;
     int64_t from_ms, until_ms; /* both included */

@@ -227,6 +227,9 @@ static const struct db_step steps[] = {
             .what = "keys of connectors, by which those are found that have not used their certificate",
             .sql = "ALTER TABLE tenant_identity ADD COLUMN key_hash BYTEA;"
                    "CREATE INDEX tenant_identity_key ON tenant_identity (key_hash);" },
+    { .number = 9,
+            .what = "minutes of health metrics by their age",
+            .sql = "CREATE INDEX tenant_metric_minute ON tenant_metric (minute);" },
 };
 
 static const struct db_schema schema = { .name = "tenant",

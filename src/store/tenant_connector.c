@@ -154,7 +154,13 @@ remove_connector(struct db_conn *conn, void *arg, struct cc_err *err)
                 DB_PARAMS(DB_TEXT(op->id)), &changes, err) != 0)
         return -1;
     op->found = changes != 0;
-    return 0;
+    if (!op->found)
+        return 0;
+    if (db_exec(conn, "DELETE FROM tenant_metric WHERE connector_id = $1",
+                DB_PARAMS(DB_TEXT(op->id)), NULL, err) != 0)
+        return -1;
+    return db_exec(conn, "DELETE FROM tenant_metric_last WHERE connector_id = $1",
+            DB_PARAMS(DB_TEXT(op->id)), NULL, err);
 }
 
 int

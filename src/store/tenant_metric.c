@@ -94,7 +94,8 @@ write_metric(struct db_conn *conn, const struct metric_op *op, const struct tena
                         DB_INT(m->value), DB_INT(m->succeeded), DB_INT(m->failed)),
                 NULL, err) != 0)
         return -1;
-    return write_point(conn, op, m, &before, err);
+    /* From what it went up is not known the first time, nor after it was silent for long. */
+    return known ? write_point(conn, op, m, &before, err) : 0;
 }
 
 static int
@@ -103,9 +104,9 @@ write_metrics(struct db_conn *conn, void *arg, struct cc_err *err)
     const struct metric_op *op = arg;
     int64_t oldest_ms = op->now_ms - TENANT_METRICS_KEPT_MS;
 
-    if (db_exec(conn, "DELETE FROM tenant_metric WHERE connector_id = $1 AND minute < $2",
-                DB_PARAMS(DB_TEXT(op->connector_id), DB_INT(oldest_ms / MINUTE_MS)), NULL,
-                err) != 0 ||
+    /* The minutes of all of them: there may be some that tell nothing any more. */
+    if (db_exec(conn, "DELETE FROM tenant_metric WHERE minute < $1",
+                DB_PARAMS(DB_INT(oldest_ms / MINUTE_MS)), NULL, err) != 0 ||
             db_exec(conn, "DELETE FROM tenant_metric_last WHERE connector_id = $1 AND time_ms < $2",
                     DB_PARAMS(DB_TEXT(op->connector_id), DB_INT(oldest_ms)), NULL, err) != 0)
         return -1;

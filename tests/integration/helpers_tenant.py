@@ -39,6 +39,7 @@ SCHEMA_STEPS = {
     6: "tenant_release",
     7: "tenant_metric_last tenant_metric tenant_connector.given_name",
     8: "index:tenant_identity_key tenant_identity.key_hash",
+    9: "index:tenant_metric_minute",
 }
 
 

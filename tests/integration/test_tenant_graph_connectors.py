@@ -130,7 +130,7 @@ def test_only_so_many_metrics_are_kept(shared):
     beat(shared, "many", *[metric(f"b{n:02}", 1) for n in range(40)], metric("a00", 2))
     kept = metrics(shared, "many")
     assert len(kept) == 64 and kept["a00"] == 2 and "b23" in kept and "b24" not in kept
-    assert series(shared, "many", "b24") == [] and len(series(shared, "many", "b23")) >= 1
+    assert series(shared, "many", "b24") == [] and len(series(shared, "many", "a00")) == 1
 
 
 def test_series(tmp_path):
@@ -159,12 +159,12 @@ def test_series(tmp_path):
         later(3)
         # A counter that is lower began anew.
         beat(tenant, "c", metric("pkcs", 2, 0))
-        points = [{"dateTime": minute(0), "successCount": 5, "failureCount": 1}, {"dateTime": minute(1), "successCount": 0, "failureCount": 3},
+        points = [{"dateTime": minute(0), "successCount": 2, "failureCount": 0}, {"dateTime": minute(1), "successCount": 0, "failureCount": 3},
                   {"dateTime": minute(3), "successCount": 2, "failureCount": 0}]
         assert series(tenant, "c", "pkcs") == points
         assert series(tenant, "c", "pkcs", startDateTime=minute(1)) == points[1:]
         assert series(tenant, "c", "pkcs", startDateTime=minute(1), endDateTime=minute(2)) == points[1:2]
-        assert len(series(tenant, "c", "scep")) == 1 and series(tenant, "c", "tea") == []
+        assert series(tenant, "c", "scep") == series(tenant, "c", "tea") == []
         # A day later what was a day ago is gone.
         later(24 * 60 + 2)
         beat(tenant, "c", metric("pkcs", 2))

@@ -467,7 +467,8 @@ metrics(void **state)
     assert_string_equal(cc_buf_str(&text), "a@120000=1,1,0 b@60000=7,0,0 ");
     cc_buf_reset(&text);
     OK(tenant_metric_series(*state, "c", &all, write_metric, &text, &err));
-    assert_string_equal(cc_buf_str(&text), "a@60000=0,4,2 a@120000=0,1,0 ");
+    /* What was told first may be of years. */
+    assert_string_equal(cc_buf_str(&text), "a@60000=0,2,1 a@120000=0,1,0 ");
     /* What is a day old is let go. */
     OK(tenant_metric_add(*state, "c", &more, 1, 120000 + TENANT_METRICS_KEPT_MS, &err));
     cc_buf_reset(&text);
@@ -476,6 +477,39 @@ metrics(void **state)
     cc_buf_reset(&text);
     OK(tenant_metric_series(*state, "c", &all, write_metric, &text, &err));
     assert_string_equal(cc_buf_str(&text), "a@120000=0,1,0 a@86520000=0,3,2 ");
+    /* Of the silent too, and what they tell next is told first again. */
+    OK(tenant_metric_add(*state, "d", &anew, 1, 240000 + 2 * TENANT_METRICS_KEPT_MS, &err));
+    cc_buf_reset(&text);
+    OK(tenant_metric_series(*state, "c", &all, write_metric, &text, &err));
+    OK(tenant_metric_series(*state, "d", &all, write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "");
+    OK(tenant_metric_list(*state, "c", write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "a@86520000=6,4,2 ");
+    cc_buf_free(&text);
+}
+
+static void
+metrics_of_the_removed(void **state)
+{
+    const struct tenant_metric_query all = { .name = "a", .until_ms = INT64_MAX };
+    const struct tenant_connector connector = { .id = "c", .first_ms = 60000, .last_ms = 60000 };
+    const struct tenant_metric one = { .name = "a", .value = 1, .succeeded = 1 };
+    struct cc_buf text = CC_BUF_INIT(1000);
+    bool full, found;
+
+    OK(tenant_connector_put(*state, &connector, NULL, 10, 0, &full, &err));
+    for (int i = 0; i < 2; i++) {
+        OK(tenant_metric_add(*state, "c", &one, 1, 60000, &err));
+        OK(tenant_metric_add(*state, "d", &one, 1, 60000, &err));
+    }
+    OK(tenant_connector_remove(*state, "c", &found, &err));
+    assert_true(found);
+    OK(tenant_metric_list(*state, "c", write_metric, &text, &err));
+    OK(tenant_metric_series(*state, "c", &all, write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "");
+    OK(tenant_metric_list(*state, "d", write_metric, &text, &err));
+    OK(tenant_metric_series(*state, "d", &all, write_metric, &text, &err));
+    assert_string_equal(cc_buf_str(&text), "a@60000=1,1,0 a@60000=0,0,0 ");
     cc_buf_free(&text);
 }
 
@@ -1378,6 +1412,7 @@ main(void)
         TEST(identities),
         TEST(identities_that_were_never_used),
         TEST(metrics),
+        TEST(metrics_of_the_removed),
         TEST(releases),
         TEST(leases),
         TEST(bytes_bound_a_lease),
