@@ -539,7 +539,9 @@ def test_a_pair_of_the_token_leaves_nothing_there(softhsm, tmp_path):
         fake.forget()
         new()
         p.random(1)
-        assert fake.calls("C_CloseSession") == 1
+        said = [line[1:] for line in fake.lines()]
+        failed, = [i for i, words in enumerate(said) if words[0] == "C_DestroyObject" and words[-1] == "rv=0x6"]
+        assert "C_CloseSession" in [words[0] for words in said[failed:]]
         # The next way of wrapping is tried; SoftHSM has no padded CBC.
         fake.cue()
         fake.forget()
