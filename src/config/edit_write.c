@@ -26,20 +26,31 @@ real_path(const struct config_sheet *sheet, char ret[PATH_MAX], struct cc_err *e
     return cc_err_set_errno(err, sheet->existed ? errno : ENAMETOOLONG, "%s", sheet->path);
 }
 
+/* Whether the file is as it was read. */
 static int
-check_unchanged(const struct config_sheet *sheet, struct cc_err *err)
+is_as_before(const struct config_sheet *sheet, bool *ret, struct cc_err *err)
 {
     struct cc_buf now = CC_BUF_INIT(CONFIG_FILE_MAX);
     bool exists = access(sheet->path, F_OK) == 0;
-    bool same = exists == sheet->existed;
 
-    if (same && exists) {
-        if (cc_file_read(sheet->path, &now, err) != 0)
-            return -1;
-        same = now.len == sheet->before.len &&
-               (now.len == 0 || memcmp(now.data, sheet->before.data, now.len) == 0);
-        cc_buf_free(&now);
-    }
+    *ret = exists == sheet->existed;
+    if (!*ret || !exists)
+        return 0;
+    if (cc_file_read(sheet->path, &now, err) != 0)
+        return -1;
+    *ret = now.len == sheet->before.len &&
+           (now.len == 0 || memcmp(now.data, sheet->before.data, now.len) == 0);
+    cc_buf_free(&now);
+    return 0;
+}
+
+static int
+check_unchanged(const struct config_sheet *sheet, struct cc_err *err)
+{
+    bool same;
+
+    if (is_as_before(sheet, &same, err) != 0)
+        return -1;
     if (same)
         return 0;
     return cc_err_set(err, CC_DOM_CONFIG, 0,
@@ -85,9 +96,9 @@ write_text(struct config_sheet *sheet, const char *group, config_edit_told_fn to
     if (sheet->existed && cc_file_replace_owned(previous, sheet->before.data, sheet->before.len,
                                   &owner, err) != 0)
         goto out;
+    sheet->written = true; /* perhaps: it can fail with the new one in its place already */
     if (cc_file_replace_owned(path, now.data, now.len, &owner, err) != 0)
         goto out;
-    sheet->written = true;
     if (told != NULL)
         told(arg, path, sheet->existed ? previous : NULL);
     rc = 0;
@@ -119,7 +130,11 @@ undo_text(struct config_sheet *sheet, struct cc_err *err)
 {
     char path[PATH_MAX];
     struct cc_file_owner owner;
+    bool same;
 
+    /* one that could not be read is put back all the same */
+    if (is_as_before(sheet, &same, NULL) == 0 && same)
+        return 0;
     if (real_path(sheet, path, err) != 0)
         return -1;
     if (!sheet->existed)

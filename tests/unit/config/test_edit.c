@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "config/edit.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -16,6 +18,21 @@
 
 #include "base/compiler.h"
 #include "base/file.h"
+
+/* The how manieth time, from now on, that the names in a folder cannot be made durable; 0: never. */
+static int folder_fails;
+
+int
+fsync(int fd)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode) && folder_fails > 0 && --folder_fails == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 #define BASE                                                                                       \
     "; what this is\n"                                                                             \
@@ -423,6 +440,33 @@ test_new_file_and_undo(void **state)
     config_edit_close(edit);
 }
 
+/* What was renamed and may be lost at the next power cut is no change that was made. */
+static void
+test_not_durable(void **state)
+{
+    const struct folder *f = *state;
+    const struct config_change change = { "log.debug", "all" };
+
+    for (int exists = 0; exists < 2; exists++) {
+        struct config_edit *edit;
+        struct cc_err err = { 0 };
+
+        if (exists)
+            put(f->conf, BASE);
+        edit = open_edit(f);
+        apply(edit, &change, 1);
+        folder_fails = exists ? 2 : 1; /* FILE.previous comes first */
+        assert_int_equal(config_edit_write(edit, "root", NULL, NULL, &err), -1);
+        assert_int_equal(folder_fails, 0);
+        assert_non_null(strstr(err.text, "fsync"));
+        config_edit_close(edit);
+        if (exists)
+            want_file(f->conf, BASE);
+        else
+            assert_int_equal(access(f->conf, F_OK), -1);
+    }
+}
+
 static void
 test_changed_meanwhile(void **state)
 {
@@ -579,6 +623,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_owner_and_previous, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_file_and_undo, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_not_durable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_changed_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_link, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_diff, set_up, tear_down),
