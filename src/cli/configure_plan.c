@@ -232,23 +232,51 @@ out:
     return rc;
 }
 
-/*
- * Exchanges two names where there is a file before; what waits takes the place of the other.  A file system that cannot
- * exchange names replaces, and then there is no way back.
- */
+/* The one before gets a second name, which it waits under, and is replaced. */
+static int
+place_aside(struct plan_secret *secret, struct cc_err *err)
+{
+    struct cc_buf name = CC_BUF_INIT(PATH_MAX);
+    char *aside = NULL;
+
+    if (cc_buf_printf(&name, err, "%s.before", secret->path) == 0)
+        aside = cc_strdup(cc_buf_str(&name), err);
+    cc_buf_free(&name);
+    if (aside == NULL)
+        return -1;
+    if (link(secret->path, aside) != 0) {
+        (void)cc_err_set_errno(err, errno, "keep %s as %s", secret->path, aside);
+        free(aside);
+        return -1;
+    }
+    if (rename(secret->staged, secret->path) != 0) {
+        (void)cc_err_set_errno(err, errno, "%s", secret->path);
+        (void)unlink(aside);
+        free(aside);
+        return -1;
+    }
+    free(secret->staged);
+    secret->staged = aside;
+    secret->placed = secret->had_before = true;
+    return 0;
+}
+
+/* Exchanges the two names where there is a file before, and the file system can do that. */
 static int
 place_secret(struct plan_secret *secret, struct cc_err *err)
 {
-    const unsigned exchange = access(secret->path, F_OK) == 0 ? RENAME_EXCHANGE : 0;
+    const bool had_before = access(secret->path, F_OK) == 0;
+    const int rc = had_before ? renameat2(AT_FDCWD, secret->staged, AT_FDCWD, secret->path,
+                                        RENAME_EXCHANGE)
+                              : rename(secret->staged, secret->path);
 
-    if (renameat2(AT_FDCWD, secret->staged, AT_FDCWD, secret->path, exchange) == 0) {
-        secret->placed = true;
-        secret->had_before = exchange != 0;
-        return 0;
-    }
-    if ((errno == EINVAL || errno == ENOSYS) && rename(secret->staged, secret->path) == 0)
-        return 0;
-    return cc_err_set_errno(err, errno, "%s", secret->path);
+    if (rc != 0 && had_before && (errno == EINVAL || errno == ENOSYS))
+        return place_aside(secret, err);
+    if (rc != 0)
+        return cc_err_set_errno(err, errno, "%s", secret->path);
+    secret->placed = true;
+    secret->had_before = had_before;
+    return 0;
 }
 
 /* The one before takes its place again, and what was typed is gone. */

@@ -302,6 +302,28 @@ test_other_secret(void **state)
     check_secret(s, "before\n");
 }
 
+/* The same, where what was typed can only replace the one before. */
+static void
+test_other_secret_without_exchange(void **state)
+{
+    struct setting *s = *state;
+    char aside[128];
+
+    cannot_exchange = true;
+    test_other_secret(state);
+    (void)snprintf(aside, sizeof(aside), "%s.before", s->secret);
+    want_file(aside, NULL);
+
+    /* what lies there is somebody's, and the only other way loses the one before */
+    assert_int_equal(cc_file_replace(aside, "somebody's", 10, 0600, NULL), 0);
+    stage(s, "typed");
+    assert_int_equal(plan_place_secrets(&s->plan, NULL), -1);
+    plan_close(&s->plan);
+    want_file(s->secret, "again");
+    want_file(aside, "somebody's");
+    want_file(s->staged, NULL);
+}
+
 static void
 test_given_up(void **state)
 {
@@ -511,6 +533,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_changes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_secret, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_secret, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_secret_without_exchange, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_not_put_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_files_not_put_back, set_up_machine, tear_down),
