@@ -65,7 +65,12 @@ read_unset(struct reading *r, const char *name)
 {
     const char *example = config_example(name);
     struct cc_buf text = CC_BUF_INIT(8192);
-    int rc = cc_buf_printf(&text, r->err, "%s=%s", name, example != NULL ? example : "x");
+    int rc;
+
+    if (strchr(name, '=') != NULL)
+        return cc_err_set(r->err, CC_DOM_USAGE, 0,
+                "--unset takes a name alone, as in --unset log.debug, and not %s", name);
+    rc = cc_buf_printf(&text, r->err, "%s=%s", name, example != NULL ? example : "x");
 
     if (rc == 0)
         rc = config_check_setting(cc_buf_str(&text), r->err);
