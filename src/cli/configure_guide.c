@@ -194,8 +194,10 @@ print_command(const struct plan *plan)
         printf(" \\\n  --self-sign");
     if (plan->init_ca) {
         print_option("--init-ca", plan->subject, NULL);
-        print_option("--ca", plan->ca, NULL);
-        print_option("--ca-validity", plan->validity, NULL);
+        if (plan->ca[0] != '\0')
+            print_option("--ca", plan->ca, NULL);
+        if (plan->validity[0] != '\0')
+            print_option("--ca-validity", plan->validity, NULL);
     }
     putchar('\n');
 }

@@ -484,6 +484,7 @@ def test_what_is_wrong_changes_nothing(configured):
             (["--set", "log.debug=much"], '"much" is no choice', 2),
             (["--set", "log.debag=all"], "did you mean debug?", 2),
             (["--set", "log.debug=all", "--unset", "log.debug"], "changed twice", 2),
+            (["--unset", "log.max-size=20M"], "--unset takes a name alone", 2),
             (["--unset", "token.uri"], "[token] uri: is missing", 2),
             (["--set", "keys.audit=pkcs11:object=nothing"], "the token has no private or secret key", 1),
             (["--set", "service.client-id=99999999-2222-3333-4444-555555555555"], "signing in to the service", 1),
@@ -516,6 +517,19 @@ def test_what_fails_at_the_end_is_put_back(configured):
     text = terminal.end(1)
     assert "Written: " in text and "The configuration is what it was before." in text
     assert {path: path.read_bytes() for path in world.config.parent.iterdir() if path.is_file() and path.suffix != ".previous"} == before
+
+
+def test_command_for_elsewhere_has_what_was_said(configured):
+    """A CA of the command line, of which nothing was asked: only what there is of it."""
+    world = configured
+    terminal = Terminal(world, "--no-check", "--init-ca", "CN=Another")
+    terminal.ask("Features, by number or name", "pfx-import")
+    terminal.until("Write it and put it in force (yes, no)")
+    terminal.child.sendintr()
+    command = terminal.end(1).split("The same without questions:")[1].split("Write it")[0]
+    words = shlex.split(command.replace("\r", "").replace("\\\n", " "))
+    assert words[words.index("--init-ca") + 1] == "CN=Another"
+    assert "" not in words and "--ca" not in words and "--ca-validity" not in words
 
 
 def test_dry_run_shows_and_writes_nothing(configured):
