@@ -1,11 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 #include "ask_daemon.h"
 
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #include "base/json.h"
+#include "base/text.h"
 #include "http/client.h"
 
 #define STATUS_TIMEOUT_MS 5000
 #define STATUS_ANSWER_MAX ((size_t)256 * 1024)
+
+int
+cli_knock(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd, why = 0;
+
+    if (!cc_strcpy(address.sun_path, sizeof(address.sun_path), path))
+        return ENAMETOOLONG;
+    if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
+        return errno;
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 && errno != EAGAIN)
+        why = errno; /* EAGAIN: so many wait to be let in */
+    (void)close(fd);
+    return why;
+}
 
 static int
 ask(struct http_client *client, const char *socket, struct http_response *response,

@@ -9,6 +9,9 @@
 #include "base/compiler.h"
 #include "base/err.h"
 
+/* Whether anything listens: 0, or why not (errno); ENOENT and ECONNREFUSED: no daemon runs. */
+int cli_knock(const char *path);
+
 /* The status; yours to put.  -1 also when no daemon answers. */
 CC_MUST int cli_fetch_status(const char *socket, json_object **ret_status, struct cc_err *err);
 

@@ -8,11 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ask_daemon.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "configure.h"
@@ -268,23 +267,6 @@ make_certificate(const struct plan *plan, const struct config *config, struct cc
 
 /* ---- the running daemon ---- */
 
-/* One that is there and does not answer is another matter: it may take the new settings all the same. */
-static bool
-nobody_listens(const char *path)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool nobody;
-
-    if (fd < 0)
-        return false;
-    nobody = cc_strcpy(address.sun_path, sizeof(address.sun_path), path) &&
-             connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 &&
-             (errno == ENOENT || errno == ECONNREFUSED);
-    (void)close(fd);
-    return nobody;
-}
-
 static int
 say_outcome(json_object *outcome, struct cc_err *err)
 {
@@ -347,9 +329,11 @@ reload(const char *path, struct cc_err *err)
         .unix_socket = path,
     };
     struct http_client *client = NULL;
+    const int why = cli_knock(path);
     int rc;
 
-    if (nobody_listens(path)) {
+    /* one that is there and does not answer is another matter: it may take the new settings all the same */
+    if (why == ENOENT || why == ECONNREFUSED) {
         say("No connector answers on ", path,
                 ": the settings count when it is started (systemctl start certconnectord).");
         return 0;

@@ -5,10 +5,9 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "ask_daemon.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "intune/enrol.h"
@@ -165,15 +164,8 @@ show_run(const struct cli_command *command, int argc, char **argv)
 static int
 check_stopped(const struct config *config, struct cc_err *err)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int why;
+    const int why = cli_knock(config->connector.control_socket);
 
-    if (fd < 0)
-        return cc_err_set_errno(err, errno, "socket");
-    (void)cc_strcpy(address.sun_path, sizeof(address.sun_path), config->connector.control_socket);
-    why = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 ? 0 : errno;
-    (void)close(fd);
     if (why == 0)
         return cc_err_set(err, CC_DOM_USAGE, 0,
                 "the daemon runs and goes on to use this identity: stop it first (systemctl stop certconnectord)");

@@ -484,7 +484,7 @@ def test_what_is_wrong_changes_nothing(configured):
             (["--set", "log.debug=much"], '"much" is no choice', 2),
             (["--set", "log.debag=all"], "did you mean debug?", 2),
             (["--set", "log.debug=all", "--unset", "log.debug"], "changed twice", 2),
-            (["--unset", "log.max-size=20M"], "--unset takes a name alone", 2),
+            (["--unset", f"log.directory={world.connector.log}"], "--unset takes a name alone", 2),
             (["--unset", "token.uri"], "[token] uri: is missing", 2),
             (["--set", "keys.audit=pkcs11:object=nothing"], "the token has no private or secret key", 1),
             (["--set", "service.client-id=99999999-2222-3333-4444-555555555555"], "signing in to the service", 1),
