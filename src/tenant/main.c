@@ -72,6 +72,8 @@ say_ready(const struct options *options, const struct http_listener *listener, s
     char port[16];
 
     (void)snprintf(port, sizeof(port), "%u", (unsigned)http_listener_port(listener));
+    /* Who waits for the file looks for the admin token then. */
+    (void)fflush(stdout);
     if (options->ready_file != NULL &&
             cc_file_replace(options->ready_file, port, strlen(port), 0644, err) != 0)
         return -1;
