@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,13 +24,15 @@
 
 /* ---- a file system that fails, or cannot exchange two names ---- */
 
-static const char *fails_to; /* what nothing can be renamed to; NULL: all is well */
+static const char *_Atomic fails_to; /* what nothing can be renamed to; NULL: all is well */
 static bool cannot_exchange;
 
 static int
 rename_for_real(const char *from, const char *to, unsigned flags)
 {
-    if (fails_to != NULL && strcmp(to, fails_to) == 0) {
+    const char *fails = fails_to;
+
+    if (fails != NULL && strcmp(to, fails) == 0) {
         errno = EIO;
         return -1;
     }
@@ -356,23 +359,38 @@ test_not_put_back(void **state)
 /* ---- carrying it out, beside a connector that runs ---- */
 
 /* Of the connector: what it answers, and what breaks when it is asked. */
-static struct {
+struct answer {
     unsigned status; /* 0: none, it ends the connection */
     const char *body;
     const char *breaks;
-} running;
+};
+static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct answer running; /* guarded by running_lock */
+
+static void
+run_with(unsigned status, const char *body, const char *breaks)
+{
+    pthread_mutex_lock(&running_lock);
+    running = (struct answer){ status, body, breaks };
+    pthread_mutex_unlock(&running_lock);
+}
 
 static void
 answer(void *arg, struct http_exchange *exchange)
 {
+    struct answer now;
+
     (void)arg;
-    fails_to = running.breaks;
-    if (running.status == 0) {
+    pthread_mutex_lock(&running_lock);
+    now = running;
+    pthread_mutex_unlock(&running_lock);
+    fails_to = now.breaks;
+    if (now.status == 0) {
         http_exchange_drop(exchange);
         return;
     }
-    http_exchange_reply(exchange, running.status, NULL, 0, "application/json", running.body,
-            strlen(running.body));
+    http_exchange_reply(exchange, now.status, NULL, 0, "application/json", now.body,
+            strlen(now.body));
 }
 
 static struct http_listener *
@@ -442,9 +460,7 @@ test_files_not_put_back(void **state)
     struct http_listener *listener = start_connector(s);
     struct cc_err err = { 0 };
 
-    running.status = 200;
-    running.body = "{\"taken\": false, \"error\": \"it is of no use\"}";
-    running.breaks = s->conf;
+    run_with(200, "{\"taken\": false, \"error\": \"it is of no use\"}", s->conf);
     assert_int_equal(carry_out(s, &err), -1);
     http_listener_close(listener);
     assert_non_null(strstr(err.text, "it is of no use"));
@@ -480,10 +496,8 @@ test_answers(void **state)
     struct setting *s = *state;
     struct http_listener *listener = start_connector(s);
 
-    running.breaks = NULL;
     for (size_t i = 0; i < CC_COUNT(cases); i++) {
-        running.status = cases[i].status;
-        running.body = cases[i].body;
+        run_with(cases[i].status, cases[i].body, NULL);
         check_outcome(s, cases[i].want_taken);
         assert_int_equal(cc_file_replace(s->secret, "before", 6, 0600, NULL), 0);
     }
@@ -496,9 +510,7 @@ test_taken(void **state)
     struct setting *s = *state;
     struct http_listener *listener = start_connector(s);
 
-    running.status = 200;
-    running.body = "{\"taken\": true}";
-    running.breaks = NULL;
+    run_with(200, "{\"taken\": true}", NULL);
     check_outcome(s, true);
     http_listener_close(listener);
 }
