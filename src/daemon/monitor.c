@@ -57,13 +57,13 @@ reply_health(struct daemon *d, struct http_exchange *exchange)
 static void
 reply_ready(struct daemon *d, struct http_exchange *exchange)
 {
-    char text[512];
+    char why[512], text[sizeof(why) + 1];
 
-    if (status_is_ready(d, text, sizeof(text) - 1)) {
+    if (status_is_ready(d, why, sizeof(why))) {
         reply(exchange, 200, "ready\n");
         return;
     }
-    (void)strcat(text, "\n");
+    (void)snprintf(text, sizeof(text), "%s\n", why);
     reply(exchange, 503, text);
 }
 

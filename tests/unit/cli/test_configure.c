@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "cli/configure.h"
 #include "http/listener.h"
 
@@ -141,9 +142,11 @@ test_type_of_several_roles(void **state)
         const char *type;
 
         if (cases[i].said_of_ca != NULL)
-            strcpy(plan.key_type[HSM_ROLE_CA], cases[i].said_of_ca);
+            (void)cc_strcpy(plan.key_type[HSM_ROLE_CA], sizeof(plan.key_type[HSM_ROLE_CA]),
+                    cases[i].said_of_ca);
         if (cases[i].said_of_ocsp != NULL)
-            strcpy(plan.key_type[HSM_ROLE_OCSP], cases[i].said_of_ocsp);
+            (void)cc_strcpy(plan.key_type[HSM_ROLE_OCSP], sizeof(plan.key_type[HSM_ROLE_OCSP]),
+                    cases[i].said_of_ocsp);
         type = plan_key_type(&plan, cases[i].roles, &err);
         if ((type == NULL) != (cases[i].want == NULL) || (type == NULL) != (err.text[0] != '\0') ||
                 (type != NULL && strcmp(type, cases[i].want) != 0))
